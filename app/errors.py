@@ -1,0 +1,311 @@
+"""Every error that the service answers with, in one tree.
+
+    OneshotError                          500  internal-error
+    ├── RequestError                      400  bad-request
+    │   ├── MalformedBodyError            400  malformed-body
+    │   ├── PayloadTooLargeError          413  payload-too-large
+    │   ├── TooManyPartsError             413  too-many-parts
+    │   ├── UnsupportedMediaTypeError     415  unsupported-media-type
+    │   └── InvalidRequestError           422  invalid-request
+    ├── BadImageError                     422  bad-image
+    │   ├── EmptyImageError               422  empty-image
+    │   ├── UnsupportedImageError         415  unsupported-image
+    │   ├── UndecodableImageError         422  undecodable-image
+    │   └── TooManyPixelsError            422  too-many-pixels
+    ├── NotFoundError                     404  not-found
+    │   ├── GalleryNotFoundError          404  gallery-not-found
+    │   ├── ClassNotFoundError            404  class-not-found
+    │   └── ImageNotFoundError            404  image-not-found
+    ├── MethodNotAllowedError             405  method-not-allowed
+    ├── ConflictError                     409  conflict
+    │   ├── ClassExistsError              409  class-exists
+    │   └── ModelMismatchError            409  model-mismatch
+    ├── UnavailableError                  503  unavailable          (+ Retry-After)
+    │   ├── NotReadyError                 503  not-ready
+    │   ├── OverloadedError               503  overloaded
+    │   └── StoreUnavailableError         503  store-unavailable
+    ├── DeadlineExceededError             504  deadline-exceeded
+    ├── InferenceError                    500  inference-failed
+    ├── StoreCorruptError                 500  store-corrupt
+    └── StartupError                      500  startup-failed       (stops the start, never sent)
+        └── SchemaTooNewError             500  schema-too-new
+
+Status, slug and title live on the class; the text of an instance is what the client may read as ``detail``. The layers
+below HTTP raise these and know nothing of answers; `app.problems` turns them into RFC 9457 problem details.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """One wrong input: where it was (`("query", "k")`), what is wrong, and a machine-readable kind."""
+
+    loc: tuple[str | int, ...]
+    message: str
+    kind: str = "value_error"
+
+
+class OneshotError(Exception):
+    """Root of all errors of the service. `detail` is safe to show to a client."""
+
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+    #: Whether `detail` goes to the client; a 500's text may name files or statements, so it stays in the log.
+    public: ClassVar[bool] = True
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Extra headers of the answer."""
+        return {}
+
+    @property
+    def field_errors(self) -> Sequence[FieldError]:
+        """The single wrong inputs, if the error is about inputs."""
+        return ()
+
+
+# -- what the client sent ----------------------------------------------------------------------
+
+
+class RequestError(OneshotError):
+    """The request can't be understood."""
+
+    status, slug, title = 400, "bad-request", "Bad request"
+
+
+class MalformedBodyError(RequestError):
+    """The body is not what its content type says (a broken multipart envelope)."""
+
+    status, slug, title = 400, "malformed-body", "Malformed body"
+
+
+class PayloadTooLargeError(RequestError):
+    """More bytes than one upload may have."""
+
+    status, slug, title = 413, "payload-too-large", "Payload too large"
+
+
+class TooManyPartsError(RequestError):
+    """More multipart parts, or more images, than one request may have."""
+
+    status, slug, title = 413, "too-many-parts", "Too many parts"
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """The body's content type is neither multipart/form-data nor one that can be an image."""
+
+    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
+
+
+class InvalidRequestError(RequestError):
+    """A field, a query parameter or a part of the path is missing or not allowed; `field_errors` names each."""
+
+    status, slug, title = 422, "invalid-request", "Invalid request"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self._errors = tuple(errors)
+
+    @classmethod
+    def at(cls, *loc: str | int, message: str, kind: str = "value_error") -> InvalidRequestError:
+        """An error about the one input at `loc`, for example ``at("body", "label", message="is missing")``."""
+        return cls(f"{loc[-1]}: {message}", [FieldError(tuple(loc), message, kind)])
+
+    @property
+    def field_errors(self) -> Sequence[FieldError]:
+        """The single wrong inputs."""
+        return self._errors
+
+
+class BadImageError(OneshotError):
+    """An image that can't be used; `field` is the part that held it (``image``, ``image1``, ``image[3]``)."""
+
+    status, slug, title = 422, "bad-image", "Bad image"
+
+    def __init__(self, detail: str, field: str = "image") -> None:
+        super().__init__(f"{field}: {detail}")
+        self.field = field
+
+    @property
+    def field_errors(self) -> Sequence[FieldError]:
+        """The part that held the image."""
+        return (FieldError(("body", self.field), self.detail.removeprefix(f"{self.field}: "), self.slug),)
+
+
+class EmptyImageError(BadImageError):
+    """A file of zero bytes."""
+
+    status, slug, title = 422, "empty-image", "Empty image"
+
+
+class UnsupportedImageError(BadImageError):
+    """The bytes are of no format on the allow-list, whatever the file name or content type says."""
+
+    status, slug, title = 415, "unsupported-image", "Unsupported image format"
+
+
+class UndecodableImageError(BadImageError):
+    """The bytes start like an allowed format, but don't decode (truncated, corrupt)."""
+
+    status, slug, title = 422, "undecodable-image", "Undecodable image"
+
+
+class TooManyPixelsError(BadImageError):
+    """More pixels than `ONESHOT_MAX_PIXELS`; refused before decoding."""
+
+    status, slug, title = 422, "too-many-pixels", "Too many pixels"
+
+
+# -- what is or isn't there --------------------------------------------------------------------
+
+
+class NotFoundError(OneshotError):
+    """There is nothing at this address."""
+
+    status, slug, title = 404, "not-found", "Not found"
+
+
+class GalleryNotFoundError(NotFoundError):
+    """There is no gallery of this name."""
+
+    status, slug, title = 404, "gallery-not-found", "Gallery not found"
+
+    def __init__(self, gallery: str) -> None:
+        super().__init__(f"There is no gallery {gallery!r}.")
+        self.gallery = gallery
+
+
+class ClassNotFoundError(NotFoundError):
+    """The gallery has no class of this label."""
+
+    status, slug, title = 404, "class-not-found", "Class not found"
+
+    def __init__(self, gallery: str, label: str) -> None:
+        super().__init__(f"Gallery {gallery!r} has no class {label!r}.")
+        self.gallery = gallery
+        self.label = label
+
+
+class ImageNotFoundError(NotFoundError):
+    """The class has no such shot, or the shot was enrolled without its image."""
+
+    status, slug, title = 404, "image-not-found", "Image not found"
+
+    def __init__(self, gallery: str, label: str, shot: int) -> None:
+        super().__init__(f"Class {label!r} of gallery {gallery!r} has no image for shot {shot}.")
+        self.gallery = gallery
+        self.label = label
+        self.shot = shot
+
+
+class MethodNotAllowedError(OneshotError):
+    """The address exists, but not with this method."""
+
+    status, slug, title = 405, "method-not-allowed", "Method not allowed"
+
+
+class ConflictError(OneshotError):
+    """The request contradicts what is stored."""
+
+    status, slug, title = 409, "conflict", "Conflict"
+
+
+class ClassExistsError(ConflictError):
+    """`on_conflict=fail`, and these labels are enrolled already. Nothing was written."""
+
+    status, slug, title = 409, "class-exists", "Class exists"
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        super().__init__(f"Already enrolled: {', '.join(map(repr, labels))}. Nothing was changed.")
+        self.labels = tuple(labels)
+
+
+class ModelMismatchError(ConflictError):
+    """The gallery's vectors were made by another model, so that no distance to them means anything."""
+
+    status, slug, title = 409, "model-mismatch", "Model mismatch"
+
+    def __init__(self, gallery: str, pinned: str, offered: str) -> None:
+        super().__init__(
+            f"Gallery {gallery!r} was made with model {pinned[:12]}, the service runs {offered[:12]}. "
+            "Use another gallery, or start the service with the gallery's model."
+        )
+        self.gallery = gallery
+        self.pinned = pinned
+        self.offered = offered
+
+
+# -- what the service can't do now -------------------------------------------------------------
+
+
+class UnavailableError(OneshotError):
+    """The service can't answer now; a retry after `retry_after` seconds may succeed."""
+
+    status, slug, title = 503, "unavailable", "Unavailable"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """`Retry-After`, in whole seconds."""
+        return {"Retry-After": str(self.retry_after)}
+
+
+class NotReadyError(UnavailableError):
+    """Warming up, shutting down, or the worker thread is dead."""
+
+    status, slug, title = 503, "not-ready", "Not ready"
+
+
+class OverloadedError(UnavailableError):
+    """The queue is full."""
+
+    status, slug, title = 503, "overloaded", "Overloaded"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The store can't be read or written now (locked too long, disk full, file gone)."""
+
+    status, slug, title = 503, "store-unavailable", "Store unavailable"
+
+
+class DeadlineExceededError(OneshotError):
+    """The request took longer than `ONESHOT_REQUEST_TIMEOUT`."""
+
+    status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
+
+
+class InferenceError(OneshotError):
+    """The network's forward pass failed."""
+
+    status, slug, title, public = 500, "inference-failed", "Inference failed", False
+
+
+class StoreCorruptError(OneshotError):
+    """The store's file is damaged or holds what can't be (a vector of another length)."""
+
+    status, slug, title, public = 500, "store-corrupt", "Store corrupt", False
+
+
+class StartupError(OneshotError):
+    """The service can't start; `oneshot serve` prints the one line and exits with 2."""
+
+    status, slug, title, public = 500, "startup-failed", "Startup failed", False
+
+
+class SchemaTooNewError(StartupError):
+    """The store was written by a newer version of the service, which this one must not touch."""
+
+    status, slug, title, public = 500, "schema-too-new", "Store schema too new", False
