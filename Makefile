@@ -1,0 +1,74 @@
+# oneshot's commands. Each sets up what it needs in .venv and is quick the second time:
+# the two stamps below are remade only when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALL := $(PY) -m pip install -qq --constraint constraints.txt
+
+# Another project's environment stays out of ours.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT
+export PIP_USER := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Complete, made in this very folder (scripts hold its path), and its interpreter still runs?
+usable := $(shell [ "$$(cat $(VENV)/.home 2>/dev/null)" = "$$(pwd -P)" ] && $(PY) -E -c pass 2>/dev/null && echo yes)
+ifneq ($(usable),yes)
+.PHONY: $(VENV)/.home
+endif
+
+.PHONY: help serve test lint bench-omniglot constraints clean
+.DEFAULT_GOAL := help
+
+help: ## list these commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+		printf '%-24s %s\n' "$$name" "$$text"; done
+	@echo "  Options of the program behind a command: make serve ARGS=\"--port 9000\". Another Python: PYTHON=/path/to/python3."
+
+serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000 (ONESHOT_* variables and .env are honoured)
+	@exec $(VENV)/bin/oneshot serve $(ARGS)
+
+test: $(VENV)/.test ## set up and run the tests (the slow ones: make test ARGS="-m slow")
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(VENV)/.test ## ruff, its formatter as a check, and mypy strict
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench-omniglot: $(VENV)/.test ## 20-way one-shot accuracy on Omniglot's official runs, over HTTP (needs ONESHOT_DATASETS)
+	@$(PY) -m benchmarks.omniglot_http --start $(ARGS)
+
+constraints: ## resolve every dependency anew (torch excepted) and rewrite constraints.txt
+	@"$(PYTHON)" -m venv --clear .venv-constraints
+	@.venv-constraints/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" -e ".[train,dev]"
+	@{ sed -n '/^#/p' constraints.txt; \
+		.venv-constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/^\(torch==[^+]*\)+.*/\1/'; \
+		} >constraints.new
+	@mv constraints.new constraints.txt
+	@rm -rf .venv-constraints
+	@echo "constraints.txt is rewritten; see the difference with git diff, then make test."
+
+clean: ## remove the environment, caches and build leftovers (never your data)
+	@rm -rf $(VENV) .venv-constraints .venv-tools build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@find app model training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.home:
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "oneshot needs Python 3.11 or newer, and '$(PYTHON)' is none. Name yours: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "'$(PYTHON)' comes without venv or pip; on Debian and Ubuntu, install the package python3-venv." >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV)
+	@pwd -P >$(VENV)/.home
+
+$(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.home
+	@echo "Installing what serving needs into $(VENV) (once; PyTorch makes it a large download) ..."
+	@$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.home
+	@echo "Installing what the tests need into $(VENV) (once; PyTorch makes it a large download) ..."
+	@$(INSTALL) -e ".[train,dev]"
+	@touch $(VENV)/.serve $@
