@@ -1,0 +1,168 @@
+"""The rules of the house, read from the source: who may import whom, and how large a piece may grow."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("app", "model", "training")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 50
+
+FORBIDDEN_PACKAGES = {
+    "app": {"training", "benchmarks", "tests"},
+    "model": {"app", "training", "benchmarks", "tests"},
+    "training": {"app", "benchmarks", "tests"},
+}
+# Loading any of these runs code that a file chose.
+UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+UNSAFE_CALLS = {"torch.load", "torch.save", "torch.jit.load"}
+# Of the extras `train` and `dev`: a service installed without them must start.
+EXTRAS = {"hypothesis", "httpx", "matplotlib", "pytest", "scipy", "sklearn"}
+
+
+def sources(*packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_modules(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
+    """Every module that the tree imports, by its absolute dotted name; `package` resolves relative imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                found.update(alias.name for alias in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                base = (
+                    [*package[: len(package) - level + 1], *([module] if module else [])] if level else [module or ""]
+                )
+                found.update(".".join([*base, alias.name]) for alias in names)
+            case ast.Call(func=func, args=[ast.Constant(value=str(name)), *_]) if _dotted(func).endswith(
+                ("import_module", "__import__")
+            ):
+                found.add(name)
+    return found
+
+
+def _dotted(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imports_of(path: Path) -> set[str]:
+    return imported_modules(ast.parse(path.read_text("utf-8")), path.relative_to(ROOT).parent.parts)
+
+
+def top_levels(modules: set[str]) -> set[str]:
+    return {module.split(".")[0] for module in modules}
+
+
+def unpickles(call: ast.Call) -> bool:
+    """Whether the call may run code from a file: torch's loaders, and numpy's when told to allow pickles."""
+    allows = any(
+        keyword.arg == "allow_pickle" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+        for keyword in call.keywords
+    )
+    return allows or _dotted(call.func) in UNSAFE_CALLS
+
+
+def functions(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and length in lines, decorators included, of each function in the file."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            yield node.name, (node.end_lineno or node.lineno) - first + 1
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_it_may(package: str):
+    broken = {
+        str(path.relative_to(ROOT)): sorted(bad)
+        for path in sources(package)
+        if (bad := top_levels(imports_of(path)) & FORBIDDEN_PACKAGES[package])
+    }
+    assert broken == {}
+
+
+def test_only_the_gallery_imports_faiss():
+    importers = {str(path.relative_to(ROOT)) for path in sources(*PACKAGES) if "faiss" in top_levels(imports_of(path))}
+    assert importers <= {"app/gallery.py"}
+
+
+def test_the_service_reaches_torch_only_through_model():
+    importers = [str(path.relative_to(ROOT)) for path in sources("app") if "torch" in top_levels(imports_of(path))]
+    assert importers == []
+
+
+def test_serving_needs_no_extra():
+    broken = {
+        str(path.relative_to(ROOT)): sorted(bad)
+        for path in sources("app", "model")
+        if (bad := top_levels(imports_of(path)) & EXTRAS)
+    }
+    assert broken == {}
+
+
+def test_nothing_is_ever_unpickled():
+    broken: list[str] = []
+    for path in sources(*PACKAGES, "benchmarks"):
+        tree = ast.parse(path.read_text("utf-8"))
+        name = path.relative_to(ROOT)
+        broken += [f"{name}: imports {module}" for module in sorted(top_levels(imports_of(path)) & UNSAFE_MODULES)]
+        broken += [
+            f"{name}:{node.lineno}: {_dotted(node.func)}"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and unpickles(node)
+        ]
+    assert broken == []
+
+
+def test_files_stay_short():
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in sources(*PACKAGES)}
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_functions_stay_short():
+    long = [
+        f"{path.relative_to(ROOT)}: {name} has {length} lines"
+        for path in sources(*PACKAGES)
+        for name, length in functions(path)
+        if length > MAX_FUNCTION_LINES
+    ]
+    assert long == []
+
+
+@pytest.mark.parametrize(
+    ("code", "module"),
+    [
+        ("import faiss", "faiss"),
+        ("import faiss.contrib as f", "faiss.contrib"),
+        ("from training.loop import fit", "training.loop.fit"),
+        ("def late():\n    from training import loop", "training.loop"),
+        ("from .. import recognizer", "app.recognizer"),
+        ("from .base import Store", "app.store.base.Store"),
+        ("importlib.import_module('training.loop')", "training.loop"),
+    ],
+)
+def test_every_form_of_import_is_seen(code: str, module: str):
+    assert imported_modules(ast.parse(code), ("app", "store")) == {module}
+
+
+@pytest.mark.parametrize(
+    ("code", "unsafe"),
+    [
+        ("torch.load(path, weights_only=True)", True),
+        ("np.load(path, allow_pickle=True)", True),
+        ("np.load(path, allow_pickle=False)", False),
+        ("np.load(path)", False),
+        ("safetensors.torch.load_file(path)", False),
+    ],
+)
+def test_what_counts_as_unpickling(code: str, unsafe: bool):
+    statement = ast.parse(code).body[0]
+    assert isinstance(statement, ast.Expr)
+    assert isinstance(statement.value, ast.Call)
+    assert unpickles(statement.value) is unsafe
