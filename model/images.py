@@ -1,0 +1,153 @@
+"""Decode an uploaded image into 8-bit grey or RGB, or say exactly why that is not possible.
+
+ImageError
+├── EmptyImageError         no bytes at all
+├── UnsupportedFormatError  not one of the formats in MEDIA_TYPES
+├── CorruptImageError       such a format, but it cannot be decoded
+└── TooManyPixelsError      more pixels than allowed; found before decoding them
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "PNG": "image/png",
+        "JPEG": "image/jpeg",
+        "WEBP": "image/webp",
+        "BMP": "image/bmp",
+        "GIF": "image/gif",
+        "TIFF": "image/tiff",
+        "PPM": "image/x-portable-anymap",
+    }
+)
+"""The accepted formats by Pillow's name (PPM is the whole PBM/PGM/PPM family), with their media types."""
+
+_DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "F")
+_ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+class ImageError(ValueError):
+    """The bytes are not an image that can be used; ``str(error)`` says why."""
+
+
+class EmptyImageError(ImageError):
+    """There are no bytes."""
+
+
+class UnsupportedFormatError(ImageError):
+    """The bytes are of no accepted format."""
+
+
+class CorruptImageError(ImageError):
+    """The format is accepted, but the image cannot be decoded."""
+
+
+class TooManyPixelsError(ImageError):
+    """The image has more pixels than the limit."""
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """What an image may cost: ``max_pixels`` is width x height, checked before the pixels are decoded."""
+
+    max_pixels: int = 40_000_000
+
+
+def sniff_media_type(data: bytes) -> str:
+    """Return the media type that the bytes themselves show, whatever a file name or header says.
+
+    Raises:
+        EmptyImageError: no bytes.
+        UnsupportedFormatError: no accepted format recognises them.
+        CorruptImageError: an accepted format recognises them, but its header is broken.
+    """
+    with _open(data) as image:
+        return MEDIA_TYPES[str(image.format)]
+
+
+def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
+    """Decode the first frame of an image file to mode ``L`` or ``RGB``.
+
+    The EXIF orientation is applied; transparency is composited on the background that contrasts with
+    what is visible; grey images deeper than 8 bits are scaled to 8.
+
+    Raises:
+        ImageError: one of its four subclasses.
+    """
+    with _open(data) as image:
+        width, height = image.size
+        if width * height > limits.max_pixels:
+            raise TooManyPixelsError(
+                f"the image is {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted"
+            )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata in images that decode well
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return _to_8_bit(upright)
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, MemoryError,
+                TypeError, ZeroDivisionError, OverflowError, AttributeError, Image.DecompressionBombError) as error:  # fmt: skip
+            # Pillow's plugins raise nearly anything on hostile bytes; all of it means one thing to the caller.
+            raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    if not data:
+        raise EmptyImageError("the image is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # includes the bomb warning: ImageLimits is the one pixel cap
+            return Image.open(io.BytesIO(data), formats=tuple(MEDIA_TYPES))
+    except Image.DecompressionBombError as error:
+        raise TooManyPixelsError(str(error)) from error
+    except Image.UnidentifiedImageError as error:
+        accepted = ", ".join(MEDIA_TYPES)
+        raise UnsupportedFormatError(f"the bytes are no image of an accepted format ({accepted})") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, MemoryError,
+            TypeError, ZeroDivisionError, OverflowError, AttributeError) as error:  # fmt: skip
+        raise CorruptImageError(f"the image's header cannot be read: {error}") from error
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP_GREY_MODES:
+        return _deep_grey_to_8_bit(image)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _composite(image.convert("RGBA"))
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
+    """Scale 16-bit, 32-bit and float grey; files do not say their white point, so the range in use decides."""
+    pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
+    pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
+    low, high = min(0.0, float(pixels.min())), float(pixels.max())
+    white = next((limit for limit in (1.0, 255.0, 65_535.0) if high <= limit), high)
+    if white == 1.0 and image.mode != "F":
+        white = 255.0
+    scaled = (pixels - low) * (255.0 / (white - low))
+    return Image.fromarray(scaled.round().astype(np.uint8))
+
+
+def _composite(image: Image.Image) -> Image.Image:
+    """Put what is visible on white, or on black when it is bright itself (a white logo would vanish on white)."""
+    rgba = np.asarray(image, dtype=np.float64)
+    alpha = rgba[..., 3]
+    visible = alpha.sum()
+    brightness = float((rgba[..., :3].mean(axis=2) * alpha).sum() / visible) if visible else 0.0
+    shade = (0, 0, 0, 255) if brightness > 127.5 and alpha.min() < 255 else (255, 255, 255, 255)
+    return Image.alpha_composite(Image.new("RGBA", image.size, shade), image).convert("RGB")

@@ -1,0 +1,134 @@
+"""What ``manifest.json`` says: everything needed to use a set of weights, and what was measured of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from model.calibration import Calibration
+
+FORMAT_VERSION = 1
+
+Metric = Literal["l1", "l2", "cosine"]
+"""How index-form vectors are compared: sum |a-b|, Euclidean length of a-b, or 1 - <a, b> of unit vectors."""
+
+SimilarityKind = Literal["weighted-l1", "euclidean", "cosine"]
+
+METRICS: dict[SimilarityKind, Metric] = {"weighted-l1": "l1", "euclidean": "l2", "cosine": "cosine"}
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessSpec(_Spec):
+    """How an image becomes a tensor; training and serving run the same code on it."""
+
+    size: int = Field(ge=8, le=1024, description="Side of the square input, in pixels.")
+    channels: Literal[1, 3] = Field(default=1, description="1: grey; 3: colour.")
+    polarity: Literal["ink", "as-is"] = Field(
+        default="ink", description="ink: the background becomes 0, so that black on white and white on black are equal."
+    )
+    crop: Literal["none", "ink"] = Field(default="none", description="ink: cut to the box of what is drawn.")
+    margin: float = Field(default=0.1, ge=0, le=1, description="Margin left around the ink box, part of its side.")
+    fit: Literal["pad", "stretch"] = Field(default="pad", description="How an image that is not square becomes so.")
+
+
+class KochSpec(_Spec):
+    """The convolutional twin of Koch, Zemel and Salakhutdinov (2015), for 105 x 105 grey input."""
+
+    kind: Literal["koch"] = "koch"
+
+
+class ResidualSpec(_Spec):
+    """A strided stem, residual blocks that halve the resolution, and a linear embedding."""
+
+    kind: Literal["residual"] = "residual"
+    stem: int = Field(ge=1, le=1024)
+    widths: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=6)
+    dim: int = Field(ge=2, le=4096)
+
+
+class ConvSpec(_Spec):
+    """Four-layer convolutional net of the few-shot literature (conv4), ``depth`` blocks of ``width`` channels."""
+
+    kind: Literal["conv"] = "conv"
+    width: int = Field(default=64, ge=1, le=1024)
+    depth: int = Field(default=4, ge=1, le=6)
+    dim: int | None = Field(default=None, ge=2, le=4096, description="None: the last feature map is the embedding.")
+
+
+NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec, Field(discriminator="kind")]
+
+
+class SimilaritySpec(_Spec):
+    """Which distance compares two embeddings of ``dim`` numbers."""
+
+    kind: SimilarityKind
+    dim: int = Field(ge=2)
+
+
+class WeightsInfo(_Spec):
+    """The weights file that belongs to this manifest."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    parameters: int = Field(gt=0)
+
+
+class Measurement(_Spec):
+    """One measured figure: what, on which data, how many trials, the interval, and the command that prints it."""
+
+    protocol: str
+    value: float
+    unit: str
+    n: int = Field(gt=0)
+    low: float
+    high: float
+    seed: int | None = None
+    command: str
+
+
+class Manifest(_Spec):
+    """``manifest.json``: architecture, preprocessing, similarity, calibration, recipe and measured accuracy."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    created: datetime
+    network: NetworkSpec
+    preprocess: PreprocessSpec
+    similarity: SimilaritySpec
+    calibration: Calibration
+    weights: WeightsInfo
+    recipe: dict[str, JsonValue] = Field(default_factory=dict, description="The recipe that trained the weights.")
+    accuracy: tuple[Measurement, ...] = ()
+
+    @property
+    def metric(self) -> Metric:
+        """How the index-form embeddings of this model are compared."""
+        return METRICS[self.similarity.kind]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all that changes an embedding; a new calibration of the same net keeps it."""
+        parts = self.model_dump(mode="json", include={"network", "preprocess", "similarity", "weights"})
+        return _sha256(parts)
+
+    @property
+    def model_id(self) -> str:
+        """Short name for answers and logs: ``name@digest``."""
+        return f"{self.name}@{self.digest[:12]}"
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the whole manifest, kept beside it in the file so that an edit is noticed."""
+        return _sha256(self.model_dump(mode="json"))
+
+
+def _sha256(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

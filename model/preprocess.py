@@ -1,0 +1,100 @@
+"""From a decoded image to the network's input: one code for training and serving."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.manifest import PreprocessSpec
+
+Pixels = npt.NDArray[np.uint8]
+Prepared = npt.NDArray[np.float32]
+
+_INK_LEVEL = 64
+"""Grey level above which a pixel counts as drawn when the ink box is sought (background is 0)."""
+
+
+class Preprocess:
+    """Turns an image of mode ``L`` or ``RGB`` into a float array of shape (channels, size, size) in [0, 1]."""
+
+    def __init__(self, spec: PreprocessSpec) -> None:
+        self.spec = spec
+
+    def __call__(self, image: Image.Image) -> Prepared:
+        """Prepare one image; thread-safe."""
+        spec = self.spec
+        pixels = np.asarray(image.convert("L" if spec.channels == 1 else "RGB"))
+        if spec.polarity == "ink" and _background_is_bright(pixels):
+            pixels = 255 - pixels
+        if spec.crop == "ink":
+            pixels = _crop_to_ink(pixels, spec.margin)
+        if spec.fit == "pad":
+            pixels = _pad_to_square(pixels)
+        resized = Image.fromarray(pixels).resize(
+            (spec.size, spec.size), Image.Resampling.BOX if _shrinks(pixels, spec.size) else Image.Resampling.BILINEAR
+        )
+        array = np.asarray(resized, dtype=np.float32) / np.float32(255)
+        return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _shrinks(pixels: Pixels, size: int) -> bool:
+    return min(pixels.shape[:2]) >= size
+
+
+def _border(pixels: Pixels) -> Pixels:
+    """Return the outermost ring of pixels, flattened."""
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]]).ravel()
+
+
+def _background(pixels: Pixels) -> int:
+    """Return the background's grey level: the lower median of the border, so that it is always a level in use."""
+    ring = np.sort(_border(pixels))
+    return int(ring[(ring.size - 1) // 2])
+
+
+def _background_is_bright(pixels: Pixels) -> bool:
+    """Say whether the background is brighter than what is drawn on it.
+
+    Integer arithmetic keeps the answers for an image and its negative exactly opposite: the border's median is
+    compared with the mean, both doubled and mirrored alike.
+    """
+    ring = np.sort(_border(pixels))
+    doubled_median = int(ring[(ring.size - 1) // 2]) + int(ring[ring.size // 2])
+    contrast = doubled_median * pixels.size - 2 * int(pixels.sum(dtype=np.int64))
+    return contrast > 0 if contrast else doubled_median > 255
+
+
+def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
+    """Cut to the square around all pixels that differ from a dark background, plus ``margin`` of its side."""
+    grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    peak = int(grey.max())
+    drawn = grey > max(_INK_LEVEL, peak // 2) if peak > _INK_LEVEL else grey > peak // 2
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    if not rows.size:
+        return pixels
+    top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    side = max(bottom - top, right - left)
+    side += 2 * max(1, round(side * margin))
+    return _window(pixels, (top + bottom - side) // 2, (left + right - side) // 2, side)
+
+
+def _window(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
+    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is 0."""
+    height, width = pixels.shape[:2]
+    out = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
+    out[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
+    return out
+
+
+def _pad_to_square(pixels: Pixels) -> Pixels:
+    """Centre the image on a square of its own background level."""
+    height, width = pixels.shape[:2]
+    if height == width:
+        return pixels
+    side = max(height, width)
+    out = np.full((side, side, *pixels.shape[2:]), _background(pixels), np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    out[top : top + height, left : left + width] = pixels
+    return out

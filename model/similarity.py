@@ -1,0 +1,125 @@
+"""The three similarities, and the one distance that every part of the service uses.
+
+Each similarity puts an embedding into *index form*, a vector on which a plain metric is its distance:
+
+- ``WeightedL1``: Koch, Zemel and Salakhutdinov (2015) score p = sigmoid(bias - sum_j w_j |a_j - b_j|). With
+  w >= 0 the weights move into the vectors, w_j |a_j - b_j| = |w_j a_j - w_j b_j|, so that L1 distance on w * a
+  ranks exactly as the head does. The paper leaves w unconstrained; w = softplus(v) is the one departure.
+- ``Euclidean``: the contrastive net of Hadsell, Chopra and LeCun (2006); the vector is the embedding.
+- ``Cosine``: unit vectors; distance 1 - <a, b>.
+
+For all of them a smaller distance means more alike.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+
+from model.manifest import METRICS, Metric, SimilarityKind, SimilaritySpec
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Similarity(nn.Module, ABC):
+    """Base of the three: ``index_form`` maps embeddings of shape (n, dim) to vectors of the same shape."""
+
+    kind: SimilarityKind
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @property
+    def metric(self) -> Metric:
+        """The metric that compares index-form vectors."""
+        return METRICS[self.kind]
+
+    @abstractmethod
+    def index_form(self, embeddings: Tensor) -> Tensor:
+        """Return the vectors, shape (n, dim), on which ``metric`` is this similarity's distance."""
+
+    def pairwise(self, queries: Tensor, supports: Tensor) -> Tensor:
+        """Return the differentiable distances, shape (n, m), of embeddings (n, dim) and (m, dim)."""
+        return tensor_distances(self.metric, self.index_form(queries), self.index_form(supports))
+
+
+class WeightedL1(Similarity):
+    """Weighted L1 with a learned weight per feature, w = softplus(v) >= 0, and the bias of Koch's logit."""
+
+    kind = "weighted-l1"
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        initial = math.log(math.expm1(0.1))  # softplus(initial) = 0.1
+        self.raw_weight = nn.Parameter(torch.full((dim,), initial))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    @property
+    def weight(self) -> Tensor:
+        """The non-negative weights, shape (dim,)."""
+        return F.softplus(self.raw_weight)
+
+    def index_form(self, embeddings: Tensor) -> Tensor:
+        """Scale each feature by its weight."""
+        return embeddings * self.weight
+
+    def logits(self, queries: Tensor, supports: Tensor) -> Tensor:
+        """Return bias - distance, shape (n, m): the log-odds that two images are of one class."""
+        return self.bias - self.pairwise(queries, supports)
+
+
+class Euclidean(Similarity):
+    """Plain Euclidean distance between embeddings."""
+
+    kind = "euclidean"
+
+    def index_form(self, embeddings: Tensor) -> Tensor:
+        """Return the embeddings as they are."""
+        return embeddings
+
+
+class Cosine(Similarity):
+    """Cosine distance between embeddings."""
+
+    kind = "cosine"
+
+    def index_form(self, embeddings: Tensor) -> Tensor:
+        """Scale each embedding to length 1."""
+        return F.normalize(embeddings, dim=1)
+
+
+_CLASSES: dict[SimilarityKind, type[Similarity]] = {cls.kind: cls for cls in (WeightedL1, Euclidean, Cosine)}
+
+
+def build_similarity(spec: SimilaritySpec) -> Similarity:
+    """Return the similarity that ``spec`` names, with fresh parameters."""
+    return _CLASSES[spec.kind](spec.dim)
+
+
+def tensor_distances(metric: Metric, queries: Tensor, supports: Tensor) -> Tensor:
+    """Return differentiable distances, shape (n, m), between index-form vectors (n, dim) and (m, dim)."""
+    if metric == "cosine":
+        return 1 - queries @ supports.T
+    return torch.cdist(queries, supports, p=1.0 if metric == "l1" else 2.0)
+
+
+def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
+    """Return distances, shape (n, m), between index-form vectors of shape (n, dim) and (m, dim).
+
+    This is the one definition of distance in the service: verification uses it on two images, and the gallery
+    on the candidates that its index proposes, so that both give the same number.
+    """
+    if metric == "cosine":
+        found = 1 - queries @ supports.T
+    else:
+        # A loop over queries keeps the difference at (m, dim), not (n, m, dim).
+        order = 1 if metric == "l1" else 2
+        found = np.stack([np.linalg.norm(supports - query, ord=order, axis=1) for query in queries])
+    return np.maximum(found, 0).astype(np.float32)

@@ -1,0 +1,72 @@
+"""What tests are made of: drawn characters, encoded images, and small real artefacts with untrained weights."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from model.artifact import save_artifact
+from model.calibration import Calibration, ErrorCurve
+from model.manifest import ConvSpec, PreprocessSpec, SimilarityKind, SimilaritySpec
+from model.networks import build_network, embedding_dim
+from model.similarity import build_similarity
+
+
+def draw_character(seed: int, size: int = 105, jitter: float = 0.0, jitter_seed: int = 0) -> Image.Image:
+    """Draw a made-up character of a few strokes, black on white; ``jitter`` pixels of hand tremble."""
+    points = np.random.default_rng(seed).uniform(0.15, 0.85, (3, 3, 2)) * size
+    points += np.random.default_rng(jitter_seed).normal(0, 1, points.shape) * jitter
+    image = Image.new("L", (size, size), 255)
+    pen = ImageDraw.Draw(image)
+    for stroke in points:
+        pen.line([(float(x), float(y)) for x, y in stroke], fill=0, width=max(2, size // 35), joint="curve")
+    return image
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    """Return the image's file in the format ``kind`` (Pillow's name)."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """Return the image as a PNG file."""
+    return encode(image, "PNG")
+
+
+def make_calibration() -> Calibration:
+    """Return a calibration with plausible numbers for distances around 0 to 2."""
+    rates = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9)
+    return Calibration(
+        slope=12.0,
+        intercept=5.0,
+        impostor=ErrorCurve(rates=rates, distances=(0.2, 0.3, 0.4, 0.6, 0.9, 1.1), n_pairs=20_000),
+        genuine=ErrorCurve(rates=rates, distances=(0.0, 0.001, 0.01, 0.05, 0.2, 0.5), n_pairs=20_000),
+        n_classes=50,
+        source="made up for tests",
+    )
+
+
+def make_artifact(path: Path, kind: SimilarityKind = "cosine", seed: int = 0, size: int = 28) -> Path:
+    """Write a small artefact with untrained weights and return its folder."""
+    network_spec = ConvSpec(width=8, depth=2, dim=16)
+    preprocess = PreprocessSpec(size=size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = build_network(network_spec, preprocess)
+        similarity = build_similarity(SimilaritySpec(kind=kind, dim=embedding_dim(network_spec, preprocess)))
+        save_artifact(
+            path,
+            name=f"test-{kind}",
+            network=network,
+            network_spec=network_spec,
+            preprocess=preprocess,
+            similarity=similarity,
+            calibration=make_calibration(),
+        )
+    return path
