@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -33,6 +33,25 @@ MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """The accepted formats by Pillow's name (PPM is the whole PBM/PGM/PPM family), with their media types."""
+
+_PILLOW_FAILURES: Final = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What Pillow's plugins raise on hostile bytes; all of it means one thing to the caller."""
+
+# ImageLimits is the one pixel cap; Pillow's own would warn at one size and refuse at another.
+Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of odd metadata in images that decode well.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "F")
 _ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -93,14 +112,9 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
                 f"the image is {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted"
             )
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow warns of odd metadata in images that decode well
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-                return _to_8_bit(upright)
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, MemoryError,
-                TypeError, ZeroDivisionError, OverflowError, AttributeError, Image.DecompressionBombError) as error:  # fmt: skip
-            # Pillow's plugins raise nearly anything on hostile bytes; all of it means one thing to the caller.
+            image.load()
+            return _to_8_bit(ImageOps.exif_transpose(image))
+        except _PILLOW_FAILURES as error:
             raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
 
 
@@ -108,16 +122,11 @@ def _open(data: bytes) -> Image.Image:
     if not data:
         raise EmptyImageError("the image is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # includes the bomb warning: ImageLimits is the one pixel cap
-            return Image.open(io.BytesIO(data), formats=tuple(MEDIA_TYPES))
-    except Image.DecompressionBombError as error:
-        raise TooManyPixelsError(str(error)) from error
-    except Image.UnidentifiedImageError as error:
+        return Image.open(io.BytesIO(data), formats=tuple(MEDIA_TYPES))
+    except UnidentifiedImageError as error:
         accepted = ", ".join(MEDIA_TYPES)
         raise UnsupportedFormatError(f"the bytes are no image of an accepted format ({accepted})") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, KeyError, IndexError, MemoryError,
-            TypeError, ZeroDivisionError, OverflowError, AttributeError) as error:  # fmt: skip
+    except _PILLOW_FAILURES as error:
         raise CorruptImageError(f"the image's header cannot be read: {error}") from error
 
 

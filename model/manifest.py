@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from model.calibration import Calibration
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 
 Metric = Literal["l1", "l2", "cosine"]
 """How index-form vectors are compared: sum |a-b|, Euclidean length of a-b, or 1 - <a, b> of unit vectors."""

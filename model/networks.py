@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
@@ -73,7 +75,7 @@ class ResidualNet(nn.Module):
         self.stem = nn.Conv2d(preprocess.channels, spec.stem, 5, stride=2, padding=2, bias=False)
         self.norm = nn.BatchNorm2d(spec.stem)
         widths = (spec.stem, *spec.widths)
-        self.blocks = nn.Sequential(*(ResidualBlock(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(ResidualBlock(a, b) for a, b in pairwise(widths)))
         side = (preprocess.size + 1) // 2 // 2 ** len(spec.widths)
         self.embed = nn.Linear(widths[-1] * side * side, spec.dim)
 

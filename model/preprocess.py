@@ -31,15 +31,10 @@ class Preprocess:
             pixels = _crop_to_ink(pixels, spec.margin)
         if spec.fit == "pad":
             pixels = _pad_to_square(pixels)
-        resized = Image.fromarray(pixels).resize(
-            (spec.size, spec.size), Image.Resampling.BOX if _shrinks(pixels, spec.size) else Image.Resampling.BILINEAR
-        )
+        # Pillow widens the filter when it shrinks an image, so this is antialiased.
+        resized = Image.fromarray(pixels).resize((spec.size, spec.size), Image.Resampling.BILINEAR)
         array = np.asarray(resized, dtype=np.float32) / np.float32(255)
         return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
-
-
-def _shrinks(pixels: Pixels, size: int) -> bool:
-    return min(pixels.shape[:2]) >= size
 
 
 def _border(pixels: Pixels) -> Pixels:
@@ -61,8 +56,8 @@ def _background_is_bright(pixels: Pixels) -> bool:
     """
     ring = np.sort(_border(pixels))
     doubled_median = int(ring[(ring.size - 1) // 2]) + int(ring[ring.size // 2])
-    contrast = doubled_median * pixels.size - 2 * int(pixels.sum(dtype=np.int64))
-    return contrast > 0 if contrast else doubled_median > 255
+    contrast: int = doubled_median * pixels.size - 2 * int(pixels.sum(dtype=np.int64))
+    return doubled_median > 255 if contrast == 0 else contrast > 0
 
 
 def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:

@@ -122,4 +122,5 @@ def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
         # A loop over queries keeps the difference at (m, dim), not (n, m, dim).
         order = 1 if metric == "l1" else 2
         found = np.stack([np.linalg.norm(supports - query, ord=order, axis=1) for query in queries])
-    return np.maximum(found, 0).astype(np.float32)
+    clipped: Vectors = np.maximum(found, 0).astype(np.float32)
+    return clipped
