@@ -1,1 +1,1 @@
-
+"""The service: one-shot recognition over HTTP. Imports model, never training."""

@@ -1,0 +1,76 @@
+"""What the service counts, in Prometheus' form: base units, `_total` on counters, one registry per application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+class Metrics:
+    """All metrics of one application, in a registry of its own (so that tests can hold several applications)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "oneshot_requests", "Answers by route and status.", ["method", "route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            "oneshot_request_duration_seconds",
+            "Time from the request line to the last byte of the answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.rejections = Counter(
+            "oneshot_rejections", "Requests answered with a problem, by its slug.", ["reason"], registry=registry
+        )
+        self.batch_size = Histogram(
+            "oneshot_batch_size_images", "Images in one forward pass.", buckets=_BATCHES, registry=registry
+        )
+        self.queue_wait_seconds = Histogram(
+            "oneshot_queue_wait_seconds",
+            "Time that a request's images waited for the network.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.inference_seconds = Histogram(
+            "oneshot_inference_seconds", "Time of one forward pass.", buckets=_SECONDS, registry=registry
+        )
+        self.queue_depth = Gauge("oneshot_queue_depth_images", "Images that wait for the network.", registry=registry)
+        self.galleries = Gauge("oneshot_galleries", "Galleries.", registry=registry)
+        self.classes = Gauge("oneshot_gallery_classes", "Classes in all galleries.", registry=registry)
+        self.largest = Gauge("oneshot_gallery_classes_max", "Classes in the largest gallery.", registry=registry)
+        self.classifications = Counter(
+            "oneshot_classifications", "Classified images by outcome: known, unknown.", ["outcome"], registry=registry
+        )
+        self.similarity = Histogram(
+            "oneshot_best_similarity_ratio",
+            "Similarity of the best candidate of a classified image.",
+            buckets=_TENTHS,
+            registry=registry,
+        )
+        self._info = Info("oneshot", "What is running.", registry=registry)
+
+    def describe(self, **facts: str) -> None:
+        """State the version, model and device as labels of ``oneshot_info``."""
+        self._info.info(facts)
+
+    def watch_queue(self, depth: Callable[[], float]) -> None:
+        """Read the queue's depth when the metrics are read, instead of at every change."""
+        self.queue_depth.set_function(depth)
+
+    def set_galleries(self, sizes: dict[str, int]) -> None:
+        """Note the galleries' sizes (classes in each). Names stay out of the labels: there may be very many."""
+        self.galleries.set(len(sizes))
+        self.classes.set(sum(sizes.values()))
+        self.largest.set(max(sizes.values(), default=0))
+
+    def render(self) -> bytes:
+        """The text exposition format."""
+        return generate_latest(self.registry)

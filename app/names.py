@@ -1,0 +1,52 @@
+"""What a label and a gallery may be called, and how a label travels in a URL."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated
+from urllib.parse import quote, unquote
+
+from pydantic import AfterValidator, StringConstraints
+
+DEFAULT_GALLERY = "default"
+MAX_LABEL_LENGTH = 256
+GALLERY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+#: Control characters, line and paragraph separators, and halves of surrogate pairs: none of them can be read or typed.
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def clean_label(text: str) -> str:
+    """The label as it is stored: NFC, without white space around it.
+
+    Raises ValueError when it is then empty, longer than MAX_LABEL_LENGTH characters, holds control characters, or is
+    ``.`` or ``..`` (clients remove these from URLs before they send them, so such a class could never be addressed).
+    """
+    label = unicodedata.normalize("NFC", text).strip()
+    if not label:
+        raise ValueError("a label must have at least 1 character")
+    if len(label) > MAX_LABEL_LENGTH:
+        raise ValueError(f"a label may have at most {MAX_LABEL_LENGTH} characters, this one has {len(label)}")
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in label):
+        raise ValueError("a label must not contain control characters or line breaks")
+    if label in {".", ".."}:
+        raise ValueError("a label must not be '.' or '..'")
+    return label
+
+
+def label_from_path(encoded: str) -> str:
+    """The label of a still percent-encoded piece of a path. Raises ValueError as `clean_label` does."""
+    try:
+        return clean_label(unquote(encoded, errors="strict"))
+    except UnicodeDecodeError:
+        raise ValueError("a label in a path must be percent-encoded UTF-8") from None
+
+
+def class_path(label: str, gallery: str) -> str:
+    """The address of a class: its label as one percent-encoded segment, the gallery as a parameter."""
+    query = "" if gallery == DEFAULT_GALLERY else f"?gallery={gallery}"
+    return f"/classes/{quote(label, safe='')}{query}"
+
+
+Label = Annotated[str, AfterValidator(clean_label)]
+GalleryName = Annotated[str, StringConstraints(pattern=GALLERY_PATTERN)]

@@ -1,0 +1,139 @@
+"""Settings of the service: one frozen object, read from options, the environment and `.env`, in this order.
+
+Each setting carries in its own declaration what it means and what is allowed; the options of ``oneshot serve``, the
+error line for a wrong value and the check of docs/settings.md are all made from it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "ONESHOT_"
+ENV_FILE = ".env"
+#: Variables with the prefix that other programs of the repository read (training and the tests on real data).
+READ_ELSEWHERE = frozenset({"ONESHOT_DATASETS"})
+
+
+class SettingsError(ValueError):
+    """A setting has a wrong value; the text is one line that names the variable and what is allowed."""
+
+
+def _setting(default: object, meaning: str, allowed: str, **constraints: Any) -> Any:
+    return Field(default, description=meaning, json_schema_extra={"allowed": allowed}, **constraints)
+
+
+def _count(default: int, meaning: str, unit: str) -> Any:
+    return _setting(default, meaning, f"a whole number of {unit}, at least 1", ge=1)
+
+
+class Settings(BaseSettings):
+    """What the service can be told: each field is `ONESHOT_<NAME>` in the environment and `--<name>` as an option."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=ENV_FILE,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = _setting("127.0.0.1", "Address to listen on.", "a host name or an IP address", min_length=1)
+    port: int = _setting(
+        8000, "TCP port to listen on; 0 takes any free one.", "a whole number from 0 to 65535", ge=0, le=65535
+    )
+    home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
+    model: Path | None = _setting(
+        None, "Folder of the model artefact; the shipped one when not set.", "a folder's path"
+    )
+    device: str = _setting(
+        "auto",
+        "Where the network runs; a device that is asked for and missing stops the start.",
+        "auto, cpu, cuda, cuda:<number> or mps",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+    )
+    threads: int | None = _setting(
+        None, "CPU threads of one forward pass; torch decides when not set.", "a whole number, at least 1", ge=1
+    )
+    max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
+    max_pixels: int = _count(40_000_000, "Largest image, checked before it is decoded.", "pixels")
+    max_images: int = _count(64, "Most images in one request.", "images")
+    max_batch: int = _count(64, "Most images in one forward pass.", "images")
+    max_queue: int = _count(256, "Most images that wait for the network; more are answered with 503.", "images")
+    request_timeout: float = _setting(
+        30.0, "Seconds that one request may take, its upload included; then 504.", "a number of seconds above 0", gt=0
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "Least severe log entry that is written.", "debug, info, warning or error"
+    )
+    log_format: Literal["json", "console"] = _setting(
+        "json", "One JSON object a line, or coloured text for people.", "json or console"
+    )
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Self:
+        for name in ("max_images", "max_batch"):
+            if getattr(self, name) > self.max_queue:
+                raise ValueError(
+                    f"{variable(name)}={getattr(self, name)} is larger than {variable('max_queue')}={self.max_queue}; "
+                    "a request or batch of that size could never be queued"
+                )
+        return self
+
+
+def variable(name: str) -> str:
+    """The environment variable of the setting `name`."""
+    return PREFIX + name.upper()
+
+
+def option(name: str) -> str:
+    """The command-line option of the setting `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def allowed(field: FieldInfo) -> str:
+    """What a setting accepts, in words."""
+    extra = field.json_schema_extra
+    return str(extra["allowed"]) if isinstance(extra, dict) else ""
+
+
+def load_settings(**options: object) -> Settings:
+    """Settings from `options` (None means: not given), then the environment, then `.env`.
+
+    Raises SettingsError with one line when a value is not allowed.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # strings from the command line are parsed by pydantic
+    except ValidationError as error:
+        raise SettingsError("; ".join(_line(dict(item)) for item in error.errors())) from None
+    except (UnicodeDecodeError, OSError) as error:
+        raise SettingsError(f"{ENV_FILE} can't be read: {error}") from None
+
+
+def _line(item: Mapping[str, Any]) -> str:
+    if not item["loc"]:
+        return str(item["msg"]).removeprefix("Value error, ")
+    name = str(item["loc"][0]).lower().removeprefix(PREFIX.lower())
+    return (
+        f"{variable(name)} ({option(name)}) is {str(item['input'])!r}; allowed: {allowed(Settings.model_fields[name])}"
+    )
+
+
+def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """Variables with our prefix that nothing reads, with the nearest name that something does read (a typo's cure)."""
+    known = {variable(name) for name in Settings.model_fields} | READ_ELSEWHERE
+    present = {name.upper() for name in (*environ, *dotenv_values(ENV_FILE)) if name.upper().startswith(PREFIX)}
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
+        for name in sorted(present - known)
+    }

@@ -1,0 +1,73 @@
+"""A thread pool with a bounded waiting line, for work that must not block the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from app.errors import OverloadedError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class WorkPool:
+    """Runs blocking functions in `threads` threads; at most `max_pending` of them wait or run at once.
+
+    Beyond that a caller gets OverloadedError at once: an unbounded line would only turn overload into timeouts.
+    """
+
+    def __init__(self, name: str, threads: int, max_pending: int) -> None:
+        self._name = name
+        self._max_pending = max_pending
+        self._pending = 0
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+
+    @property
+    def pending(self) -> int:
+        """How many functions wait or run now."""
+        return self._pending
+
+    async def run(self, function: Callable[[], R]) -> R:
+        """`function()`, in a thread. Raises what it raises, or OverloadedError."""
+        [result] = await self.map(lambda call: call(), [function])
+        return result
+
+    async def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """`function` of each item, in order; all items get a place in the line or none.
+
+        Raises the exception of the first item (in the order of `items`) that failed, and drops those not yet begun.
+        """
+        work = list(items)
+        self._reserve(len(work))
+        futures = [self._submit(function, item) for item in work]
+        try:
+            return [await asyncio.wrap_future(future) for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
+
+    def _reserve(self, count: int) -> None:
+        with self._lock:
+            if self._pending + count > self._max_pending:
+                raise OverloadedError(f"Too much work is waiting ({self._name}); try again in a moment.")
+            self._pending += count
+
+    def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
+        # the context carries the request id into the thread's log entries
+        future = self._executor.submit(contextvars.copy_context().run, function, item)
+        future.add_done_callback(self._release)
+        return future
+
+    def _release(self, _future: Future[R]) -> None:
+        with self._lock:
+            self._pending -= 1
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits, end the threads. Blocks."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
