@@ -1,0 +1,1 @@
+"""Readers of image collections, and their official downloads."""

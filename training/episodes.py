@@ -1,0 +1,87 @@
+"""One-shot trials: N supports, one query, one right answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from model.manifest import Metric
+from model.similarity import Similarity, Vectors, distances
+from training.data.labelled import DatasetError, PreparedImages
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Seeded one-shot trials over a prepared set; all arrays index its images.
+
+    ``supports`` has shape (n_trials, n_way), ``queries`` and ``answers`` (n_trials,): the query's class is that of
+    ``supports[i, answers[i]]``, drawn by somebody else. ``groups`` (n_trials,) is the alphabet of each trial.
+    """
+
+    supports: Ints
+    queries: Ints
+    answers: Ints
+    groups: Ints
+
+
+def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int) -> Trials:
+    """Draw trials whose classes share an alphabet, whose supports share a drawer, and whose query has another drawer.
+
+    Raises:
+        DatasetError: an alphabet has fewer than ``n_way`` classes (it would make trials easier).
+    """
+    rng = np.random.default_rng(seed)
+    classes, sources, groups = (part.numpy() for part in (data.classes, data.sources, data.groups))
+    members = [np.flatnonzero(groups == group) for group in range(int(groups.max()) + 1)]
+    smallest = min(members, key=len)
+    if len(smallest) < n_way:
+        raise DatasetError(f"{n_way}-way trials need {n_way} classes in each group; one has {len(smallest)}")
+    image_of = {(int(c), int(s)): index for index, (c, s) in enumerate(zip(classes, sources, strict=True))}
+    queries = rng.integers(len(classes), size=n_trials)
+    supports = np.empty((n_trials, n_way), np.int64)
+    answers = rng.integers(n_way, size=n_trials)
+    everyone = np.unique(sources)
+    for trial, query in enumerate(queries):
+        label = classes[query]
+        rivals = members[groups[label]]
+        way = rng.permutation(rivals[rivals != label])[:n_way]
+        way[answers[trial]] = label
+        drawer = rng.choice(everyone[everyone != sources[query]])
+        supports[trial] = [image_of[int(rival), int(drawer)] for rival in way]
+    return Trials(supports, queries, answers, groups[classes[queries]])
+
+
+def judge(metric: Metric, supports: Vectors, query: Vectors, answer: int) -> bool:
+    """Say whether the support ``answer`` is strictly nearer to the query than every other; a tie is wrong.
+
+    ``supports`` has shape (n_way, dim), ``query`` (dim,).
+    """
+    found = distances(metric, query[None], supports)[0]
+    others = np.delete(found, answer)
+    return bool(found[answer] < others.min())
+
+
+def judge_trials(metric: Metric, vectors: Vectors, trials: Trials) -> Bools:
+    """Return which trials are right, shape (n_trials,), for index-form ``vectors`` of all images."""
+    rounds = zip(trials.supports, trials.queries, trials.answers, strict=True)
+    return np.array([judge(metric, vectors[way], vectors[query], int(answer)) for way, query, answer in rounds])
+
+
+@torch.inference_mode()
+def embed_all(network: nn.Module, similarity: Similarity, data: PreparedImages, batch_size: int = 256) -> Vectors:
+    """Return the index-form vectors, shape (n, dim), of every image; leaves both modules in evaluation mode."""
+    network.eval()
+    similarity.eval()
+    device = next(network.parameters()).device
+    parts = []
+    for pixels in data.pixels.split(batch_size):
+        images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+        parts.append(similarity.index_form(network(images)).float().cpu())
+    return np.ascontiguousarray(torch.cat(parts).numpy())

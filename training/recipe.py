@@ -1,0 +1,157 @@
+"""A recipe: everything that decides a training run, in one TOML file. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from model.manifest import NetworkSpec, PreprocessSpec, SimilarityKind
+
+RECIPES = Path(__file__).parent / "recipes"
+"""The recipes that come with the project."""
+
+
+class RecipeError(ValueError):
+    """The file is no usable recipe; ``str(error)`` is one line that says where and why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataPart(_Part):
+    """Which images are trained on, and which classes are kept back to choose and calibrate by."""
+
+    kind: Literal["omniglot"] = "omniglot"
+    held_out: tuple[str, ...] = Field(min_length=1, description="Alphabets that are never trained on.")
+    rotations: bool = Field(
+        default=False, description="Count an alphabet turned by 90, 180 and 270 degrees as new ones."
+    )
+
+
+class AugmentPart(_Part):
+    """Random distortions, each drawn anew for every image of every step."""
+
+    rotation: float = Field(default=0, ge=0, le=180, description="Degrees, to either side.")
+    scale: float = Field(default=0, ge=0, lt=1, description="Factor 1 +- this, for each axis.")
+    shear: float = Field(default=0, ge=0, le=1)
+    translation: float = Field(default=0, ge=0, le=1, description="Share of the side, to either side.")
+    elastic: float = Field(
+        default=0, ge=0, le=1, description="Standard deviation of a 5 x 5 grid's shifts, in shares of the side."
+    )
+    gamma: float = Field(default=0, ge=0, le=2, description="Ink to the power exp(+-this): thinner or bolder strokes.")
+    probability: float = Field(default=1, ge=0, le=1, description="Chance that an image is distorted at all.")
+
+
+class SamplerPart(_Part):
+    """A batch: ``classes`` classes from few alphabets, ``images`` different images of each."""
+
+    classes: int = Field(ge=2)
+    images: int = Field(default=2, ge=2)
+
+
+class SoftmaxObjective(_Part):
+    """Cosine softmax over all training classes."""
+
+    kind: Literal["softmax"] = "softmax"
+    weight: float = Field(default=1, gt=0)
+    scale: float = Field(default=16, gt=0)
+    smoothing: float = Field(default=0.05, ge=0, lt=1)
+
+
+class MatchingObjective(_Part):
+    """One-shot episodes inside the batch: each image finds its class among one other image of every class."""
+
+    kind: Literal["matching"] = "matching"
+    weight: float = Field(default=1, gt=0)
+    scale: float = Field(default=20, gt=0)
+
+
+class PairBceObjective(_Part):
+    """Koch's binary cross-entropy on all pairs of the batch; the two outcomes weigh the same."""
+
+    kind: Literal["pair-bce"] = "pair-bce"
+    weight: float = Field(default=1, gt=0)
+
+
+class ContrastiveObjective(_Part):
+    """The contrastive loss of Hadsell, Chopra and LeCun on all pairs; the two outcomes weigh the same."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    weight: float = Field(default=1, gt=0)
+    margin: float = Field(default=1, gt=0)
+
+
+Objective = Annotated[
+    SoftmaxObjective | MatchingObjective | PairBceObjective | ContrastiveObjective, Field(discriminator="kind")
+]
+
+
+class OptimizerPart(_Part):
+    """AdamW on a one-cycle schedule."""
+
+    steps: int = Field(gt=0)
+    learning_rate: float = Field(gt=0, description="The peak.")
+    weight_decay: float = Field(default=0.0005, ge=0)
+    warmup: float = Field(default=0.15, gt=0, lt=1, description="Share of the steps before the peak.")
+    clip: float = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
+    ema: float = Field(default=0, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0: none.")
+
+
+class Recipe(_Part):
+    """One training run."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    seed: int = Field(default=0, ge=0)
+    data: DataPart
+    preprocess: PreprocessSpec
+    network: NetworkSpec
+    similarity: SimilarityKind
+    augment: AugmentPart = AugmentPart()
+    sampler: SamplerPart
+    objective: tuple[Objective, ...] = Field(min_length=1)
+    optimizer: OptimizerPart
+    validate_every: int = Field(default=500, gt=0, description="Steps between looks at the held-out classes.")
+
+
+def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
+    """Read the recipe at the path ``source``, or the project's own of that name.
+
+    Args:
+        source: a path, or a name such as ``omniglot``.
+        changes: ``part.key=value`` settings that replace the file's; values are TOML.
+
+    Raises:
+        RecipeError: no such file, not TOML, or not a recipe.
+    """
+    file = Path(source) if Path(source).suffix == ".toml" else RECIPES / f"{source}.toml"
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        for change in changes:
+            _apply(content, change)
+        return TypeAdapter(Recipe).validate_python(content)
+    except OSError as error:
+        known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+        raise RecipeError(f"{file}: {error.strerror}; the project's own recipes are {known}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{file} is not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(f"{file}: {place}: {first['msg']}") from error
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise RecipeError(f"{change!r} is not part.key=value")
+    *parts, last = key.strip().split(".")
+    for part in parts:
+        content = content.setdefault(part, {})
+    try:
+        content[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        content[last] = value.strip()

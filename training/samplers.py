@@ -1,0 +1,78 @@
+"""Batches of P classes x K images, drawn alphabet by alphabet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.data.labelled import DatasetError, PreparedImages
+from training.recipe import SamplerPart
+
+QUARTER_TURNS = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``images`` (P, K, channels, side, side) in [0, 1] and ``classes`` (P,); turned classes count as classes."""
+
+    images: Tensor
+    classes: Tensor
+
+
+class ClassSampler:
+    """Draws P different classes and K different images of each.
+
+    Classes come alphabet by alphabet, so that most of the batch's impostors are of the same script as their
+    counterpart, which is what is hard. With ``rotations`` each alphabet of a batch is turned as a whole by a random
+    number of quarter turns; turning characters one by one would put a syllabic script's turned characters, which are
+    other characters of it, into one batch as different classes.
+
+    Raises:
+        DatasetError: there are fewer than P classes, or a class has fewer than K images.
+    """
+
+    def __init__(self, data: PreparedImages, part: SamplerPart, *, rotations: bool = False) -> None:
+        self._data = data
+        self._part = part
+        self._turns = QUARTER_TURNS if rotations else 1
+        order = torch.argsort(data.classes, stable=True)
+        counts = torch.bincount(data.classes, minlength=data.n_classes)
+        self._members = order.split(counts.tolist())
+        n_groups = int(data.groups.max()) + 1
+        self._groups = [torch.nonzero(data.groups == group).flatten() for group in range(n_groups)]
+        if data.n_classes < part.classes:
+            raise DatasetError(f"a batch of {part.classes} classes needs as many; there are {data.n_classes}")
+        if int(counts.min()) < part.images:
+            raise DatasetError(
+                f"class {int(counts.argmin())} has {int(counts.min())} images; a batch takes {part.images}"
+            )
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes the drawn numbers run over, turned ones included."""
+        return self._data.n_classes * self._turns
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Return the next batch; all chance comes from ``generator``."""
+        images, classes = [], []
+        room = self._part.classes
+        for group in torch.randperm(len(self._groups), generator=generator).tolist():
+            chosen = self._draw_classes(self._groups[group], room, generator)
+            turn = int(torch.randint(self._turns, (1,), generator=generator))
+            pixels = torch.stack([self._draw_images(label, generator) for label in chosen.tolist()])
+            images.append(torch.rot90(pixels, turn, (3, 4)))
+            classes.append(chosen + turn * self._data.n_classes)
+            room -= len(chosen)
+            if not room:
+                break
+        return Batch(torch.cat(images).float() / 255, torch.cat(classes))
+
+    def _draw_classes(self, classes: Tensor, room: int, generator: torch.Generator) -> Tensor:
+        return classes[torch.randperm(len(classes), generator=generator)[:room]]
+
+    def _draw_images(self, label: int, generator: torch.Generator) -> Tensor:
+        members = self._members[label]
+        chosen = members[torch.randperm(len(members), generator=generator)[: self._part.images]]
+        return self._data.pixels[chosen]
