@@ -1,0 +1,194 @@
+"""What the service asks of its durable store: the records, and the protocol that an implementation fulfils.
+
+The store is the truth; every index in memory is a view of it. What a call has returned from is durable. Writes go into
+an ordered change log in the same transaction, and a view follows that log (`Store.changes_since`). The log holds for
+each class at most one entry, its latest, and an entry says *which* class changed, not what happened to it: reading it
+yields the class as it is now. So the log stays as small as the gallery, applying it twice does no harm, replaying it
+from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Vectors = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+
+class OnConflict(StrEnum):
+    """What enrolling does with a label that the gallery already has."""
+
+    REPLACE = "replace"  # the new shot takes the place of all the old ones
+    FAIL = "fail"  # nothing of the whole batch is written
+    ADD = "add"  # the class keeps its shots and gains one
+
+
+@dataclass(frozen=True)
+class NewSupport:
+    """One image to enrol under `label`; `image` is None where images are not kept.
+
+    `embedding` is in index form, shape (D,), finite float32, made by the model of `model_digest`.
+    """
+
+    label: str
+    image: bytes | None
+    media_type: str
+    embedding: Vectors
+    model_digest: str
+
+
+@dataclass(frozen=True)
+class Support:
+    """One stored shot of a class; its image is fetched apart, by `Store.read_image`."""
+
+    id: int
+    media_type: str
+    embedding: Vectors
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """One class: how many shots it has, when it came (UTC) and when its shots last changed."""
+
+    gallery: str
+    label: str
+    supports: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class EnrollOutcome:
+    """What became of one enrolled item: its class after the whole batch, and whether this item made the class."""
+
+    class_record: ClassRecord
+    created: bool
+
+
+@dataclass(frozen=True)
+class ClassPage:
+    """One page of classes, ordered by label (by code point); `next_after` asks for the next, None at the end."""
+
+    items: list[ClassRecord]
+    next_after: str | None
+
+
+@dataclass(frozen=True)
+class GalleryRecord:
+    """One gallery: its number of classes, and the model (digest, dimension) that all its vectors are made with."""
+
+    name: str
+    classes: int
+    model_digest: str
+    dim: int
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class GalleryInfo:
+    """What a view needs to know of a gallery. `id` is never used again, also when the name is."""
+
+    id: int
+    name: str
+    model_digest: str
+    dim: int
+
+
+@dataclass(frozen=True)
+class GalleryChanges:
+    """What changed in one gallery, as it is now.
+
+    `gallery` is None when the gallery was dropped. `classes` maps the id of each changed class to its label, None when
+    the class was deleted. `vectors`, shape (n, D), are all present shots of these classes; `support_ids` and
+    `class_ids`, shape (n,), say which shot each row is and which class it belongs to.
+    """
+
+    gallery_id: int
+    gallery: GalleryInfo | None
+    classes: Mapping[int, str | None]
+    support_ids: Ids
+    class_ids: Ids
+    vectors: Vectors
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The changes after a point of the log; `seq` is the point that they lead to."""
+
+    seq: int
+    galleries: list[GalleryChanges]
+
+
+class Store(Protocol):
+    """Durable galleries of labelled images. All methods may be called from any thread.
+
+    Any method raises StoreUnavailableError when the store can't be reached or written now (locked too long, disk full,
+    closed) and StoreCorruptError when it is damaged; a write that raises has changed nothing. Labels and gallery names
+    are compared exactly, code point by code point.
+    """
+
+    def enroll(self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict) -> list[EnrollOutcome]:
+        """Enrol all items in one transaction, and make the gallery at need; one outcome for each item, in order.
+
+        The result is as if the items came one by one: of several items of one label, REPLACE keeps the last, ADD keeps
+        all. FAIL refuses the whole batch when any label exists or comes twice. The first enrolment pins the gallery's
+        model. No items, no change.
+
+        Raises ClassExistsError (FAIL), ModelMismatchError (another model made the gallery), ValueError (an embedding
+        that is not finite, or of another length; items of several models).
+        """
+        ...
+
+    def remove_class(self, gallery: str, label: str) -> None:
+        """Delete the class with its images and vectors. Raises GalleryNotFoundError, ClassNotFoundError."""
+        ...
+
+    def remove_gallery(self, gallery: str) -> None:
+        """Delete the gallery with all that is in it. Raises GalleryNotFoundError."""
+        ...
+
+    def list_galleries(self) -> list[GalleryRecord]:
+        """Return all galleries, ordered by name."""
+        ...
+
+    def list_classes(self, gallery: str, limit: int, after: str | None = None) -> ClassPage:
+        """Return up to `limit` (at least 1) classes with labels after `after`. Raises GalleryNotFoundError."""
+        ...
+
+    def get_class(self, gallery: str, label: str) -> ClassRecord:
+        """Return the class. Raises GalleryNotFoundError, ClassNotFoundError."""
+        ...
+
+    def list_supports(self, gallery: str, label: str) -> list[Support]:
+        """Return the shots of a class, oldest first. Raises GalleryNotFoundError, ClassNotFoundError."""
+        ...
+
+    def read_image(self, gallery: str, label: str, shot: int = 0) -> tuple[bytes, str]:
+        """Return the bytes as uploaded, and the media type, of the shot at that place of `list_supports`.
+
+        Raises GalleryNotFoundError, ClassNotFoundError, ImageNotFoundError (no such shot, or its image was not kept).
+        """
+        ...
+
+    def version(self) -> int:
+        """Return a number that changes when anything was committed, by any thread or process; takes microseconds.
+
+        Compare it for equality only, with one from the same object.
+        """
+        ...
+
+    def changes_since(self, seq: int) -> Changes:
+        """Return what changed after the point `seq` of the log (0: everything), read in one snapshot."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; a second call does nothing, any other call raises StoreUnavailableError."""
+        ...

@@ -1,0 +1,162 @@
+"""The transaction of an enrolment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+
+from app.errors import ClassExistsError, ModelMismatchError
+from app.store.base import ClassRecord, EnrollOutcome, NewSupport, OnConflict
+from app.store.log import CHUNK, record_classes, record_gallery
+from app.store.schema import classes, galleries, images, supports
+from app.store.vectors import to_bytes
+
+T = TypeVar("T")
+
+
+def enroll(
+    connection: sa.Connection, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict
+) -> list[EnrollOutcome]:
+    """Write the items as `Store.enroll` says, in the connection's transaction; `items` is not empty."""
+    check_items(items)
+    now = datetime.now(UTC)
+    gallery_id = _pin_gallery(connection, gallery, items[0], now)
+    known = _class_ids(connection, gallery_id, [item.label for item in items])
+    if on_conflict is OnConflict.FAIL:
+        _refuse_conflicts(items, known)
+    if on_conflict is OnConflict.REPLACE:
+        _delete_supports(connection, known.values())
+    ids = known | _insert_classes(connection, gallery_id, [i.label for i in items if i.label not in known], now)
+    _touch_classes(connection, known.values(), now)
+    kept = {item.label: item for item in items}.values() if on_conflict is OnConflict.REPLACE else items
+    _insert_supports(connection, ids, list(kept), now)
+    record_classes(connection, gallery_id, list(ids.values()), now)
+    return _outcomes(items, known, _class_records(connection, gallery, ids))
+
+
+def check_items(items: Sequence[NewSupport]) -> None:
+    """Raise ValueError unless all items come from one model and have finite embeddings of one length."""
+    if len({item.model_digest for item in items}) != 1:
+        raise ValueError("the items of one enrolment must come from one model")
+    if len({item.embedding.shape for item in items}) != 1 or items[0].embedding.ndim != 1:
+        raise ValueError("the embeddings of one enrolment must all have the same shape (D,)")
+    if not all(np.isfinite(item.embedding).all() for item in items):
+        raise ValueError("an embedding has a value that is not finite")
+
+
+def _pin_gallery(connection: sa.Connection, name: str, item: NewSupport, now: datetime) -> int:
+    """Return the id of the gallery, made at need, after a look that it has the item's model."""
+    dim = item.embedding.shape[0]
+    row = connection.execute(sa.select(galleries).where(galleries.c.name == name)).one_or_none()
+    if row is None:
+        values = {"name": name, "model_digest": item.model_digest, "dim": dim, "created_at": now}
+        gallery_id = int(connection.execute(sa.insert(galleries).values(values).returning(galleries.c.id)).scalar_one())
+        record_gallery(connection, gallery_id, now)
+        return gallery_id
+    if row.model_digest != item.model_digest:
+        raise ModelMismatchError(name, row.model_digest, item.model_digest)
+    if row.dim != dim:
+        raise ValueError(f"gallery {name!r} has vectors of {row.dim} dimensions, not {dim}")
+    return int(row.id)
+
+
+def _class_ids(connection: sa.Connection, gallery_id: int, labels: Iterable[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for chunk in _chunks(dict.fromkeys(labels)):
+        query = sa.select(classes.c.label, classes.c.id).where(
+            classes.c.gallery_id == gallery_id, classes.c.label.in_(chunk)
+        )
+        found.update((label, id_) for label, id_ in connection.execute(query))
+    return found
+
+
+def _refuse_conflicts(items: Sequence[NewSupport], known: dict[str, int]) -> None:
+    seen = set(known)
+    conflicts: dict[str, None] = {}
+    for item in items:
+        if item.label in seen:
+            conflicts[item.label] = None
+        seen.add(item.label)
+    if conflicts:
+        raise ClassExistsError(list(conflicts))
+
+
+def _delete_supports(connection: sa.Connection, class_ids: Iterable[int]) -> None:
+    for chunk in _chunks(class_ids):
+        connection.execute(sa.delete(supports).where(supports.c.class_id.in_(chunk)))
+
+
+def _insert_classes(connection: sa.Connection, gallery_id: int, labels: Iterable[str], now: datetime) -> dict[str, int]:
+    rows = [
+        {"gallery_id": gallery_id, "label": label, "created_at": now, "updated_at": now}
+        for label in dict.fromkeys(labels)
+    ]
+    if not rows:
+        return {}
+    made = connection.execute(sa.insert(classes).returning(classes.c.label, classes.c.id), rows)
+    return {row.label: row.id for row in made}
+
+
+def _touch_classes(connection: sa.Connection, class_ids: Iterable[int], now: datetime) -> None:
+    for chunk in _chunks(class_ids):
+        connection.execute(sa.update(classes).where(classes.c.id.in_(chunk)).values(updated_at=now))
+
+
+def _insert_supports(
+    connection: sa.Connection, ids: dict[str, int], items: Sequence[NewSupport], now: datetime
+) -> None:
+    rows = [
+        {
+            "class_id": ids[item.label],
+            "media_type": item.media_type,
+            "embedding": to_bytes(item.embedding),
+            "model_digest": item.model_digest,
+            "created_at": now,
+        }
+        for item in items
+    ]
+    insert = sa.insert(supports).returning(supports.c.id, sort_by_parameter_order=True)
+    support_ids = connection.execute(insert, rows).scalars().all()
+    kept = [
+        {"support_id": support_id, "image": item.image}
+        for support_id, item in zip(support_ids, items, strict=True)
+        if item.image is not None
+    ]
+    if kept:
+        connection.execute(sa.insert(images), kept)
+
+
+def _class_records(connection: sa.Connection, gallery: str, ids: dict[str, int]) -> dict[str, ClassRecord]:
+    found: dict[str, ClassRecord] = {}
+    for chunk in _chunks(ids.values()):
+        query = select_classes().where(classes.c.id.in_(chunk))
+        found.update((row.label, ClassRecord(gallery, *row)) for row in connection.execute(query))
+    return found
+
+
+def select_classes() -> sa.Select[str, int, datetime, datetime]:
+    """Return the query of label, number of shots, created_at, updated_at: a ClassRecord without its gallery."""
+    shots = sa.select(sa.func.count()).where(supports.c.class_id == classes.c.id).scalar_subquery()
+    return sa.select(classes.c.label, shots, classes.c.created_at, classes.c.updated_at)
+
+
+def _outcomes(
+    items: Sequence[NewSupport], known: dict[str, int], records: dict[str, ClassRecord]
+) -> list[EnrollOutcome]:
+    seen = set(known)
+    outcomes: list[EnrollOutcome] = []
+    for item in items:
+        outcomes.append(EnrollOutcome(records[item.label], created=item.label not in seen))
+        seen.add(item.label)
+    return outcomes
+
+
+def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(values)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk

@@ -1,0 +1,94 @@
+"""The change log: written in the transaction of each change, read by whoever keeps a view."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import sqlalchemy as sa
+
+from app.store.base import Changes, GalleryChanges, GalleryInfo
+from app.store.schema import changes, classes, galleries, supports
+from app.store.vectors import from_bytes
+
+#: Fewer than the variables that a statement may have in any database.
+CHUNK = 10_000
+
+
+def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
+    """Note that the gallery was made or dropped; this takes the place of all entries about it."""
+    connection.execute(sa.delete(changes).where(changes.c.gallery_id == gallery_id))
+    connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
+
+
+def record_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> None:
+    """Note that the classes were made, changed or deleted; each entry takes the place of the class's earlier one."""
+    superseded = sa.delete(changes).where(
+        changes.c.gallery_id == gallery_id, changes.c.class_id == sa.bindparam("superseded")
+    )
+    connection.execute(superseded, [{"superseded": class_id} for class_id in class_ids])
+    connection.execute(
+        sa.insert(changes), [{"gallery_id": gallery_id, "class_id": class_id, "at": at} for class_id in class_ids]
+    )
+
+
+def read_changes(connection: sa.Connection, seq: int) -> Changes:
+    """Return all galleries' changes after `seq`, as the connection's snapshot has them."""
+    entries = (
+        sa.select(
+            changes.c.seq,
+            changes.c.gallery_id,
+            changes.c.class_id,
+            classes.c.label,
+            supports.c.id,
+            supports.c.embedding,
+        )
+        .select_from(changes)
+        .outerjoin(classes, classes.c.id == changes.c.class_id)
+        .outerjoin(supports, supports.c.class_id == classes.c.id)
+        .where(changes.c.seq > seq)
+        .order_by(changes.c.seq)
+    )
+    found: defaultdict[int, _Gathered] = defaultdict(_Gathered)
+    for entry_seq, gallery_id, class_id, label, support_id, embedding in connection.execute(entries):
+        seq = entry_seq
+        gathered = found[gallery_id]
+        if class_id is None:
+            continue
+        gathered.classes[class_id] = label
+        if support_id is not None:
+            gathered.support_ids.append(support_id)
+            gathered.class_ids.append(class_id)
+            gathered.embeddings.append(embedding)
+    infos = _read_infos(connection, found.keys())
+    return Changes(seq, [gathered.finish(id_, infos.get(id_)) for id_, gathered in found.items()])
+
+
+@dataclass
+class _Gathered:
+    """One gallery's changes while the rows come in."""
+
+    classes: dict[int, str | None] = field(default_factory=dict)
+    support_ids: list[int] = field(default_factory=list)
+    class_ids: list[int] = field(default_factory=list)
+    embeddings: list[bytes] = field(default_factory=list)
+
+    def finish(self, gallery_id: int, info: GalleryInfo | None) -> GalleryChanges:
+        return GalleryChanges(
+            gallery_id,
+            info,
+            self.classes,
+            np.array(self.support_ids, dtype=np.int64),
+            np.array(self.class_ids, dtype=np.int64),
+            from_bytes(self.embeddings, info.dim if info else 1),
+        )
+
+
+def _read_infos(connection: sa.Connection, gallery_ids: Collection[int]) -> dict[int, GalleryInfo]:
+    query = sa.select(galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim)
+    if len(gallery_ids) <= CHUNK:
+        query = query.where(galleries.c.id.in_(gallery_ids))
+    return {row.id: GalleryInfo(*row) for row in connection.execute(query)}

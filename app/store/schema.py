@@ -1,0 +1,98 @@
+"""The tables. A migration makes them; a test compares what the migrations made with what is written here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time. SQLite has no time zones: stored as naive UTC, handed out as aware UTC."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Turn an aware time into naive UTC."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Say that the stored time is UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+# Every constraint has a name, so that a later migration can name it.
+metadata = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _parent(column: str) -> sa.ForeignKey:
+    return sa.ForeignKey(column, ondelete="CASCADE")
+
+
+# AUTOINCREMENT everywhere: an id that was once given out never comes back to mean another row, so a view that has
+# not yet heard of a deletion can't take a new row for the old one.
+
+galleries = sa.Table(
+    "galleries",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("model_digest", sa.Text, nullable=False),
+    sa.Column("dim", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+classes = sa.Table(
+    "classes",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("gallery_id", sa.Integer, _parent("galleries.id"), nullable=False),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("gallery_id", "label"),
+    sqlite_autoincrement=True,
+)
+
+supports = sa.Table(
+    "supports",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("class_id", sa.Integer, _parent("classes.id"), nullable=False, index=True),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little-endian, galleries.dim of them
+    sa.Column("model_digest", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# Images have a table of their own: a view that is built from all embeddings must not page through all images.
+images = sa.Table(
+    "images",
+    metadata,
+    sa.Column("support_id", sa.Integer, _parent("supports.id"), primary_key=True, autoincrement=False),
+    sa.Column("image", sa.LargeBinary, nullable=False),
+)
+
+# The change log. No foreign keys: an entry outlives what it is about. Without a class_id it is about the gallery.
+changes = sa.Table(
+    "changes",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("gallery_id", sa.Integer, nullable=False),
+    sa.Column("class_id", sa.Integer, nullable=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Index(None, "gallery_id", "class_id"),
+    sqlite_autoincrement=True,
+)

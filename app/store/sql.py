@@ -1,0 +1,169 @@
+"""The store in SQLAlchemy Core, on SQLite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.errors import (
+    ClassNotFoundError,
+    GalleryNotFoundError,
+    ImageNotFoundError,
+    StartupError,
+    StoreCorruptError,
+    StoreUnavailableError,
+)
+from app.store.base import (
+    Changes,
+    ClassPage,
+    ClassRecord,
+    EnrollOutcome,
+    GalleryRecord,
+    NewSupport,
+    OnConflict,
+    Support,
+)
+from app.store.enrolment import check_items, enroll, select_classes
+from app.store.log import read_changes, record_classes, record_gallery
+from app.store.migrations import migrate
+from app.store.schema import classes, galleries, images, supports
+from app.store.sqlite import Database
+from app.store.vectors import from_bytes
+
+
+class SqlStore:
+    """A `Store` in one SQLite file, which several processes may have open at once.
+
+    Opening makes the file and its folder at need and brings an older schema up to date. Raises StartupError, with one
+    clear line, when the file can't be used, and SchemaTooNewError when a newer version of the service wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = Database(path)
+        except (OSError, StoreUnavailableError, StoreCorruptError) as error:
+            raise StartupError(f"Can't open the store {path}: {error}") from error
+        try:
+            with self._database.write() as connection:
+                migrate(connection)
+        except (StartupError, StoreUnavailableError, StoreCorruptError) as error:
+            self._database.close()
+            kind = type(error) if isinstance(error, StartupError) else StartupError
+            raise kind(f"Can't open the store {path}: {error}") from error
+
+    def enroll(self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict) -> list[EnrollOutcome]:
+        """See `Store.enroll`."""
+        if not items:
+            return []
+        check_items(items)
+        with self._database.write() as connection:
+            return enroll(connection, gallery, items, on_conflict)
+
+    def remove_class(self, gallery: str, label: str) -> None:
+        """See `Store.remove_class`."""
+        with self._database.write() as connection:
+            gallery_id, class_id = _find_class(connection, gallery, label)
+            connection.execute(sa.delete(classes).where(classes.c.id == class_id))
+            record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
+        self._database.scrub()
+
+    def remove_gallery(self, gallery: str) -> None:
+        """See `Store.remove_gallery`."""
+        with self._database.write() as connection:
+            gallery_id = _find_gallery(connection, gallery).id
+            connection.execute(sa.delete(galleries).where(galleries.c.id == gallery_id))
+            record_gallery(connection, gallery_id, datetime.now(UTC))
+        self._database.scrub()
+
+    def list_galleries(self) -> list[GalleryRecord]:
+        """See `Store.list_galleries`."""
+        count = sa.select(sa.func.count()).where(classes.c.gallery_id == galleries.c.id).scalar_subquery()
+        columns = (galleries.c.name, count, galleries.c.model_digest, galleries.c.dim, galleries.c.created_at)
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(*columns).order_by(galleries.c.name))
+            return [GalleryRecord(*row) for row in rows]
+
+    def list_classes(self, gallery: str, limit: int, after: str | None = None) -> ClassPage:
+        """See `Store.list_classes`."""
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, not {limit}")
+        with self._database.read() as connection:
+            query = select_classes().where(classes.c.gallery_id == _find_gallery(connection, gallery).id)
+            if after is not None:
+                query = query.where(classes.c.label > after)
+            rows = connection.execute(query.order_by(classes.c.label).limit(limit + 1)).all()
+        items = [ClassRecord(gallery, *row) for row in rows[:limit]]
+        return ClassPage(items, items[-1].label if len(rows) > limit else None)
+
+    def get_class(self, gallery: str, label: str) -> ClassRecord:
+        """See `Store.get_class`."""
+        with self._database.read() as connection:
+            _, class_id = _find_class(connection, gallery, label)
+            row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
+            return ClassRecord(gallery, *row)
+
+    def list_supports(self, gallery: str, label: str) -> list[Support]:
+        """See `Store.list_supports`."""
+        columns = (supports.c.id, supports.c.media_type, supports.c.embedding, supports.c.created_at)
+        with self._database.read() as connection:
+            dim = _find_gallery(connection, gallery).dim
+            _, class_id = _find_class(connection, gallery, label)
+            query = sa.select(*columns).where(supports.c.class_id == class_id).order_by(supports.c.id)
+            return [
+                Support(row.id, row.media_type, from_bytes([row.embedding], dim)[0], row.created_at)
+                for row in connection.execute(query)
+            ]
+
+    def read_image(self, gallery: str, label: str, shot: int = 0) -> tuple[bytes, str]:
+        """See `Store.read_image`."""
+        with self._database.read() as connection:
+            _, class_id = _find_class(connection, gallery, label)
+            query = (
+                sa.select(images.c.image, supports.c.media_type)
+                .select_from(supports)
+                .outerjoin(images, images.c.support_id == supports.c.id)
+                .where(supports.c.class_id == class_id)
+                .order_by(supports.c.id)
+                .offset(shot)
+                .limit(1)
+            )
+            row = connection.execute(query).one_or_none() if shot >= 0 else None
+        if row is None or row.image is None:
+            raise ImageNotFoundError(gallery, label, shot)
+        return row.image, row.media_type
+
+    def version(self) -> int:
+        """See `Store.version`."""
+        return self._database.version()
+
+    def changes_since(self, seq: int) -> Changes:
+        """See `Store.changes_since`."""
+        with self._database.read() as connection:
+            return read_changes(connection, seq)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._database.close()
+
+
+def _find_gallery(connection: sa.Connection, name: str) -> sa.Row[int, int]:
+    query = sa.select(galleries.c.id, galleries.c.dim).where(galleries.c.name == name)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise GalleryNotFoundError(name)
+    return row
+
+
+def _find_class(connection: sa.Connection, gallery: str, label: str) -> tuple[int, int]:
+    """Return the ids of the gallery and of the class."""
+    gallery_id = _find_gallery(connection, gallery).id
+    query = sa.select(classes.c.id).where(classes.c.gallery_id == gallery_id, classes.c.label == label)
+    class_id = connection.execute(query).scalar_one_or_none()
+    if class_id is None:
+        raise ClassNotFoundError(gallery, label)
+    return gallery_id, class_id

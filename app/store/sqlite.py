@@ -1,0 +1,183 @@
+"""SQLite as the store uses it: every setting, chosen and explained in this one place.
+
+`journal_mode=WAL`
+    Readers never wait for the writer, nor the writer for readers, in one process or in several.
+`synchronous=FULL`
+    A commit returns when the log is on the disk. (NORMAL would lose the last commits at a power cut.)
+`busy_timeout`
+    How long a process waits for another's write before it gives up with StoreUnavailableError.
+`foreign_keys=ON`
+    Deleting a gallery deletes its classes, their shots and the shots' images; SQLite's default ignores this.
+`secure_delete=ON`
+    Deleted content is overwritten with zeros; by default it stays readable in the file's free pages.
+`temp_store=MEMORY`
+    Nothing of a gallery is spilled into a temporary file.
+`journal_size_limit=0`
+    When the write-ahead log starts anew, its old content is cut off instead of kept for reuse.
+
+A write transaction begins with BEGIN IMMEDIATE: it has the write lock before it reads, so it can't fail halfway because
+another process wrote in between. Within a process, writers queue at a lock, since SQLite's own waiting is by polling.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.errors import StoreCorruptError, StoreUnavailableError
+
+BUSY_TIMEOUT_MS = 10_000
+#: A checkpoint after a deletion waits this long for readers; if in vain, the next write tries again.
+SCRUB_TIMEOUT_MS = 250
+#: More than the threads of a server's thread pool, so that no reader ever waits for a connection.
+MAX_CONNECTIONS = 64
+
+_PER_CONNECTION = (
+    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA journal_size_limit = 0",
+)
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn what SQLite reports about its file into StoreCorruptError or StoreUnavailableError.
+
+    A violated constraint or a wrong statement is a bug of ours, and passes as it is.
+    """
+    try:
+        yield
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        if code in _DAMAGED:
+            raise StoreCorruptError(f"The store's database is damaged: {cause}.") from error
+        if isinstance(cause, sqlite3.OperationalError):
+            raise StoreUnavailableError(f"The store can't be used now: {cause}.") from error
+        raise
+    except sa.exc.TimeoutError as error:
+        raise StoreUnavailableError("The store can't be used now: all connections are taken.") from error
+
+
+class Database:
+    """One SQLite file, opened or created: transactions from any thread, and a cheap look whether anything changed.
+
+    The constructor raises StoreUnavailableError or StoreCorruptError when the file can't be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _make_engine(path)
+        self._writers = self._engine.execution_options(begin_immediate=True)
+        self._write_lock = threading.Lock()
+        self._scrub_due = False
+        self._closed = False
+        # This connection never writes: SQLite's data_version then changes with every other connection's commit, be it
+        # this process's or another's.
+        self._watch_lock = threading.Lock()
+        with translated_errors():
+            self._watch = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._switch_to_wal()
+            except BaseException:
+                self.close()
+                raise
+
+    def _switch_to_wal(self) -> None:
+        """Set the journal mode, which the file remembers; several processes may do so at once."""
+        if self._journal_mode("") == "wal":
+            return
+        mode = self._journal_mode(" = WAL")
+        if mode != "wal":
+            raise StoreUnavailableError(f"The store's file system has no shared memory (journal mode {mode}).")
+
+    def _journal_mode(self, assignment: str) -> str:
+        return str(self._watch.execute(f"PRAGMA journal_mode{assignment}").fetchall()[0][0])
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """Run statements on one snapshot."""
+        self._check_open()
+        with translated_errors(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """Run statements in one transaction, durable when the block is left, undone when it raises."""
+        with self._write_lock:
+            self._check_open()
+            with translated_errors(), self._writers.connect() as connection, connection.begin():
+                yield connection
+            if self._scrub_due:
+                self._scrub()
+
+    def version(self) -> int:
+        """Return a number that changes with every commit of any thread or process."""
+        with self._watch_lock, translated_errors():
+            self._check_open()
+            return int(self._watch.execute("PRAGMA data_version").fetchall()[0][0])
+
+    def scrub(self) -> None:
+        """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
+        with self._write_lock:
+            self._check_open()
+            self._scrub()
+
+    def _scrub(self) -> None:
+        connection = self._engine.raw_connection()
+        try:
+            with closing(connection.cursor()) as cursor:
+                cursor.execute(f"PRAGMA busy_timeout = {SCRUB_TIMEOUT_MS}")
+                try:
+                    busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
+                finally:
+                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            self._scrub_due = bool(busy)
+        except sqlite3.Error:  # the deletion itself is committed; only its last trace has to wait
+            self._scrub_due = True
+        finally:
+            connection.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError("The store is closed.")
+
+    def close(self) -> None:
+        """Close all connections; the last one to leave the file also empties its write-ahead log."""
+        with self._write_lock, self._watch_lock:
+            self._closed = True
+            self._watch.close()
+            self._engine.dispose()
+
+
+def _make_engine(path: Path) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite+pysqlite", database=str(path)),
+        pool_size=8,
+        max_overflow=MAX_CONNECTIONS - 8,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+        for pragma in _PER_CONNECTION:
+            connection.execute(pragma).close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        immediate = connection.get_execution_options().get("begin_immediate", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
