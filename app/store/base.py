@@ -107,8 +107,8 @@ class GalleryChanges:
     """What changed in one gallery, as it is now.
 
     `gallery` is None when the gallery was dropped. `classes` maps the id of each changed class to its label, None when
-    the class was deleted. `vectors`, shape (n, D), are all present shots of these classes; `support_ids` and
-    `class_ids`, shape (n,), say which shot each row is and which class it belongs to.
+    the class was deleted, in the order of the log. `vectors`, shape (n, D), are all present shots of these classes;
+    `support_ids` and `class_ids`, shape (n,), say which shot each row is and which class it belongs to.
     """
 
     gallery_id: int

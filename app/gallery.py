@@ -1,0 +1,242 @@
+"""The galleries in memory, searchable: a view of the store that follows its change log. The only importer of faiss."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import ceil
+
+import faiss
+import numpy as np
+
+from app.errors import ClassNotFoundError, GalleryNotFoundError, ModelMismatchError
+from app.rwlock import ReadWriteLock
+from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
+from model.manifest import Metric
+from model.similarity import distances
+
+_FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
+    "l1": lambda dim: faiss.IndexFlat(dim, faiss.METRIC_L1),
+    "l2": faiss.IndexFlatL2,
+    "cosine": faiss.IndexFlatIP,  # the inner product of unit vectors: 1 - distance
+}
+#: Candidates asked for beyond what is likely needed, so that one search mostly suffices.
+_MARGIN = 8
+#: Two scores of FAISS that are closer than this (relatively) may be in either order once computed exactly.
+_ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Match:
+    """A class and the distance from the query to its nearest shot: `model.similarity.distances`, never negative."""
+
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Class:
+    label: str
+    support_ids: tuple[int, ...]  # ascending: oldest shot first
+
+
+class GalleryView:
+    """One gallery: a flat (exact) index over all shots, and which class each belongs to.
+
+    Searches run concurrently, `apply` excludes them. FAISS only proposes candidates: the distance that is reported is
+    computed on the stored vectors by the function that verification uses, so that both give one number.
+    """
+
+    def __init__(self, info: GalleryInfo, metric: Metric) -> None:
+        self.info = info
+        self._metric = metric
+        self._lock = ReadWriteLock()
+        self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports
+        self._class_of: dict[int, int] = {}  # support id -> class id
+        self._classes: dict[int, _Class] = {}
+        self._id_of: dict[str, int] = {}  # label -> class id
+
+    def __len__(self) -> int:
+        """Return the number of classes."""
+        return len(self._classes)
+
+    def apply(self, changes: GalleryChanges) -> None:
+        """Make the changed classes as `changes` has them; what is so already stays untouched."""
+        shots: dict[int, list[int]] = {class_id: [] for class_id in changes.classes}
+        for support_id, class_id in zip(changes.support_ids.tolist(), changes.class_ids.tolist(), strict=True):
+            shots[class_id].append(support_id)
+        with self._lock.writing():
+            present = {id_ for ids in shots.values() for id_ in ids}
+            self._remove(id_ for class_id in shots for id_ in self._shots_of(class_id) if id_ not in present)
+            new = np.array([id_ not in self._class_of for id_ in changes.support_ids.tolist()], dtype=bool)
+            self._index.add_with_ids(changes.vectors[new], changes.support_ids[new])
+            for class_id, label in changes.classes.items():
+                self._set_class(class_id, label, tuple(sorted(shots[class_id])))
+
+    def _remove(self, support_ids: Iterable[int]) -> None:
+        if gone := list(support_ids):
+            # One pass over the index for all of them.
+            self._index.remove_ids(faiss.IDSelectorBatch(np.array(gone, dtype=np.int64)))
+            for support_id in gone:
+                del self._class_of[support_id]
+
+    def _shots_of(self, class_id: int) -> tuple[int, ...]:
+        known = self._classes.get(class_id)
+        return known.support_ids if known else ()
+
+    def _set_class(self, class_id: int, label: str | None, support_ids: tuple[int, ...]) -> None:
+        known = self._classes.pop(class_id, None)
+        if known:
+            del self._id_of[known.label]
+        if label is not None:
+            self._classes[class_id] = _Class(label, support_ids)
+            self._id_of[label] = class_id
+            self._class_of.update(dict.fromkeys(support_ids, class_id))
+
+    def vectors(self, label: str) -> Vectors:
+        """Return all shots of a class, oldest first, shape (n, dim). Raises ClassNotFoundError."""
+        with self._lock.reading():
+            class_id = self._id_of.get(label)
+            if class_id is None:
+                raise ClassNotFoundError(self.info.name, label)
+            return self._vectors_of([class_id])
+
+    def _vectors_of(self, class_ids: Sequence[int]) -> Vectors:
+        ids = [support_id for class_id in class_ids for support_id in self._classes[class_id].support_ids]
+        vectors: Vectors = self._index.reconstruct_batch(np.array(ids, dtype=np.int64))
+        return vectors
+
+    def search(self, query: Vectors, k: int) -> list[Match]:
+        """Return the `k` nearest classes (all, if there are fewer), nearest first; of equally near, by label."""
+        with self._lock.reading():
+            if not self._class_of:
+                return []
+            faiss.omp_set_num_threads(1)  # holds for the calling thread only; many searches run beside each other
+            candidates = self._candidates(query[np.newaxis], k)
+            vectors = self._vectors_of(candidates)
+            found = [self._classes[class_id] for class_id in candidates]
+        starts = np.cumsum([0, *(len(each.support_ids) for each in found[:-1])])
+        nearest = np.minimum.reduceat(distances(self._metric, query[np.newaxis], vectors)[0], starts)
+        matches = [Match(each.label, float(distance)) for each, distance in zip(found, nearest, strict=True)]
+        return sorted(matches, key=lambda match: (match.distance, match.label))[:k]
+
+    def _candidates(self, query: Vectors, k: int) -> list[int]:
+        """Return the ids of classes among which the `k` nearest surely are.
+
+        The search widens until it has k classes and, beyond the k-th, a shot that is farther by more than rounding:
+        many shots of one class, or many classes equally far, can crowd a narrower search.
+        """
+        total = self._index.ntotal
+        k = min(k, len(self._classes))
+        fetch = ceil(k * total / len(self._classes)) + _MARGIN
+        while True:
+            scores, ids = self._index.search(query, min(fetch, total))
+            owners = [self._class_of[support_id] for support_id in ids[0].tolist()]
+            nearest = list(dict.fromkeys(owners))
+            if fetch >= total or (len(nearest) >= k and self._apart(scores[0], owners.index(nearest[k - 1]))):
+                return nearest
+            fetch *= 4
+
+    def _apart(self, scores: Vectors, place: int) -> bool:
+        """Return whether the last score is beyond rounding of the one at `place`."""
+        scale = max(abs(float(scores[place])), 1.0 if self._metric == "cosine" else 0.0)
+        return abs(float(scores[-1]) - float(scores[place])) > _ROUNDING * scale
+
+
+class GalleryIndex:
+    """All galleries of the store, for one model. Every method may be called from any thread.
+
+    Each call first looks whether the store has changed, in this process or another (microseconds when not), and brings
+    the views up to date: it sees whatever was committed before it began. Galleries of another model are counted, but
+    their vectors are neither kept nor searched.
+
+    All methods pass on the store's StoreUnavailableError and StoreCorruptError.
+    """
+
+    def __init__(self, store: Store, metric: Metric, dim: int, model_digest: str) -> None:
+        self._store = store
+        self._metric = metric
+        self._dim = dim
+        self._digest = model_digest
+        self._refreshing = threading.Lock()
+        self._version: int | None = None  # of the store, as of the last refresh
+        self._seq = 0  # how far the change log is applied
+        self._views: dict[int, GalleryView] = {}  # by gallery id
+        self._by_name: dict[str, GalleryView] = {}
+
+    def refresh(self) -> None:
+        """Bring the views up to date; the first call builds them. A call that fails is made good by the next."""
+        if self._store.version() == self._version:
+            return
+        with self._refreshing:
+            # Asked before the log is read: a commit in between makes the next refresh look again.
+            version = self._store.version()
+            if version == self._version:
+                return
+            changes = self._store.changes_since(self._seq)
+            try:
+                for gallery in changes.galleries:
+                    self._apply(gallery)
+            except BaseException:  # a view may be half changed (out of memory): build all of them anew
+                self._seq, self._views = 0, {}
+                raise
+            self._by_name = {view.info.name: view for view in self._views.values()}
+            self._seq, self._version = changes.seq, version
+
+    def _apply(self, changes: GalleryChanges) -> None:
+        if changes.gallery is None:
+            self._views.pop(changes.gallery_id, None)
+            return
+        view = self._views.get(changes.gallery_id)
+        if view is None:
+            view = self._views[changes.gallery_id] = GalleryView(changes.gallery, self._metric)
+        if changes.gallery.model_digest != self._digest:
+            changes = _without_vectors(changes)
+        view.apply(changes)
+
+    def search(self, gallery: str, query: Vectors, k: int) -> list[Match]:
+        """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).
+
+        A class's distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label.
+        Raises GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
+        """
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        if query.shape != (self._dim,) or not np.isfinite(query).all():
+            raise ValueError(f"a query must be {self._dim} finite numbers, not of shape {query.shape}")
+        return self._searchable(gallery).search(np.ascontiguousarray(query, dtype=np.float32), k)
+
+    def vectors(self, gallery: str, label: str) -> Vectors:
+        """Return the vectors of a class's shots, oldest first, shape (n, dim).
+
+        Raises GalleryNotFoundError, ClassNotFoundError, ModelMismatchError.
+        """
+        return self._searchable(gallery).vectors(label)
+
+    def size(self, gallery: str) -> int:
+        """Return the number of classes. Raises GalleryNotFoundError."""
+        return len(self._view(gallery))
+
+    def sizes(self) -> dict[str, int]:
+        """Return the number of classes of each gallery, galleries of other models too."""
+        self.refresh()
+        return {name: len(view) for name, view in self._by_name.items()}
+
+    def _searchable(self, gallery: str) -> GalleryView:
+        view = self._view(gallery)
+        if view.info.model_digest != self._digest:
+            raise ModelMismatchError(gallery, view.info.model_digest, self._digest)
+        return view
+
+    def _view(self, gallery: str) -> GalleryView:
+        self.refresh()
+        view = self._by_name.get(gallery)
+        if view is None:
+            raise GalleryNotFoundError(gallery)
+        return view
+
+
+def _without_vectors(changes: GalleryChanges) -> GalleryChanges:
+    none: Ids = np.empty(0, dtype=np.int64)
+    return replace(changes, support_ids=none, class_ids=none, vectors=changes.vectors[:0])
