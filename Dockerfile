@@ -1,0 +1,60 @@
+# The service in a small image: no build tools, no package manager's caches, no shell needed to run it.
+#
+#   docker build -t oneshot .                         CPU (the default)
+#   docker build -t oneshot:cuda --build-arg TORCH=cuda .   NVIDIA GPUs
+#
+# PyTorch's CPU build is no file of the public registry, which holds the CUDA build (gigabytes). So with TORCH=cpu the
+# build asks for the version tagged "+cpu" and for nothing else: where pip isn't configured to find one, say where with
+# --build-arg TORCH_INDEX_URL=<the CPU index that PyTorch's installation page names>. It never falls back to CUDA.
+
+ARG PYTHON_IMAGE=python:3.11-slim
+
+FROM ${PYTHON_IMAGE} AS build
+ARG TORCH=cpu
+ARG TORCH_INDEX_URL=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+
+# Dependencies first, from the two files that name them: this layer stays while only the code changes.
+COPY pyproject.toml constraints.txt ./
+COPY container/install_dependencies.py container/
+RUN python -m venv --without-pip /opt/oneshot \
+    && python container/install_dependencies.py /opt/oneshot "${TORCH}" "${TORCH_INDEX_URL}"
+
+COPY README.md LICENSE NOTICE ./
+COPY app app
+COPY model model
+COPY training training
+RUN pip --python /opt/oneshot/bin/python install --quiet --no-deps .
+
+
+FROM ${PYTHON_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=""
+LABEL org.opencontainers.image.title="oneshot" \
+      org.opencontainers.image.description="Recognises symbols, characters, parts, logos or faces from one example each" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+RUN groupadd --gid 10001 oneshot \
+    && useradd --uid 10001 --gid oneshot --no-create-home --home-dir /data --shell /usr/sbin/nologin oneshot \
+    && install --directory --owner=oneshot --group=oneshot --mode=0750 /data
+COPY --from=build /opt/oneshot /opt/oneshot
+
+ENV PATH=/opt/oneshot/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ONESHOT_HOST=0.0.0.0 \
+    ONESHOT_PORT=8000 \
+    ONESHOT_HOME=/data
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+USER 10001:10001
+
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+    CMD ["python", "-I", "-S", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['ONESHOT_PORT'] + '/readyz', timeout=4)"]
+
+ENTRYPOINT ["oneshot"]
+CMD ["serve"]

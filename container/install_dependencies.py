@@ -1,0 +1,63 @@
+"""Install the runtime dependencies of pyproject.toml, pinned, into a virtual environment of the image being built.
+
+    install_dependencies.py VENV cpu|cuda [TORCH_INDEX_URL]
+
+Runs on the bare standard library, in the build stage of the Dockerfile.
+"""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+# Compilers' headers and test programs that wheels carry and no service opens: about a fifth of the installation.
+PRUNED = ("torch/include", "torch/test", "torch/bin/test_*", "torch/bin/*Test", "torch/bin/protoc*", "sympy/**/tests")
+
+CPU_HELP = """
+PyTorch's CPU build was not found. The public registry holds the CUDA build only, and this image is asked to be a CPU
+one, so pip has to be told where the CPU build is:
+    docker build --build-arg TORCH_INDEX_URL=<the CPU index that PyTorch's installation page names> .
+For NVIDIA GPUs: docker build --build-arg TORCH=cuda .
+"""
+
+
+def torch_requirement(constraints: str, build: str) -> str:
+    """The requirement of the pinned torch release that only the CPU build, or only another one, can satisfy."""
+    pins = [line.strip() for line in constraints.splitlines() if line.startswith("torch==")]
+    if len(pins) != 1:
+        raise SystemExit(f"constraints.txt has {len(pins)} lines 'torch==...'; one is needed")
+    if build not in ("cpu", "cuda"):
+        raise SystemExit(f"TORCH is cpu or cuda, not {build!r}")
+    return f"{pins[0]}+cpu" if build == "cpu" else f"{pins[0]},!={pins[0].removeprefix('torch==')}+cpu"
+
+
+def pip_install(venv: Path, *arguments: str) -> int:
+    """Run the build stage's pip on the environment; returns its exit code."""
+    command = [sys.executable, "-m", "pip", "--python", str(venv / "bin" / "python"), "install", "--quiet", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def prune(packages: Path) -> None:
+    """Delete what PRUNED names from a site-packages folder."""
+    for path in [path for pattern in PRUNED for path in packages.glob(pattern)]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def main(venv: str, build: str, torch_index: str = "") -> int:
+    """Install torch, then the rest, and drop what no service needs; returns the exit code."""
+    torch = torch_requirement(Path("constraints.txt").read_text("utf-8"), build)
+    constraints = ("--constraint", "constraints.txt")
+    index = ("--extra-index-url", torch_index) if torch_index else ()
+    if failed := pip_install(Path(venv), *constraints, *index, torch):
+        sys.stderr.write(CPU_HELP if build == "cpu" and not torch_index else "")
+        return failed
+    wanted = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    failed = pip_install(Path(venv), *constraints, *wanted)
+    for packages in Path(venv).glob("lib/python*/site-packages"):
+        prune(packages)
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

@@ -1,0 +1,276 @@
+"""The container, built and run for real: the image, the compose file, and what survives which kind of end.
+
+Uses the engine that `docker info` finds; where none runs, ../shared/tools/docker-engine when it is there (it is started
+for these tests and stopped again); where neither is, everything here is skipped.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.settings import Settings, variable
+from tests.factories import draw_character, png_bytes
+
+ROOT = Path(__file__).parent.parent
+STARTER = ROOT.parent / "shared" / "tools" / "docker-engine"
+IMAGE = "oneshot-test"
+PROJECT = "oneshot-test"
+LABELS = ["aleph", "beth", "gimel", "daleth"]
+
+
+def test_compose_knows_every_setting():
+    fixed_by_the_image = {"host", "port", "home"}
+    needs_a_mount_or_hardware = {"model", "device"}
+    passed_on = {line.strip(" -") for line in (ROOT / "docker-compose.yml").read_text().splitlines()}
+    wanted = {variable(name) for name in set(Settings.model_fields) - fixed_by_the_image - needs_a_mount_or_hardware}
+    assert wanted <= passed_on
+
+
+@pytest.mark.slow
+def test_hadolint_finds_nothing():
+    if shutil.which("hadolint") is None:
+        pytest.skip("no hadolint on this machine")
+    run = subprocess.run(["hadolint", str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (0, "")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A running engine and the composed project under test in it."""
+
+    environment: dict[str, str]
+    compose_command: list[str]
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def run(self, *command: str, check: bool = True) -> str:
+        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
+        assert not check or done.returncode == 0, f"{shlex.join(command)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+        return done.stdout.strip()
+
+    def docker(self, *arguments: str) -> str:
+        return self.run("docker", *arguments)
+
+    def compose(self, *arguments: str) -> str:
+        return self.run(*self.compose_command, "-p", PROJECT, *arguments)
+
+    def up(self) -> None:
+        self.compose("up", "--no-build", "--pull", "never", "--wait", "--wait-timeout", "120")
+
+    def container(self) -> str:
+        return self.compose("ps", "--all", "--quiet", "oneshot")
+
+    def inspect(self, template: str) -> Any:
+        return json.loads(self.docker("inspect", "--format", f"{{{{json {template}}}}}", self.container()))
+
+    def in_container(self, *command: str) -> str:
+        return self.docker("exec", self.container(), *command)
+
+
+def answers(environment: dict[str, str], *command: str) -> bool:
+    with suppress(FileNotFoundError):
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    return False
+
+
+def exports(text: str, environment: dict[str, str]) -> dict[str, str]:
+    """The environment after the shell text `export A=... B=...`."""
+    script = f"{text}\nenv -0"
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
+
+
+def compose_command(environment: dict[str, str]) -> list[str]:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if answers(environment, *command, "version"):
+            return command
+    pytest.skip("no docker compose on this machine")
+
+
+def engine_environment(environment: dict[str, str], undo: list[Callable[[], object]]) -> dict[str, str]:
+    """Where an engine answers: the environment's own, or the one that the starter runs; else a skip."""
+    if answers(environment, "docker", "info"):
+        return environment
+    if not STARTER.exists():
+        pytest.skip("no container engine runs on this machine")
+    started = exports(subprocess.check_output([STARTER, "env"], text=True), environment)
+    if not answers(started, "docker", "info"):
+        undo.append(lambda: subprocess.run([STARTER, "down"], check=True, capture_output=True))
+        subprocess.run([STARTER, "up"], check=True, capture_output=True)
+    return started
+
+
+def build(environment: dict[str, str]) -> None:
+    arguments = [
+        "--network=host",
+        "--tag",
+        IMAGE,
+        "--build-arg",
+        f"TORCH_INDEX_URL={os.environ.get('TORCH_INDEX_URL', '')}",
+    ]
+    done = subprocess.run(
+        ["docker", "build", *arguments, str(ROOT)], env=environment, capture_output=True, text=True, check=False
+    )
+    if "CPU build was not found" in done.stdout + done.stderr:
+        pytest.skip("PyTorch's CPU build is not at hand: set TORCH_INDEX_URL")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
+    undo: list[Callable[[], object]] = []
+    try:
+        environment = engine_environment(environment, undo)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        environment |= {"SERVICE_IMAGE": IMAGE, "SERVICE_PORT": str(port), "DOCKER_BUILDKIT": "1"}
+        running = Engine(environment, compose_command(environment), port)
+        build(environment)
+        undo.append(lambda: running.compose("down", "--volumes", "--timeout", "5"))
+        yield running
+    finally:
+        for step in reversed(undo):
+            step()
+
+
+@pytest.fixture
+def service(engine: Engine) -> Iterator[Engine]:
+    """The composed project, up and ready, without data."""
+    engine.compose("down", "--volumes", "--timeout", "5")
+    engine.up()
+    yield engine
+    engine.compose("down", "--volumes", "--timeout", "5")
+
+
+def character(label: str, hand: int) -> bytes:
+    return png_bytes(draw_character(LABELS.index(label), jitter=1.0, jitter_seed=hand))
+
+
+def enroll_all(client: httpx.Client) -> None:
+    for label in LABELS:
+        answer = client.post("/enroll", data={"label": label}, files={"image": character(label, hand=1)})
+        assert answer.status_code == 201, answer.text
+
+
+def enrolled(client: httpx.Client) -> list[str]:
+    return [entry["label"] for entry in client.get("/classes").raise_for_status().json()["classes"]]
+
+
+def named(client: httpx.Client, label: str) -> str | None:
+    """What the service calls another drawing of the label."""
+    image = character(label, hand=2)
+    answer = client.post("/classify", params={"threshold": 0}, content=image, headers={"Content-Type": "image/png"})
+    name: str | None = answer.raise_for_status().json()["label"]
+    return name
+
+
+def wait_for(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        with suppress(httpx.TransportError):
+            if condition():
+                return
+        time.sleep(0.5)
+    pytest.fail(f"{what} did not come about within {seconds} s")
+
+
+def kill_hard(service: Engine) -> None:
+    """SIGKILL the service's first process from outside (`docker kill` would count as a wish to stop it)."""
+    pid = str(service.inspect(".State.Pid"))
+    helper = ["--rm", "--pid=host", "--network=none", "--user=0:0", "--entrypoint=python", IMAGE]
+    service.docker("run", *helper, "-c", f"import os; os.kill({pid}, 9)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+        enroll_all(client)
+        assert [named(client, label) for label in LABELS] == LABELS
+        pair = {"image1": character("beth", hand=1), "image2": character("beth", hand=1)}
+        verdict = client.post("/verify", files=pair).raise_for_status().json()
+        assert verdict["verified"]
+
+        kill_hard(service)
+        wait_for("a restart", lambda: service.inspect(".RestartCount") == 1)
+        wait_for("readiness after the restart", lambda: client.get("/readyz").status_code == 200)
+        assert enrolled(client) == sorted(LABELS)
+        assert named(client, "gimel") == "gimel"
+
+        service.compose("down")
+        service.up()
+        assert enrolled(client) == sorted(LABELS)
+        assert named(client, "gimel") == "gimel"
+
+        service.compose("down", "--volumes")
+        service.up()
+        assert enrolled(client) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_stop_is_orderly(service: Engine):
+    started = time.monotonic()
+    service.compose("stop")
+    assert service.inspect(".State.ExitCode") == 0
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_process_has_no_powers(service: Engine):
+    status = dict(
+        line.split(":\t", 1) for line in service.in_container("cat", "/proc/1/status").splitlines() if ":\t" in line
+    )
+    assert status["Uid"].split() == ["10001"] * 4
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["NoNewPrivs"].strip() == "1"
+    attempts = (
+        "import json, pathlib, tempfile\n"
+        "def attempt(folder):\n"
+        "    try: return (pathlib.Path(folder) / 'x').write_text('x')\n"
+        "    except OSError as error: return error.strerror\n"
+        "print(json.dumps([attempt(f) for f in ('/opt/oneshot', '/etc', '/', tempfile.gettempdir(), '/data')]))"
+    )
+    written = json.loads(service.in_container("python", "-c", attempts))
+    assert written == ["Read-only file system"] * 3 + [1, 1]
+    assert service.inspect(".HostConfig.Memory") == 2**30
+    assert service.inspect(".HostConfig.PortBindings") == {
+        "8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(service.port)}]
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_image_holds_the_service_and_no_tools(engine: Engine):
+    config = json.loads(engine.docker("image", "inspect", "--format", "{{json .Config}}", IMAGE))
+    assert (config["User"], config["Entrypoint"], config["Cmd"]) == ("10001:10001", ["oneshot"], ["serve"])
+    assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
+    inside = ["run", "--rm", "--network=none", "--read-only", "--entrypoint=python", IMAGE, "-c"]
+    script = (
+        "import importlib.util as u, json, shutil, torch; "
+        "print(json.dumps([torch.version.cuda, *[u.find_spec(n) is None for n in ('pip', 'pytest', 'scipy')], "
+        "*[shutil.which(n) for n in ('gcc', 'make', 'curl')]]))"
+    )
+    assert json.loads(engine.docker(*inside, script)) == [None, True, True, True, None, None, None]
+    size = (
+        "import pathlib; print(sum(f.stat().st_size for f in pathlib.Path('/opt/oneshot').rglob('*') if f.is_file()))"
+    )
+    assert int(engine.docker(*inside, size)) < 1_000_000_000
