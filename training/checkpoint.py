@@ -24,11 +24,8 @@ def write_checkpoint(file: Path, tensors: State, facts: dict[str, JsonValue]) ->
     """Replace ``file`` with these tensors and facts; a crash leaves the old file or the new one."""
     part = file.with_suffix(".part")
     # safetensors refuses tensors that share memory, which a loss and its similarity do.
-    save_file(
-        {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()},
-        part,
-        {"facts": json.dumps(facts)},
-    )
+    apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    save_file(apart, part, {"facts": json.dumps(facts)})
     with part.open("rb+") as handle:
         os.fsync(handle.fileno())
     part.replace(file)

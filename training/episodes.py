@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from model.manifest import Metric
 from model.similarity import Similarity, Vectors, distances
@@ -75,13 +75,13 @@ def judge_trials(metric: Metric, vectors: Vectors, trials: Trials) -> Bools:
 
 
 @torch.inference_mode()
-def embed_all(network: nn.Module, similarity: Similarity, data: PreparedImages, batch_size: int = 256) -> Vectors:
-    """Return the index-form vectors, shape (n, dim), of every image; leaves both modules in evaluation mode."""
+def embed_pixels(network: nn.Module, similarity: Similarity, pixels: Tensor, batch_size: int = 256) -> Vectors:
+    """Return the index-form vectors (n, dim) of byte images (n, channels, size, size), both modules in evaluation mode."""
     network.eval()
     similarity.eval()
     device = next(network.parameters()).device
     parts = []
-    for pixels in data.pixels.split(batch_size):
-        images = (pixels.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
+    for part in torch.split(pixels, batch_size):
+        images = (part.to(device).float() / 255).contiguous(memory_format=torch.channels_last)
         parts.append(similarity.index_form(network(images)).float().cpu())
     return np.ascontiguousarray(torch.cat(parts).numpy())

@@ -25,7 +25,7 @@ from training.checkpoint import (
     write_checkpoint,
 )
 from training.data.labelled import PreparedImages
-from training.episodes import Trials, embed_all, judge_trials, within_group_trials
+from training.episodes import Trials, embed_pixels, judge_trials, within_group_trials
 from training.losses import build_loss
 from training.recipe import OptimizerPart, Recipe
 from training.samplers import ClassSampler
@@ -131,7 +131,7 @@ def train(
     folder: Path,
     *,
     device: torch.device | None = None,
-    listen: Callable[[Progress], None] = lambda progress: None,
+    listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Run:
     """Train ``recipe`` to its last step and return the run, whose network holds the weights to keep.
@@ -223,6 +223,6 @@ def _validate(run: Run, held_out: PreparedImages, trials: Trials) -> float:
     """Return the share of wrong trials with the weights that would be kept."""
     current = {name: value.clone() for name, value in run.network.state_dict().items()}
     _use_average(run)
-    vectors = embed_all(run.network, run.similarity, held_out)
+    vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     run.network.load_state_dict(current)
     return float(1 - np.mean(judge_trials(run.similarity.metric, vectors, trials)))

@@ -39,7 +39,7 @@ class ClassSampler:
         self._turns = QUARTER_TURNS if rotations else 1
         order = torch.argsort(data.classes, stable=True)
         counts = torch.bincount(data.classes, minlength=data.n_classes)
-        self._members = order.split(counts.tolist())
+        self._members = torch.split(order, counts.tolist())
         n_groups = int(data.groups.max()) + 1
         self._groups = [torch.nonzero(data.groups == group).flatten() for group in range(n_groups)]
         if data.n_classes < part.classes:

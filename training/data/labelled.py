@@ -75,11 +75,15 @@ class PreparedImages:
         return len(self.groups)
 
 
+def prepare_pixels(images: Sequence[Image.Image], preprocess: Preprocess) -> Tensor:
+    """Preprocess every image to bytes, shape (n, channels, size, size); 8 bits hold what ``Preprocess`` computes."""
+    return torch.from_numpy(np.stack([np.rint(preprocess(image) * 255).astype(np.uint8) for image in images]))
+
+
 def prepare(images: LabelledImages, preprocess: Preprocess) -> PreparedImages:
-    """Preprocess every image once; 8 bits hold exactly what ``Preprocess`` computes."""
-    arrays = [np.rint(preprocess(image) * 255).astype(np.uint8) for image in images.images]
+    """Preprocess every image once."""
     return PreparedImages(
-        pixels=torch.from_numpy(np.stack(arrays)),
+        pixels=prepare_pixels(images.images, preprocess),
         classes=torch.tensor(images.classes),
         sources=torch.tensor(images.sources),
         groups=torch.tensor(images.groups),

@@ -77,7 +77,7 @@ def read_runs(root: Path) -> list[Run]:
     Raises:
         DatasetError: they are not there or not complete.
     """
-    files = {path: data for path, data in _files(root, "all_runs", suffixes=(".png", ".txt"))}
+    files = dict(_files(root, "all_runs", suffixes=(".png", ".txt")))
     folders = sorted({path.parts[-2] for path in files if path.name == "class_labels.txt"})
     if len(folders) != RUNS:
         raise DatasetError(f"all_runs in {root} holds {len(folders)} runs, not {RUNS}")

@@ -1,0 +1,82 @@
+"""The model card: the manifest, put into words for a reader."""
+
+from __future__ import annotations
+
+import json
+
+from model.manifest import Manifest, Measurement
+
+
+def model_card(manifest: Manifest) -> str:
+    """Return the model card of ``manifest`` as Markdown. It is generated: edit this code, not the card."""
+    calibration = manifest.calibration
+    spec = manifest.preprocess
+    held_out = ", ".join(_held_out(manifest)) or "none"
+    lines = [
+        f"# Model card: {manifest.name}",
+        "",
+        f"`{manifest.model_id}`, trained {manifest.created:%Y-%m-%d} by `oneshot-train fit`; "
+        "this page is made from `manifest.json`.",
+        "",
+        "## What it is",
+        "",
+        f"- Network: `{manifest.network.kind}`, {manifest.weights.parameters:,} parameters, "
+        f"{manifest.weights.bytes / 1e6:.1f} MB; embedding of {manifest.similarity.dim} numbers, "
+        f"compared by `{manifest.similarity.kind}` (index metric `{manifest.metric}`).",
+        f"- Input: {spec.size} x {spec.size} pixels, {'grey' if spec.channels == 1 else 'colour'}, "
+        f"polarity `{spec.polarity}`, crop `{spec.crop}`, fit `{spec.fit}`.",
+        "- Meant for: drawn or printed characters and symbols on a plain background, one example each.",
+        "- Not meant for: photographs of scenes, faces, or decisions about people.",
+        "",
+        "## What it was trained on",
+        "",
+        "Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, MIT licence), background alphabets only. "
+        f"Held out from training, to choose settings and fit the calibration: {held_out}. "
+        "No image of the evaluation alphabets was used for either.",
+        "",
+        "## Measured",
+        "",
+        "| protocol | value | 95 % interval | n | seed | command |",
+        "|---|---|---|---|---|---|",
+        *(_row(measurement) for measurement in manifest.accuracy),
+        "",
+        "Intervals are bootstrapped over runs or alphabets, not over trials; ties count as wrong.",
+        "",
+        "## Calibration",
+        "",
+        f"Platt scaling of the distance, prior {calibration.prior:g}, on {calibration.source}: "
+        f"{calibration.n_classes} classes, {calibration.genuine.n_pairs:,} pairs of one class and "
+        f"{calibration.impostor.n_pairs:,} of two.",
+        "",
+        "| false-match rate of a pair | similarity threshold | false non-match rate |",
+        "|---|---|---|",
+        *(_operating_point(manifest, fmr) for fmr in (0.1, 0.01, 0.001, 0.0001)),
+        "",
+        "## Recipe",
+        "",
+        "```json",
+        json.dumps(manifest.recipe, indent=2),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _held_out(manifest: Manifest) -> list[str]:
+    data = manifest.recipe.get("data")
+    names = data.get("held_out") if isinstance(data, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _row(measurement: Measurement) -> str:
+    seed = "" if measurement.seed is None else str(measurement.seed)
+    value = f"{measurement.value:g} {measurement.unit}"
+    interval = f"{measurement.low:g} to {measurement.high:g}"
+    return f"| {measurement.protocol} | {value} | {interval} | {measurement.n:,} | {seed} | `{measurement.command}` |"
+
+
+def _operating_point(manifest: Manifest, fmr: float) -> str:
+    calibration = manifest.calibration
+    distance = calibration.impostor.distance_at(fmr)
+    fnmr = 1 - calibration.genuine.rate_at(distance)
+    return f"| {fmr:g} | {calibration.threshold_at_fmr(fmr):.4f} | {fnmr:.4f} |"

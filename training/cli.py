@@ -1,0 +1,125 @@
+"""``oneshot-train``: download data, fit a recipe, evaluate an artefact."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Final, NoReturn
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from model.artifact import ArtifactError, load_artifact, write_manifest
+from model.embedder import DeviceError, pick_device
+from model.manifest import Measurement
+from training.card import model_card
+from training.checkpoint import CheckpointError
+from training.data.labelled import DatasetError
+from training.data.omniglot import download_omniglot
+from training.evaluate import evaluate
+from training.fit import fit
+from training.loop import Progress as Step
+from training.loop import TrainingError
+from training.recipe import RecipeError, load_recipe
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console()
+ALL_THREADS: Final = torch.get_num_threads()
+
+EXPECTED = (ArtifactError, CheckpointError, DatasetError, DeviceError, RecipeError, TrainingError, ValueError)
+
+Datasets = Annotated[
+    Path,
+    typer.Option(
+        "--data", envvar="ONESHOT_DATASETS", help="Folder with omniglot/, as 'oneshot-train download' fills it."
+    ),
+]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+
+
+@app.command()
+def download(folder: Annotated[Path, typer.Argument(help="Where to put omniglot/.")] = Path("datasets")) -> None:
+    """Download Omniglot from its official place and check its published MD5."""
+    for file in download_omniglot(folder / "omniglot"):
+        console.print(f"{file} is complete")
+
+
+@app.command(name="fit")
+def fit_command(  # noqa: PLR0917 - typer reads options from the signature
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of one of the project's recipes.")],
+    data: Datasets = Path("datasets"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the artefact; default runs/NAME.")] = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="part.key=value, replaces the recipe's.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    threads: Threads = ALL_THREADS,
+) -> None:
+    """Train a recipe, calibrate it on its held-out classes, and write the artefact.
+
+    A run that was stopped goes on from its last checkpoint when the same command is given again.
+    """
+    torch.set_num_threads(threads)
+    loaded = load_recipe(recipe, tuple(change or ()))
+    folder = out or Path("runs") / loaded.name
+    with _progress_bar() as bar:
+        task = bar.add_task(loaded.name, total=loaded.optimizer.steps, rate="", note="reading images")
+        notes = {"error": ""}
+
+        def listen(step: Step) -> None:
+            if step.error is not None:
+                notes["error"] = f", held-out error {100 * step.error:.2f} %"
+            note = f"loss {step.loss:.3f}{notes['error']}"
+            bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
+
+        artifact = fit(loaded, data, folder, device=pick_device(device), listen=listen)
+    console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
+
+
+@app.command(name="evaluate")
+def evaluate_command(
+    artifact: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
+    data: Datasets = Path("datasets"),
+    write: Annotated[bool, typer.Option(help="Write the figures into its manifest and model card.")] = False,
+    threads: Threads = ALL_THREADS,
+) -> None:
+    """Measure an artefact on Omniglot's evaluation alphabets. Run it once per frozen recipe."""
+    torch.set_num_threads(threads)
+    loaded = load_artifact(artifact)
+    measurements = evaluate(loaded, data)
+    _print_table(f"{loaded.manifest.model_id}", measurements)
+    if write:
+        manifest = loaded.manifest.model_copy(update={"accuracy": measurements})
+        write_manifest(artifact, manifest)
+        (artifact / "README.md").write_text(model_card(manifest), encoding="utf-8")
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+def _print_table(title: str, measurements: tuple[Measurement, ...]) -> None:
+    table = Table(title=title)
+    for column in ("protocol", "value", "95 % interval", "n"):
+        table.add_column(column)
+    for row in measurements:
+        table.add_row(row.protocol, f"{row.value:g} {row.unit}", f"{row.low:g} to {row.high:g}", f"{row.n:,}")
+    console.print(table)
+
+
+def main() -> NoReturn:
+    """Run the command line; what a user can mend ends with one line and exit code 2."""
+    try:
+        app()
+    except EXPECTED as error:
+        sys.stderr.write(f"oneshot-train: {error}\n")
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,78 @@
+"""The protocols that figures are measured by. Each reads the evaluation set, so it is run once per frozen recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from model.artifact import Artifact
+from model.manifest import Measurement, Metric
+from model.preprocess import Preprocess
+from model.similarity import Vectors
+from training.data.labelled import PreparedImages, prepare, prepare_pixels
+from training.data.omniglot import Run, read_omniglot, read_runs
+from training.episodes import Bools, embed_pixels, judge, judge_trials, within_group_trials
+from training.statistics import cluster_interval
+
+EmbedImages = Callable[[Sequence[Image.Image]], Vectors]
+
+ALL_DRAWERS_TRIALS = 10_000
+ALL_DRAWERS_SEED = 1
+N_WAY = 20
+COMMAND = "oneshot-train evaluate"
+
+
+def judge_runs(runs: Sequence[Run], embed: EmbedImages, metric: Metric) -> Bools:
+    """Return which queries of the official runs are right, shape (n_runs, n_queries): argmax per query, ties wrong."""
+    rows = []
+    for run in runs:
+        supports, queries = embed(run.supports), embed(run.queries)
+        pairs = zip(queries, run.answers, strict=True)
+        rows.append([judge(metric, supports, query, answer) for query, answer in pairs])
+    return np.array(rows)
+
+
+def evaluate(artifact: Artifact, datasets: Path) -> tuple[Measurement, ...]:
+    """Measure one-shot accuracy on Omniglot: the official 20 runs, and all drawers.
+
+    Raises:
+        DatasetError: the data is not in ``datasets``.
+    """
+    preprocess = Preprocess(artifact.manifest.preprocess)
+    data = prepare(read_omniglot(datasets, "evaluation"), preprocess)
+    return (_official_runs(artifact, datasets, preprocess), _all_drawers(artifact, data))
+
+
+def _official_runs(artifact: Artifact, datasets: Path, preprocess: Preprocess) -> Measurement:
+    def embed(images: Sequence[Image.Image]) -> Vectors:
+        return embed_pixels(artifact.network, artifact.similarity, prepare_pixels(images, preprocess))
+
+    right = judge_runs(read_runs(datasets), embed, artifact.manifest.metric)
+    runs = np.repeat(np.arange(right.shape[0]), right.shape[1])
+    return _accuracy("Omniglot, official 20 runs, 20-way one-shot", right.ravel(), runs)
+
+
+def _all_drawers(artifact: Artifact, data: PreparedImages) -> Measurement:
+    trials = within_group_trials(data, n_way=N_WAY, n_trials=ALL_DRAWERS_TRIALS, seed=ALL_DRAWERS_SEED)
+    vectors = embed_pixels(artifact.network, artifact.similarity, data.pixels)
+    right = judge_trials(artifact.manifest.metric, vectors, trials)
+    return _accuracy("Omniglot, all drawers, within-alphabet 20-way one-shot", right, trials.groups, ALL_DRAWERS_SEED)
+
+
+def _accuracy(protocol: str, right: Bools, clusters: npt.NDArray[np.int64], seed: int | None = None) -> Measurement:
+    low, high = cluster_interval(right, clusters)
+    percent = [round(100 * value, 2) for value in (float(right.mean()), low, high)]
+    return Measurement(
+        protocol=protocol,
+        value=percent[0],
+        unit="% right",
+        n=len(right),
+        low=percent[1],
+        high=percent[2],
+        seed=seed,
+        command=COMMAND,
+    )

@@ -1,0 +1,55 @@
+"""From a recipe to an artefact: read, train, calibrate, save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from model.artifact import Artifact, save_artifact
+from model.preprocess import Preprocess
+from training.calibrate import fit_calibration, pair_distances
+from training.card import model_card
+from training.data.labelled import prepare
+from training.data.omniglot import read_omniglot
+from training.episodes import embed_pixels
+from training.loop import Progress, train
+from training.recipe import Recipe
+
+
+def fit(
+    recipe: Recipe,
+    datasets: Path,
+    folder: Path,
+    *,
+    device: torch.device,
+    listen: Callable[[Progress], None] = lambda _: None,
+) -> Artifact:
+    """Train ``recipe`` on the data in ``datasets`` and write the artefact, its card and its checkpoint to ``folder``.
+
+    Raises:
+        DatasetError: the data is not there or too small.
+        TrainingError: the loss is no longer finite.
+        CheckpointError: ``folder`` holds another recipe's checkpoint.
+    """
+    preprocess = Preprocess(recipe.preprocess)
+    images = read_omniglot(datasets, "background")
+    training = prepare(images.without_groups(recipe.data.held_out), preprocess)
+    held_out = prepare(images.in_groups(recipe.data.held_out), preprocess)
+    run = train(recipe, training, held_out, folder, device=device, listen=listen)
+    vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
+    pairs = pair_distances(run.similarity.metric, vectors, held_out.classes.numpy())
+    source = f"{len(recipe.data.held_out)} held-out Omniglot background alphabets, all drawers"
+    artifact = save_artifact(
+        folder,
+        name=recipe.name,
+        network=run.network,
+        network_spec=recipe.network,
+        preprocess=recipe.preprocess,
+        similarity=run.similarity,
+        calibration=fit_calibration(pairs, source=source),
+        recipe=recipe.model_dump(mode="json"),
+    )
+    (folder / "README.md").write_text(model_card(artifact.manifest), encoding="utf-8")
+    return artifact
