@@ -9,6 +9,9 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
+#: Libraries that tell at level "info" what only their own developers want to know.
+_CHATTY = ("alembic", "faiss", "PIL")
+
 
 def configure_logging(level: str = "info", style: Literal["json", "console"] = "json") -> None:
     """Send everything that is logged, by this code or by a library, to stderr in one style.
@@ -38,6 +41,8 @@ def configure_logging(level: str = "info", style: Literal["json", "console"] = "
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(max(root.level, logging.WARNING) if level != "debug" else logging.NOTSET)
     logging.captureWarnings(True)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 
+from app.decision import Decision
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
@@ -64,6 +66,12 @@ class Metrics:
     def watch_queue(self, depth: Callable[[], float]) -> None:
         """Read the queue's depth when the metrics are read, instead of at every change."""
         self.queue_depth.set_function(depth)
+
+    def observe_decision(self, decision: Decision) -> None:
+        """Count a classification, and note how sure it was."""
+        self.classifications.labels("unknown" if decision.label is None else "known").inc()
+        if decision.candidates:
+            self.similarity.observe(decision.candidates[0].similarity)
 
     def set_galleries(self, sizes: dict[str, int]) -> None:
         """Note the galleries' sizes (classes in each). Names stay out of the labels: there may be very many."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Annotated
 from urllib.parse import quote, unquote
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, Field
 
 DEFAULT_GALLERY = "default"
 MAX_LABEL_LENGTH = 256
-GALLERY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+GALLERY_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 #: Control characters, line and paragraph separators, and halves of surrogate pairs: none of them can be read or typed.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -34,6 +35,15 @@ def clean_label(text: str) -> str:
     return label
 
 
+def clean_gallery(text: str) -> str:
+    """The name of a gallery, as it is. Raises ValueError when it is not one."""
+    if not re.fullmatch(GALLERY_PATTERN, text, re.ASCII):
+        raise ValueError(
+            "a gallery's name is 1 to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
+        )
+    return text
+
+
 def label_from_path(encoded: str) -> str:
     """The label of a still percent-encoded piece of a path. Raises ValueError as `clean_label` does."""
     try:
@@ -49,4 +59,6 @@ def class_path(label: str, gallery: str) -> str:
 
 
 Label = Annotated[str, AfterValidator(clean_label)]
-GalleryName = Annotated[str, StringConstraints(pattern=GALLERY_PATTERN)]
+GalleryName = Annotated[
+    str, AfterValidator(clean_gallery), Field(json_schema_extra={"pattern": GALLERY_PATTERN, "maxLength": 64})
+]

@@ -98,9 +98,7 @@ class ClassPublic(BaseModel):
 class EnrollPublic(BaseModel):
     """The class as it is now in the store; it survives a crash from here on."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    class_: ClassPublic = Field(alias="class")
+    class_: ClassPublic = Field(serialization_alias="class")
     created: bool = Field(description="Whether the class is new (and not replaced or added to).")
     model: ModelId
 
@@ -157,6 +155,7 @@ class GalleryPublic(BaseModel):
 
     name: str = Field(examples=[DEFAULT_GALLERY])
     classes: int = Field(ge=0)
+    digest: str = Field(description="Digest of the model that all its vectors are made with, as `/model` tells it.")
     created_at: datetime
 
 

@@ -1,0 +1,87 @@
+"""The ``oneshot`` command. Heavy modules are imported by the verb that needs them, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from app.settings import Settings, SettingsError, allowed, load_settings, option, variable
+
+cli = typer.Typer(
+    help="Recognise symbols, characters, parts, logos or faces from one example each.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_WRONG_SETTING = 2
+
+
+@cli.callback()
+def _root() -> None:
+    """Keep the verbs, also while there is only one."""
+
+
+def serve(**options: Any) -> None:
+    """Serve over HTTP until interrupted. Each option is also a variable, read from the environment or from `.env`."""
+    try:
+        settings = load_settings(**options)
+    except SettingsError as error:
+        _stop(str(error))
+    _run(settings)
+
+
+def _parameter(name: str) -> inspect.Parameter:
+    # all values come as text and are judged by Settings, so that options and variables have one rule and one error line
+    field = Settings.model_fields[name]
+    default = "not set" if field.default is None else field.default
+    help_text = f"{field.description} Allowed: {allowed(field)}. [{variable(name)}; default: {default}]"
+    annotation = Annotated[str | None, typer.Option(option(name), help=help_text, metavar="VALUE", show_default=False)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _register_serve() -> None:
+    parameters = [_parameter(name) for name in Settings.model_fields]
+    serve.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    serve.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    cli.command()(serve)
+
+
+_register_serve()
+
+
+def _run(settings: Settings) -> None:
+    from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
+
+    configure_logging(settings.log_level, settings.log_format)
+    import uvicorn  # noqa: PLC0415
+
+    from app.main import create_app  # noqa: PLC0415
+
+    config = uvicorn.Config(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+    )
+    server = uvicorn.Server(config)
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then, and passes the signal on
+        server.run()
+    if not server.started:
+        sys.exit(_WRONG_SETTING)
+
+
+def _stop(line: str) -> NoReturn:
+    sys.stderr.write(f"oneshot: {line}\n")
+    sys.exit(_WRONG_SETTING)
+
+
+def main() -> None:
+    """Entry point of the ``oneshot`` script."""
+    cli()

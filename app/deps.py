@@ -1,0 +1,51 @@
+"""What routes ask for, as annotated dependencies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+
+from app.errors import InvalidRequestError
+from app.names import label_from_path
+from app.recognizer import Recognizer
+from app.schemas import EmptyQuery
+from app.service import Service
+from app.settings import Settings
+
+
+def get_service(request: Request) -> Service:
+    """The running parts, put there by the lifespan."""
+    service = request.app.state.service
+    assert isinstance(service, Service)  # noqa: S101 - no request comes before the lifespan has set it
+    return service
+
+
+def get_settings(service: ServiceDep) -> Settings:
+    """The settings that the service runs with."""
+    return service.settings
+
+
+def get_recognizer(service: ServiceDep) -> Recognizer:
+    """The use cases."""
+    return service.recognizer
+
+
+def get_label(
+    label: Annotated[
+        str, Path(description="The label, percent-encoded as one segment (`/` is `%2F`).", examples=["alpha"])
+    ],
+) -> str:
+    """The label in the path, decoded and normalised as when it was enrolled."""
+    try:
+        return label_from_path(label)
+    except ValueError as error:
+        raise InvalidRequestError.at("path", "label", message=str(error)) from None
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+RecognizerDep = Annotated[Recognizer, Depends(get_recognizer)]
+LabelDep = Annotated[str, Depends(get_label)]
+#: For routes without query parameters: a mistyped or misplaced one is refused instead of ignored.
+NoQueryDep = Annotated[EmptyQuery, Query()]

@@ -1,0 +1,58 @@
+"""The application object: ``create_app(settings)`` builds every part when it starts and closes it when it stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+
+from app.metrics import Metrics
+from app.middleware import RawClassPaths, RequestContext
+from app.openapi import install_openapi
+from app.problems import install_handlers
+from app.routes import classes, galleries, recognize, system
+from app.service import open_service
+from app.settings import Settings, load_settings, unknown_variables
+
+log = structlog.get_logger(__name__)
+
+_DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
+
+    Nothing is opened until the server starts the application's lifespan.
+    """
+    settings = settings or load_settings()
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        _warn_of_typos()
+        async with open_service(settings, metrics) as service:
+            app.state.service = service
+            log.info(
+                "started", model=service.recognizer.model_id, device=service.embedder.device, home=str(settings.home)
+            )
+            yield
+            log.info("stopping")
+
+    app = FastAPI(
+        title="oneshot", version=version("oneshot"), summary=_DESCRIPTION, lifespan=lifespan, redirect_slashes=False
+    )
+    for module in (recognize, classes, galleries, system):
+        app.include_router(module.router)
+    install_handlers(app)
+    install_openapi(app)
+    app.add_middleware(RawClassPaths)
+    app.add_middleware(RequestContext, metrics=metrics, seconds=settings.request_timeout)
+    return app
+
+
+def _warn_of_typos() -> None:
+    for name, nearest in unknown_variables().items():
+        log.warning("unknown_setting", variable=name, did_you_mean=nearest)

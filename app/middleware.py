@@ -1,0 +1,156 @@
+"""What surrounds every request: its id, its deadline, its log entry, its metrics, and the net under unexpected errors.
+
+Plain ASGI, because starlette's middleware class would run the application in a task of its own and hide cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import DeadlineExceededError, OneshotError, StartupError
+from app.metrics import Metrics
+from app.problems import problem_response
+
+log = structlog.get_logger(__name__)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: Probes come every few seconds; their entries would bury the others.
+_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+#: What nginx writes for a client that went away before the answer.
+_CLIENT_CLOSED = 499
+
+
+class RequestContext:
+    """Gives each request its context, and turns whatever goes wrong in it into a problem."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, seconds: float) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+        if scope["type"] == "lifespan":
+            await _Lifespan(send).run(self._app, scope, receive)
+        elif scope["type"] == "http":
+            await _Exchange(scope, send, self._metrics).run(self._app, receive, self._seconds)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+        sent_id = Headers(scope=scope).get("x-request-id", "")
+        self._id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = self._id
+        self._scope = scope
+        self._send = send
+        self._metrics = metrics
+        self._status = 0
+        self._began = time.perf_counter()
+
+    async def run(self, app: ASGIApp, receive: Receive, seconds: float) -> None:
+        with structlog.contextvars.bound_contextvars(request_id=self._id):
+            try:
+                await self._guarded(app, receive, seconds)
+            finally:
+                self._record()
+
+    async def _guarded(self, app: ASGIApp, receive: Receive, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                await app(self._scope, receive, self.send)
+        except ClientDisconnect:
+            self._status = _CLIENT_CLOSED
+        except TimeoutError as error:
+            if deadline.expired():
+                await self._fail(DeadlineExceededError(f"The request took longer than {seconds:g} seconds."), receive)
+            else:
+                await self._fail(_unexpected(error), receive)
+        except Exception as error:  # the net: nothing may reach the client but a problem without the error's text
+            await self._fail(_unexpected(error), receive)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            MutableHeaders(scope=message)["X-Request-ID"] = self._id
+        await self._send(message)
+
+    async def _fail(self, error: OneshotError, receive: Receive) -> None:
+        response = problem_response(self._scope, error)  # logs what the client must not see
+        if self._status:
+            raise error  # part of an answer is out already; the server can only close the connection
+        await response(self._scope, receive, self.send)
+
+    def _record(self) -> None:
+        seconds = time.perf_counter() - self._began
+        method, path = self._scope["method"], self._scope["path"]
+        route = getattr(self._scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(method, route, self._status).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        if slug := self._scope["state"].get("problem"):
+            self._metrics.rejections.labels(slug).inc()
+        write = log.debug if path in _QUIET_PATHS else log.info
+        write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
+
+
+def _unexpected(cause: Exception) -> OneshotError:
+    error = _UnexpectedError(f"{type(cause).__name__}: {cause}")
+    error.__cause__ = cause
+    return error
+
+
+class _UnexpectedError(OneshotError):
+    public = False
+
+
+class _Lifespan:
+    """Replaces the traceback of a start that failed for a known reason by its one line."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._failure: Message | None = None
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
+        try:
+            await app(scope, receive, self.send)
+        except StartupError as error:
+            await self._send({"type": "lifespan.startup.failed", "message": error.detail})
+        except BaseException:
+            if self._failure is not None:
+                await self._send(self._failure)
+            raise
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            self._failure = message  # the exception itself comes next, and says more
+        else:
+            await self._send(message)
+
+
+class RawClassPaths:
+    """Routes ``/classes/…`` by the path as it was sent, so that a slash in a label differs from one that separates.
+
+    ``/classes/a%2Fimage`` is the class "a/image"; ``/classes/a/image`` is the image of the class "a". The routes decode
+    the label themselves (`app.names.label_from_path`).
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+        if scope["type"] == "http" and "/classes/" in scope["path"] and scope.get("raw_path"):
+            # in place: the middleware around this one reads from the same scope which route was taken
+            scope["path"] = scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")
+        await self._app(scope, receive, send)

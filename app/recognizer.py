@@ -1,0 +1,200 @@
+"""The use cases, in one place: enrol, classify, verify, embed, list, remove. Knows no HTTP.
+
+An image is decoded and prepared in a thread, embedded in a shared forward pass, compared in a thread; the event loop
+only waits. The gallery `default` is there without being made: until somebody enrols into it, it is empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.batching import F32, Batcher
+from app.decision import (
+    Decision,
+    decide,
+    identification_threshold,
+    similarity_of,
+    verification_threshold,
+)
+from app.errors import (
+    BadImageError,
+    ClassNotFoundError,
+    EmptyImageError,
+    GalleryNotFoundError,
+    InferenceError,
+    TooManyPixelsError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
+from app.gallery import GalleryIndex
+from app.names import DEFAULT_GALLERY
+from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
+from app.uploads import Upload
+from app.workers import WorkPool
+from model import images
+from model.embedder import Embedder
+from model.similarity import distances
+
+_IMAGE_ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
+    images.EmptyImageError: EmptyImageError,
+    images.UnsupportedFormatError: UnsupportedImageError,
+    images.CorruptImageError: UndecodableImageError,
+    images.TooManyPixelsError: TooManyPixelsError,
+}
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A decision, and the number of classes that it was made among."""
+
+    decision: Decision
+    gallery_size: int
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether a pair is the same, and by what."""
+
+    verified: bool
+    similarity: float
+    distance: float
+    threshold: float
+
+
+class Recognizer:
+    """The use cases over one model, one store and its index.
+
+    `decoding` and `storing` are the thread pools for work on images and for work on the store and the index.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedder: Embedder,
+        batcher: Batcher,
+        store: Store,
+        index: GalleryIndex,
+        decoding: WorkPool,
+        storing: WorkPool,
+        limits: images.ImageLimits,
+    ) -> None:
+        self._embedder = embedder
+        self._calibration = embedder.manifest.calibration
+        self._digest = embedder.manifest.digest
+        self._batcher = batcher
+        self._store = store
+        self._index = index
+        self._decoding = decoding
+        self._storing = storing
+        self._limits = limits
+
+    @property
+    def model_id(self) -> str:
+        """Name and short digest of the model that answers."""
+        return self._embedder.manifest.model_id
+
+    # -- images --------------------------------------------------------------------------------------------
+
+    async def embed(self, uploads: Sequence[Upload]) -> F32:
+        """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
+        prepared = await self._decoding.map(self._prepare, uploads)
+        vectors = await self._batcher.embed(prepared)
+        if not np.isfinite(vectors).all():
+            raise InferenceError("the network made a vector that is not finite")
+        return vectors
+
+    async def classify(self, upload: Upload, gallery: str, k: int, threshold: float | None) -> Classification:
+        """The image's class among those of the gallery, at `threshold` or the one for the gallery's size."""
+        [query] = await self.embed([upload])
+        return await self._storing.run(lambda: self._classify(query, gallery, k, threshold))
+
+    async def verify(self, first: Upload, second: Upload, threshold: float | None) -> Verification:
+        """Whether two images are of the same class."""
+        vectors = await self.embed([first, second])
+        return self._verification(vectors[:1], vectors[1:], threshold)
+
+    async def verify_class(self, image: Upload, gallery: str, label: str, threshold: float | None) -> Verification:
+        """Whether an image is of an enrolled class: by the nearest of the class's shots."""
+        supports = await self._storing.run(lambda: self._vectors(gallery, label))  # before the image costs anything
+        return self._verification(await self.embed([image]), supports, threshold)
+
+    # -- classes and galleries -----------------------------------------------------------------------------
+
+    async def enroll(self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict) -> EnrollOutcome:
+        """Enrol one image. When this returns, the enrolment is durable and seen by every later request."""
+        [embedding] = await self.embed([upload])
+        support = NewSupport(label, upload.data, images.sniff_media_type(upload.data), embedding, self._digest)
+        return await self._storing.run(lambda: self._enroll(gallery, support, on_conflict))
+
+    async def get_class(self, gallery: str, label: str) -> ClassRecord:
+        """One class."""
+        return await self._storing.run(lambda: self._store.get_class(gallery, label))
+
+    async def list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
+        """One page of a gallery's classes."""
+        return await self._storing.run(lambda: self._list_classes(gallery, limit, after))
+
+    async def read_image(self, gallery: str, label: str, shot: int) -> tuple[bytes, str]:
+        """An enrolled image as it was uploaded, and its media type."""
+        return await self._storing.run(lambda: self._store.read_image(gallery, label, shot))
+
+    async def remove_class(self, gallery: str, label: str) -> None:
+        """Delete a class and all that was stored of it."""
+        await self._storing.run(lambda: self._store.remove_class(gallery, label))
+
+    async def list_galleries(self) -> list[GalleryRecord]:
+        """All galleries."""
+        return await self._storing.run(self._store.list_galleries)
+
+    async def remove_gallery(self, gallery: str) -> None:
+        """Delete a gallery and all that was stored of it."""
+        await self._storing.run(lambda: self._store.remove_gallery(gallery))
+
+    # -- what runs in threads ------------------------------------------------------------------------------
+
+    def _prepare(self, upload: Upload) -> F32:
+        try:
+            return self._embedder.prepare(images.decode_image(upload.data, self._limits))
+        except images.ImageError as error:
+            raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
+
+    def _classify(self, query: F32, gallery: str, k: int, threshold: float | None) -> Classification:
+        try:
+            matches, size = self._index.search(gallery, query, k), self._index.size(gallery)
+        except GalleryNotFoundError:
+            if gallery != DEFAULT_GALLERY:
+                raise
+            matches, size = [], 0
+        if threshold is None:
+            threshold = identification_threshold(self._calibration, size)
+        return Classification(decide(matches, self._calibration, threshold), size)
+
+    def _vectors(self, gallery: str, label: str) -> F32:
+        try:
+            return self._index.vectors(gallery, label)
+        except GalleryNotFoundError:
+            if gallery != DEFAULT_GALLERY:
+                raise
+            raise ClassNotFoundError(gallery, label) from None
+
+    def _verification(self, query: F32, supports: F32, threshold: float | None) -> Verification:
+        distance = float(distances(self._embedder.metric, query, supports).min())
+        similarity = similarity_of(self._calibration, distance)
+        if threshold is None:
+            threshold = verification_threshold(self._calibration)
+        return Verification(similarity >= threshold, similarity, distance, threshold)
+
+    def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
+        [outcome] = self._store.enroll(gallery, [support], on_conflict)
+        return outcome
+
+    def _list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
+        try:
+            return self._store.list_classes(gallery, limit, after)
+        except GalleryNotFoundError:
+            if gallery != DEFAULT_GALLERY:
+                raise
+            return ClassPage([], None)

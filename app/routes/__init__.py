@@ -1,0 +1,1 @@
+"""The routes: parse, call the recognizer, shape the answer."""

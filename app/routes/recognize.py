@@ -1,0 +1,206 @@
+"""Enrol, classify, verify, embed."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.deps import NoQueryDep, RecognizerDep, ServiceDep, SettingsDep
+from app.errors import (
+    ClassExistsError,
+    ClassNotFoundError,
+    EmptyImageError,
+    GalleryNotFoundError,
+    InvalidRequestError,
+    MalformedBodyError,
+    ModelMismatchError,
+    TooManyPartsError,
+    TooManyPixelsError,
+    UndecodableImageError,
+    UnsupportedImageError,
+)
+from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label
+from app.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
+from app.recognizer import Verification
+from app.routes.classes import class_public
+from app.schemas import (
+    Candidate,
+    ClassifyPublic,
+    ClassifyQuery,
+    EmbedPublic,
+    EnrollPublic,
+    EnrollQuery,
+    VerifyPublic,
+    VerifyQuery,
+)
+from app.store.base import OnConflict
+from app.uploads import Form, FormSpec, missing, read_form, read_image
+
+router = APIRouter(tags=["recognise"])
+
+_ENROLL = FormSpec(images={"image": 1}, texts=frozenset({"label", "gallery", "on_conflict"}))
+_VERIFY = FormSpec(images={"image1": 1, "image2": 1}, texts=frozenset({"label"}))
+_IMAGE_PROBLEMS = (
+    MalformedBodyError,
+    InvalidRequestError,
+    EmptyImageError,
+    UnsupportedImageError,
+    UndecodableImageError,
+    TooManyPixelsError,
+    *IMAGE_PROBLEMS,
+)
+_LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLength=1)
+
+
+@router.post(
+    "/enroll",
+    status_code=201,
+    responses={
+        200: {"model": EnrollPublic, "description": "The class was there and was replaced or added to."},
+        **problems(ClassExistsError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
+    },
+    openapi_extra=form(
+        ["label", "image"],
+        label=_LABEL,
+        image=FILE,
+        gallery=text("Gallery to enrol into; made at need.", DEFAULT_GALLERY, default=DEFAULT_GALLERY),
+        on_conflict=text(
+            "What to do when the class exists.", "replace", enum=[*OnConflict], default=OnConflict.REPLACE
+        ),
+    ),
+)
+async def enroll(
+    request: Request,
+    response: Response,
+    recognizer: RecognizerDep,
+    settings: SettingsDep,
+    query: Annotated[EnrollQuery, Query()],
+) -> EnrollPublic:
+    """Enrol one image of a class. What was answered is durable.
+
+    `curl -F label=alpha -F image=@alpha.png localhost:8000/enroll`
+    """
+    fields = await read_form(request, settings.max_upload_bytes, _ENROLL)
+    label, gallery, on_conflict = _label(fields), _gallery(fields, query.gallery), _on_conflict(fields)
+    outcome = await recognizer.enroll(gallery, label, fields.image("image"), on_conflict)
+    response.status_code = 201 if outcome.created else 200
+    response.headers["Location"] = class_path(label, gallery)
+    return EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=recognizer.model_id)
+
+
+@router.post(
+    "/classify",
+    responses=problems(GalleryNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
+    openapi_extra=with_raw_image(form(["image"], image=FILE)),
+)
+async def classify(request: Request, service: ServiceDep, query: Annotated[ClassifyQuery, Query()]) -> ClassifyPublic:
+    """Find the class of an image. A stranger is a normal answer: `label` is null, the candidates are there.
+
+    `curl -F image=@query.png localhost:8000/classify` or
+    `curl -H 'Content-Type: image/png' --data-binary @query.png localhost:8000/classify`
+    """
+    upload = await read_image(request, service.settings.max_upload_bytes)
+    found = await service.recognizer.classify(upload, query.gallery, query.k, query.threshold)
+    decision = found.decision
+    service.metrics.observe_decision(decision)
+    return ClassifyPublic(
+        label=decision.label,
+        candidates=[
+            Candidate(label=item.label, similarity=item.similarity, distance=item.distance)
+            for item in decision.candidates
+        ],
+        threshold=decision.threshold,
+        gallery=query.gallery,
+        gallery_size=found.gallery_size,
+        model=service.recognizer.model_id,
+    )
+
+
+@router.post(
+    "/verify",
+    responses=problems(
+        GalleryNotFoundError, ClassNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS
+    ),
+    openapi_extra=form(["image1"], image1=FILE, image2=FILE, label=_LABEL),
+)
+async def verify(
+    request: Request,
+    recognizer: RecognizerDep,
+    settings: SettingsDep,
+    query: Annotated[VerifyQuery, Query()],
+) -> VerifyPublic:
+    """Tell whether two images, or an image and an enrolled class, are the same: give `image2` or `label`, not both.
+
+    `curl -F image1=@a.png -F image2=@b.png localhost:8000/verify` or
+    `curl -F image1=@a.png -F label=alpha localhost:8000/verify`
+    """
+    fields = await read_form(request, settings.max_upload_bytes, _VERIFY)
+    first = fields.image("image1")
+    if ("image2" in fields) == ("label" in fields):
+        given = "both" if "label" in fields else "none"
+        raise InvalidRequestError.at(
+            "body", "image2", message=f"give either image2 or label, not {given}", kind="choice"
+        )
+    if "image2" in fields:
+        found = await recognizer.verify(first, fields.image("image2"), query.threshold)
+    else:
+        found = await recognizer.verify_class(first, query.gallery, _label(fields), query.threshold)
+    return _verify_public(found, recognizer.model_id)
+
+
+@router.post(
+    "/embed",
+    responses=problems(TooManyPartsError, *_IMAGE_PROBLEMS),
+    openapi_extra=form(["image"], image=FILES),
+)
+async def embed(request: Request, recognizer: RecognizerDep, settings: SettingsDep, _query: NoQueryDep) -> EmbedPublic:
+    """Turn one or more images into vectors in index form: the metric of `/model` on them is the service's distance.
+
+    `curl -F image=@a.png -F image=@b.png localhost:8000/embed`
+    """
+    spec = FormSpec(images={"image": settings.max_images})
+    fields = await read_form(request, settings.max_upload_bytes, spec)
+    vectors = await recognizer.embed(fields.images("image"))
+    return EmbedPublic(embeddings=vectors.tolist(), dim=vectors.shape[1], model=recognizer.model_id)
+
+
+def _label(fields: Form) -> str:
+    text = fields.text("label")
+    if text is None:
+        raise missing("label")
+    try:
+        return clean_label(text)
+    except ValueError as error:
+        raise InvalidRequestError.at("body", "label", message=str(error)) from None
+
+
+def _gallery(fields: Form, from_query: str | None) -> str:
+    name = fields.text("gallery")
+    if name is None:
+        return from_query or DEFAULT_GALLERY
+    if from_query not in {None, name}:
+        raise InvalidRequestError.at("body", "gallery", message=f"is {name!r}, but the query says {from_query!r}")
+    try:
+        return clean_gallery(name)
+    except ValueError as error:
+        raise InvalidRequestError.at("body", "gallery", message=str(error)) from None
+
+
+def _on_conflict(fields: Form) -> OnConflict:
+    choice = fields.text("on_conflict") or OnConflict.REPLACE
+    try:
+        return OnConflict(choice)
+    except ValueError:
+        message = f"is {choice!r}; allowed: {', '.join(OnConflict)}"
+        raise InvalidRequestError.at("body", "on_conflict", message=message, kind="enum") from None
+
+
+def _verify_public(found: Verification, model: str) -> VerifyPublic:
+    return VerifyPublic(
+        verified=found.verified,
+        similarity=found.similarity,
+        distance=found.distance,
+        threshold=found.threshold,
+        model=model,
+    )

@@ -1,0 +1,53 @@
+"""What is running, and whether it is well."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from app.deps import NoQueryDep, ServiceDep
+from app.errors import InvalidRequestError, NotReadyError
+from app.openapi import problems
+from app.schemas import HealthPublic, ModelPublic
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/model", responses=problems(InvalidRequestError))
+async def get_model(service: ServiceDep, _query: NoQueryDep) -> ModelPublic:
+    """Tell which model answers, on which device, and how its vectors are compared."""
+    embedder, manifest = service.embedder, service.embedder.manifest
+    return ModelPublic(
+        model=manifest.model_id,
+        digest=manifest.digest,
+        similarity=manifest.similarity.kind,
+        metric=embedder.metric,
+        dim=embedder.dim,
+        device=embedder.device,
+        manifest=manifest.model_dump(mode="json"),
+    )
+
+
+@router.get("/livez")
+async def livez() -> HealthPublic:
+    """Tell that the process answers; a supervisor restarts it when it doesn't."""
+    return HealthPublic(status="alive")
+
+
+@router.get("/readyz", responses=problems(NotReadyError))
+async def readyz(service: ServiceDep) -> HealthPublic:
+    """Tell whether requests can be served: the network is warm and its worker thread is alive."""
+    if reason := service.batcher.not_ready_because:
+        raise NotReadyError(reason)
+    return HealthPublic(status="ready")
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}, **problems()},
+)
+async def metrics(service: ServiceDep) -> Response:
+    """Counts and times for Prometheus."""
+    service.metrics.set_galleries(await service.storing.run(service.index.sizes))
+    return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)
