@@ -101,10 +101,15 @@ def read_runs(archive: Path) -> list[Run]:
 
 
 def _read_run(files: zipfile.ZipFile, listing: str) -> Run:
+    name = listing.partition("/")[0]
+    # Every training image is enrolled, also of a class that no test image happens to show.
+    enrolled = sorted(path for path in files.namelist() if re.fullmatch(rf"{name}/training/[^/]+\.png", path))
+    training = {Path(path).stem: files.read(path) for path in enrolled}
     pairs = parse_class_labels(files.read(listing).decode("utf-8"))
-    training = {Path(path).stem: files.read(path) for path in sorted({path for _, path in pairs})}
+    if missing := {truth for _, truth in pairs} - set(enrolled):
+        raise BenchmarkError(f"{listing} names classes without an image: {', '.join(sorted(missing))}")
     test = tuple((Path(item).stem, files.read(item), Path(truth).stem) for item, truth in pairs)
-    return Run(name=listing.partition("/")[0], training=training, test=test)
+    return Run(name=name, training=training, test=test)
 
 
 def wilson_interval(hits: int, total: int, z: float = 1.959964) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The benchmark's own reading and arithmetic, without the data set; and a whole run against a real service."""
+"""The benchmark's own reading and arithmetic, and whole benchmarks against a real service; none needs the data set."""
 
 import json
 import zipfile
@@ -12,13 +12,14 @@ from benchmarks.omniglot_http import (
     BenchmarkError,
     archive_from_settings,
     main,
-    measure,
     parse_class_labels,
     read_runs,
     render,
     report,
+    served,
     wilson_interval,
 )
+from tests.factories import draw_character, make_artifact, png_bytes
 
 LABELS = "run01/test/item01.png run01/training/class02.png\nrun01/test/item02.png run01/training/class01.png\n"
 
@@ -67,6 +68,11 @@ def test_an_archive_that_lacks_an_image_is_damaged(tmp_path: Path):
         read_runs(write_archive(tmp_path / "all_runs.zip", without="run01/test/item02.png"))
 
 
+def test_a_class_without_an_image_is_named(tmp_path: Path):
+    with pytest.raises(BenchmarkError, match=r"run01/training/class01\.png"):
+        read_runs(write_archive(tmp_path / "all_runs.zip", without="run01/training/class01.png"))
+
+
 def test_no_archive_and_no_setting_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ONESHOT_DATASETS", raising=False)
@@ -110,15 +116,47 @@ def test_a_service_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.
     assert error.count("\n") == 1
 
 
-def test_galleries_of_others_are_left_alone(tmp_path: Path):
-    runs = read_runs(write_archive(tmp_path / "all_runs.zip"))
-    seen: list[str] = []
+def write_drawn_archive(path: Path) -> Path:
+    """Two runs of three classes; run01's test images are the classes' own images, run02 gives one a false class."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for run, truth in (("run01", (1, 2, 3)), ("run02", (1, 2, 1))):
+            lines = [
+                f"{run}/test/item{n:02}.png {run}/training/class{c:02}.png"
+                for n, c in zip((1, 2, 3), truth, strict=True)
+            ]
+            archive.writestr(f"{run}/class_labels.txt", "\n".join(lines))
+            for n in (1, 2, 3):
+                for name in (f"test/item{n:02}", f"training/class{n:02}"):
+                    archive.writestr(f"{run}/{name}.png", png_bytes(draw_character(n)))
+    return path
 
-    def service(request: httpx.Request) -> httpx.Response:
-        seen.append(request.method)
-        return httpx.Response(200, json={"galleries": [{"name": "run01"}]})
 
-    client = httpx.Client(base_url="http://service", transport=httpx.MockTransport(service))
-    with client, pytest.raises(BenchmarkError, match="run01"):
-        measure(client, runs)
-    assert seen == ["GET"]
+def test_a_whole_benchmark_against_a_real_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    archive = write_drawn_archive(tmp_path / "all_runs.zip")
+    monkeypatch.setenv("ONESHOT_MODEL", str(make_artifact(tmp_path / "artefact")))
+    with served() as base_url, httpx.Client(base_url=base_url, trust_env=False) as client:
+        arguments = ["--runs", str(archive), "--base-url", base_url, "--json", str(tmp_path / "out" / "report.json")]
+        assert main([*arguments, "--at-least", "5"]) == 0
+        assert main([*arguments, "--at-least", "6"]) == 1
+        found = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert found["per_run"] == {"run01": 3, "run02": 2}
+        assert [(mistake["run"], mistake["item"], mistake["named"]) for mistake in found["mistakes"]] == [
+            ("run02", "item03", "class03")
+        ]
+        assert client.get("/galleries").json()["galleries"] == []
+
+        form = {"label": "mine", "gallery": "run02"}
+        client.post("/enroll", data=form, files={"image": png_bytes(draw_character(9))}).raise_for_status()
+        assert main(arguments) == 2
+        assert "run02" in capsys.readouterr().err
+        assert client.get("/classes/mine", params={"gallery": "run02"}).is_success
+
+
+def test_a_service_that_cannot_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("ONESHOT_MODEL", str(tmp_path / "nothing"))
+    assert main(["--runs", str(write_drawn_archive(tmp_path / "all_runs.zip")), "--start"]) == 2
+    assert "before it was ready" in capsys.readouterr().err
