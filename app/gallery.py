@@ -13,7 +13,7 @@ import numpy as np
 from app.errors import ClassNotFoundError, GalleryNotFoundError, ModelMismatchError
 from app.rwlock import ReadWriteLock
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
-from model.manifest import Metric
+from model.manifest import Manifest, Metric
 from model.similarity import distances
 
 _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
@@ -145,7 +145,7 @@ class GalleryView:
 
 
 class GalleryIndex:
-    """All galleries of the store, for one model. Every method may be called from any thread.
+    """All galleries of the store, for the model of `manifest`. Every method may be called from any thread.
 
     Each call first looks whether the store has changed, in this process or another (microseconds when not), and brings
     the views up to date: it sees whatever was committed before it began. Galleries of another model are counted, but
@@ -154,11 +154,11 @@ class GalleryIndex:
     All methods pass on the store's StoreUnavailableError and StoreCorruptError.
     """
 
-    def __init__(self, store: Store, metric: Metric, dim: int, model_digest: str) -> None:
+    def __init__(self, store: Store, manifest: Manifest) -> None:
         self._store = store
-        self._metric = metric
-        self._dim = dim
-        self._digest = model_digest
+        self._metric = manifest.metric
+        self._dim = manifest.similarity.dim
+        self._digest = manifest.digest
         self._refreshing = threading.Lock()
         self._version: int | None = None  # of the store, as of the last refresh
         self._seq = 0  # how far the change log is applied

@@ -30,7 +30,7 @@ from app.store.enrolment import check_items, enroll, select_classes
 from app.store.log import read_changes, record_classes, record_gallery
 from app.store.migrations import migrate
 from app.store.schema import classes, galleries, images, supports
-from app.store.sqlite import Database
+from app.store.sqlite import BUSY_TIMEOUT_S, Database
 from app.store.vectors import from_bytes
 
 
@@ -38,21 +38,16 @@ class SqlStore:
     """A `Store` in one SQLite file, which several processes may have open at once.
 
     Opening makes the file and its folder at need and brings an older schema up to date. Raises StartupError, with one
-    clear line, when the file can't be used, and SchemaTooNewError when a newer version of the service wrote it.
+    clear line, when the file can't be used, and SchemaTooNewError when a newer version of the service wrote it; the
+    file is then as it was. Another process's write is waited for `busy_timeout_s` seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = Database(path)
-        except (OSError, StoreUnavailableError, StoreCorruptError) as error:
-            raise StartupError(f"Can't open the store {path}: {error}") from error
-        try:
-            with self._database.write() as connection:
-                migrate(connection)
-        except (StartupError, StoreUnavailableError, StoreCorruptError) as error:
-            self._database.close()
+            self._database = _open(path, busy_timeout_s)
+        except (OSError, StartupError, StoreUnavailableError, StoreCorruptError) as error:
             kind = type(error) if isinstance(error, StartupError) else StartupError
             raise kind(f"Can't open the store {path}: {error}") from error
 
@@ -149,6 +144,18 @@ class SqlStore:
     def close(self) -> None:
         """See `Store.close`."""
         self._database.close()
+
+
+def _open(path: Path, busy_timeout_s: float) -> Database:
+    database = Database(path, busy_timeout_s)
+    try:
+        with database.write() as connection:
+            migrate(connection)
+        database.use_write_ahead_log()
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _find_gallery(connection: sa.Connection, name: str) -> sa.Row[int, int]:

@@ -32,14 +32,13 @@ import sqlalchemy as sa
 
 from app.errors import StoreCorruptError, StoreUnavailableError
 
-BUSY_TIMEOUT_MS = 10_000
+BUSY_TIMEOUT_S = 10.0
 #: A checkpoint after a deletion waits this long for readers; if in vain, the next write tries again.
 SCRUB_TIMEOUT_MS = 250
 #: More than the threads of a server's thread pool, so that no reader ever waits for a connection.
 MAX_CONNECTIONS = 64
 
 _PER_CONNECTION = (
-    f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA secure_delete = ON",
@@ -72,11 +71,12 @@ def translated_errors() -> Iterator[None]:
 class Database:
     """One SQLite file, opened or created: transactions from any thread, and a cheap look whether anything changed.
 
-    The constructor raises StoreUnavailableError or StoreCorruptError when the file can't be used.
+    Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._engine = _make_engine(path)
+    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self._busy_timeout_ms = round(1000 * busy_timeout_s)
+        self._engine = _make_engine(path, busy_timeout_s)
         self._writers = self._engine.execution_options(begin_immediate=True)
         self._write_lock = threading.Lock()
         self._scrub_due = False
@@ -85,25 +85,14 @@ class Database:
         # this process's or another's.
         self._watch_lock = threading.Lock()
         with translated_errors():
-            self._watch = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._switch_to_wal()
-            except BaseException:
-                self.close()
-                raise
+            self._watch = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
 
-    def _switch_to_wal(self) -> None:
-        """Set the journal mode, which the file remembers; several processes may do so at once."""
-        if self._journal_mode("") == "wal":
-            return
-        mode = self._journal_mode(" = WAL")
+    def use_write_ahead_log(self) -> None:
+        """Switch the file to WAL, which it remembers; apart from the constructor, as it changes the file."""
+        with self._watch_lock, translated_errors():
+            mode = self._watch.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
         if mode != "wal":
-            raise StoreUnavailableError(f"The store's file system has no shared memory (journal mode {mode}).")
-
-    def _journal_mode(self, assignment: str) -> str:
-        return str(self._watch.execute(f"PRAGMA journal_mode{assignment}").fetchall()[0][0])
+            raise StoreUnavailableError(f"The file system of the store has no shared memory (journal mode {mode}).")
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -142,7 +131,7 @@ class Database:
                 try:
                     busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]
                 finally:
-                    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+                    cursor.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
             self._scrub_due = bool(busy)
         except sqlite3.Error:  # the deletion itself is committed; only its last trace has to wait
             self._scrub_due = True
@@ -161,12 +150,12 @@ class Database:
             self._engine.dispose()
 
 
-def _make_engine(path: Path) -> sa.Engine:
+def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
     engine = sa.create_engine(
         sa.URL.create("sqlite+pysqlite", database=str(path)),
         pool_size=8,
         max_overflow=MAX_CONNECTIONS - 8,
-        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000},
+        connect_args={"timeout": busy_timeout_s},
     )
 
     @sa.event.listens_for(engine, "connect")
