@@ -31,7 +31,7 @@ class PreprocessSpec(_Spec):
     size: int = Field(ge=8, le=1024, description="Side of the square input, in pixels.")
     channels: Literal[1, 3] = Field(default=1, description="1: grey; 3: colour.")
     polarity: Literal["ink", "as-is"] = Field(
-        default="ink", description="ink: the background becomes 0, so that black on white and white on black are equal."
+        default="ink", description="ink: background becomes 0 and ink 1, so that black on white equals white on black."
     )
     crop: Literal["none", "ink"] = Field(default="none", description="ink: cut to the box of what is drawn.")
     margin: float = Field(default=0.1, ge=0, le=1, description="Margin left around the ink box, part of its side.")

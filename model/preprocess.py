@@ -11,8 +11,8 @@ from model.manifest import PreprocessSpec
 Pixels = npt.NDArray[np.uint8]
 Prepared = npt.NDArray[np.float32]
 
-_INK_LEVEL = 64
-"""Grey level above which a pixel counts as drawn when the ink box is sought (background is 0)."""
+_LEAST_CONTRAST = 16
+"""Grey levels between background and boldest ink below which an image counts as blank."""
 
 
 class Preprocess:
@@ -25,8 +25,8 @@ class Preprocess:
         """Prepare one image; thread-safe."""
         spec = self.spec
         pixels = np.asarray(image.convert("L" if spec.channels == 1 else "RGB"))
-        if spec.polarity == "ink" and _background_is_bright(pixels):
-            pixels = 255 - pixels
+        if spec.polarity == "ink":
+            pixels = _stretch_levels(255 - pixels if _background_is_bright(pixels) else pixels)
         if spec.crop == "ink":
             pixels = _crop_to_ink(pixels, spec.margin)
         if spec.fit == "pad":
@@ -60,14 +60,24 @@ def _background_is_bright(pixels: Pixels) -> bool:
     return doubled_median > 255 if contrast == 0 else contrast > 0
 
 
-def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
-    """Cut to the square around all pixels that differ from a dark background, plus ``margin`` of its side."""
-    grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-    peak = int(grey.max())
-    drawn = grey > max(_INK_LEVEL, peak // 2) if peak > _INK_LEVEL else grey > peak // 2
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
-    if not rows.size:
+def _stretch_levels(pixels: Pixels) -> Pixels:
+    """Map the background to 0 and the boldest ink to 255, so that pencil on grey paper is ink on white."""
+    background, boldest = _background(pixels), int(pixels.max())
+    if boldest - background < _LEAST_CONTRAST or (background, boldest) == (0, 255):
         return pixels
+    levels = (np.arange(256) - background) * (255 / (boldest - background))
+    stretched: Pixels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)[pixels]
+    return stretched
+
+
+def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
+    """Cut to the square around all that is at least half as bold as the boldest ink, plus ``margin`` of its side."""
+    grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
+    background, boldest = _background(grey), int(grey.max())
+    if boldest - background < _LEAST_CONTRAST:
+        return pixels
+    drawn = 2 * grey.astype(np.int16) > background + boldest
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     side = max(bottom - top, right - left)
     side += 2 * max(1, round(side * margin))
@@ -75,9 +85,9 @@ def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
 
 
 def _window(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
-    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is 0."""
+    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is background."""
     height, width = pixels.shape[:2]
-    out = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
+    out = np.full((side, side, *pixels.shape[2:]), _background(pixels), np.uint8)
     y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
     out[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
     return out

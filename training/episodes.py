@@ -76,7 +76,7 @@ def judge_trials(metric: Metric, vectors: Vectors, trials: Trials) -> Bools:
 
 @torch.inference_mode()
 def embed_pixels(network: nn.Module, similarity: Similarity, pixels: Tensor, batch_size: int = 256) -> Vectors:
-    """Return the index-form vectors (n, dim) of byte images (n, channels, size, size), both modules in evaluation mode."""
+    """Return the index-form vectors (n, dim) of byte images (n, channels, size, size), in evaluation mode."""
     network.eval()
     similarity.eval()
     device = next(network.parameters()).device

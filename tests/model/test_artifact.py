@@ -1,0 +1,105 @@
+"""What is saved is what is loaded, and nothing that was tampered with is loaded."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+import torch
+
+from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, ArtifactError, load_artifact, write_manifest
+from tests.factories import make_artifact, make_calibration
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_artifact(tmp_path / "artefact", "weighted-l1")
+
+
+def edit(folder, change):
+    content = json.loads((folder / MANIFEST_FILE).read_text())
+    change(content)
+    (folder / MANIFEST_FILE).write_text(json.dumps(content))
+
+
+def test_round_trip(folder):
+    first, second = load_artifact(folder), load_artifact(folder)
+    images = torch.rand(2, 1, 28, 28)
+    with torch.inference_mode():
+        assert torch.equal(first.network(images), second.network(images))
+        assert torch.equal(
+            first.similarity.index_form(torch.ones(1, 16)), second.similarity.index_form(torch.ones(1, 16))
+        )
+    assert not first.network.training
+    assert first.manifest.model_id == f"test-weighted-l1@{first.manifest.digest[:12]}"
+    assert first.manifest.weights.bytes == (folder / WEIGHTS_FILE).stat().st_size
+
+
+def test_the_digest_names_the_embedding_not_the_calibration(folder, tmp_path):
+    manifest = load_artifact(folder).manifest
+    write_manifest(
+        folder, manifest.model_copy(update={"calibration": make_calibration().model_copy(update={"prior": 0.1})})
+    )
+    assert load_artifact(folder).manifest.digest == manifest.digest
+    assert load_artifact(folder).manifest.checksum != manifest.checksum
+    assert load_artifact(make_artifact(tmp_path / "other", "weighted-l1", seed=1)).manifest.digest != manifest.digest
+
+
+def test_a_changed_weight_file(folder):
+    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    data[-1] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    with pytest.raises(ArtifactError, match="SHA-256 differs"):
+        load_artifact(folder)
+
+
+def test_a_pickle_in_its_place(folder, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    (folder / WEIGHTS_FILE).write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ArtifactError):
+        load_artifact(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_changed_manifest(folder):
+    edit(folder, lambda content: content["calibration"].update(prior=0.9))
+    with pytest.raises(ArtifactError, match="changed after it was written"):
+        load_artifact(folder)
+
+
+def test_weights_that_do_not_fit(folder):
+    other = load_artifact(make_artifact(folder.parent / "other", size=60)).manifest
+    manifest = load_artifact(folder).manifest
+    write_manifest(folder, manifest.model_copy(update={"preprocess": other.preprocess}))
+    with pytest.raises(ArtifactError, match="does not fit") as caught:
+        load_artifact(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(format_version=2), "format version 2"),
+        (lambda content: content.update(surprise=1), "surprise"),
+        (lambda content: content.pop("network"), "network"),
+    ],
+)
+def test_manifests_that_are_not_valid(folder, change, message):
+    edit(folder, change)
+    with pytest.raises(ArtifactError, match=message):
+        load_artifact(folder)
+
+
+def test_missing_and_unreadable(tmp_path, folder):
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load_artifact(tmp_path / "nowhere")
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        load_artifact(folder)
+    (folder / MANIFEST_FILE).write_text("[1")
+    with pytest.raises(ArtifactError, match="not JSON"):
+        load_artifact(folder)
