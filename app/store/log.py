@@ -15,7 +15,7 @@ from app.store.schema import changes, classes, galleries, supports
 from app.store.vectors import from_bytes
 
 #: Fewer than the variables that a statement may have in any database.
-CHUNK = 10_000
+CHUNK = 1_000
 
 
 def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
