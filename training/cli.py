@@ -55,6 +55,7 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     change: Annotated[list[str] | None, typer.Option("--set", help="part.key=value, replaces the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     threads: Threads = ALL_THREADS,
+    checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints.")] = 60,
 ) -> None:
     """Train a recipe, calibrate it on its held-out classes, and write the artefact.
 
@@ -73,7 +74,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
             note = f"loss {step.loss:.3f}{notes['error']}"
             bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
 
-        artifact = fit(loaded, data, folder, device=pick_device(device), listen=listen)
+        where = pick_device(device)
+        artifact = fit(loaded, data, folder, device=where, listen=listen, checkpoint_seconds=checkpoint_seconds)
     console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
 
 

@@ -25,6 +25,7 @@ def fit(
     *,
     device: torch.device,
     listen: Callable[[Progress], None] = lambda _: None,
+    checkpoint_seconds: float = 60,
 ) -> Artifact:
     """Train ``recipe`` on the data in ``datasets`` and write the artefact, its card and its checkpoint to ``folder``.
 
@@ -37,7 +38,7 @@ def fit(
     images = read_omniglot(datasets, "background")
     training = prepare(images.without_groups(recipe.data.held_out), preprocess)
     held_out = prepare(images.in_groups(recipe.data.held_out), preprocess)
-    run = train(recipe, training, held_out, folder, device=device, listen=listen)
+    run = train(recipe, training, held_out, folder, device=device, listen=listen, checkpoint_seconds=checkpoint_seconds)
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     pairs = pair_distances(run.similarity.metric, vectors, held_out.classes.numpy())
     source = f"{len(recipe.data.held_out)} held-out Omniglot background alphabets, all drawers"

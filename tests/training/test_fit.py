@@ -1,0 +1,218 @@
+"""From a recipe to an artefact: deterministic, resumable after a kill, calibrated, and usable by the service."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import DEFAULT_ARTIFACT
+from model.artifact import load_artifact
+from model.embedder import Embedder
+from model.manifest import PreprocessSpec
+from model.preprocess import Preprocess
+from tests.training.synthetic import TINY_RECIPE, write_tree
+from training import loop
+from training.calibrate import fit_calibration, pair_distances
+from training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from training.cli import main
+from training.data.labelled import DatasetError, prepare
+from training.data.omniglot import read_omniglot
+from training.evaluate import evaluate
+from training.fit import fit
+from training.loop import TrainingError, one_cycle, train
+from training.recipe import OptimizerPart, RecipeError, load_recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("omniglot"))
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY_RECIPE.format(similarity="cosine", objective="matching"))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("similarity", "objective"),
+    [("cosine", "softmax"), ("cosine", "matching"), ("weighted-l1", "pair-bce"), ("euclidean", "contrastive")],
+)
+def test_every_objective_trains_to_a_usable_artefact(tree, tmp_path, recipe_file, similarity, objective):
+    recipe_file.write_text(TINY_RECIPE.format(similarity=similarity, objective=objective))
+    losses: list[float] = []
+    recipe = load_recipe(str(recipe_file), ("optimizer.steps=60",))
+    artifact = fit(recipe, tree, tmp_path / "out", device=CPU, listen=lambda progress: losses.append(progress.loss))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    calibration = artifact.manifest.calibration
+    assert calibration.n_classes == 21
+    assert calibration.probability(0) > 0.5
+    assert artifact.manifest.recipe["name"] == "tiny"
+    embedder = Embedder(load_artifact(tmp_path / "out"), "cpu")
+    assert embedder.dim == 16
+    assert "Gamma" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_same_seed_same_weights(tree, tmp_path, recipe_file):
+    digests = [
+        fit(load_recipe(str(recipe_file), change), tree, tmp_path / name, device=CPU).manifest.weights.sha256
+        for name, change in (("a", ()), ("b", ()), ("c", ("seed=4",)))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_killed_run_goes_on_to_the_same_result(tree, tmp_path, recipe_file):
+    """SIGKILL in mid-training, then the same command again: bit by bit the weights of an undisturbed run."""
+    command = [sys.executable, "-m", "training", "fit", str(recipe_file), "--data", str(tree), "--threads", "1"]
+    command += ["--checkpoint-seconds", "0", "--device", "cpu", "--set", "optimizer.steps=150"]
+    checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "killed")], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (checkpoint.exists() and read_step(checkpoint) >= 5):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= read_step(checkpoint) < 150
+    for folder in ("killed", "undisturbed"):
+        subprocess.run([*command, "--out", str(tmp_path / folder)], check=True, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "killed/weights.safetensors").read_bytes() == (
+        tmp_path / "undisturbed/weights.safetensors"
+    ).read_bytes()
+
+
+def read_step(checkpoint):
+    return int(str(read_checkpoint(checkpoint)[1]["step"]))
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tree, tmp_path, recipe_file):
+    fit(load_recipe(str(recipe_file)), tree, tmp_path / "out", device=CPU)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        fit(load_recipe(str(recipe_file), ("seed=9",)), tree, tmp_path / "out", device=CPU)
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path):
+    (tmp_path / "checkpoint").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "checkpoint")
+    write_checkpoint(tmp_path / "checkpoint", {"a": torch.arange(3)}, {"step": 1})
+    tensors, facts = read_checkpoint(tmp_path / "checkpoint")
+    assert tensors["a"].tolist() == [0, 1, 2]
+    assert facts == {"step": 1}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tree, tmp_path, recipe_file):
+    images = read_omniglot(tree, "background")
+    preprocess = Preprocess(PreprocessSpec(size=20))
+    recipe = load_recipe(str(recipe_file), ("optimizer.learning_rate=1e30", "optimizer.clip=1e30"))
+    with pytest.raises(TrainingError, match=r"lower optimizer\.learning_rate"):
+        train(
+            recipe,
+            prepare(images.without_groups(["Gamma"]), preprocess),
+            prepare(images.in_groups(["Gamma"]), preprocess),
+            tmp_path,
+        )
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
+    part = OptimizerPart(steps=100, learning_rate=0.5, warmup=0.2)
+    rates = [one_cycle(part, step) for step in range(100)]
+    assert max(rates) == rates[19] == rates[20] == 0.5
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+def test_averaged_weights_are_what_is_kept(tree, tmp_path, recipe_file, monkeypatch):
+    kept = fit(load_recipe(str(recipe_file)), tree, tmp_path / "averaged", device=CPU)
+    monkeypatch.setattr(loop, "_use_average", lambda run: None)
+    last = fit(load_recipe(str(recipe_file)), tree, tmp_path / "last", device=CPU)
+    assert kept.manifest.weights.sha256 != last.manifest.weights.sha256
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("surprise=1", "surprise"),
+        ("optimizer.steps=0", "optimizer.steps"),
+        ("network.kind='vgg'", "network"),
+        ("name='../x'", "name"),
+        ("nonsense", "part.key=value"),
+    ],
+)
+def test_recipes_that_are_none(recipe_file, change, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(str(recipe_file), (change,))
+
+
+def test_recipes_that_are_not_there_or_not_toml(tmp_path):
+    with pytest.raises(RecipeError, match="omniglot"):
+        load_recipe("no-such-recipe")
+    (tmp_path / "bad.toml").write_text("= 1")
+    with pytest.raises(RecipeError, match="not TOML"):
+        load_recipe(str(tmp_path / "bad.toml"))
+
+
+def test_the_projects_recipes_are_valid():
+    assert load_recipe("omniglot").name == "omniglot"
+
+
+def test_calibration_recovers_known_distributions():
+    """Two points per class on a circle, at known angles: the line must put p = 0.5 where the densities cross."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0, 100, 150)
+    vectors = np.repeat(centres, 8)[:, None] + rng.normal(0, 0.5, (1200, 1))
+    classes = np.repeat(np.arange(150), 8)
+    pairs = pair_distances("l2", vectors.astype(np.float32), classes)
+    assert len(pairs.genuine) == 150 * 28
+    assert len(pairs.genuine) + len(pairs.impostor) == 1200 * 1199 // 2
+    calibration = fit_calibration(pairs, source="made up")
+    for rate in (0.001, 0.01, 0.1):
+        assert (pairs.impostor <= calibration.impostor.distance_at(rate)).mean() == pytest.approx(rate, rel=0.05)
+    assert calibration.probability(0.1) > 0.5 > calibration.probability(20)
+
+
+def test_calibration_refuses_what_tells_nothing():
+    rng = np.random.default_rng(0)
+    noise = pair_distances("l2", rng.normal(size=(100, 3)).astype(np.float32), np.repeat(np.arange(10), 10))
+    few = pair_distances("l2", rng.normal(size=(10, 3)).astype(np.float32), np.repeat(np.arange(5), 2))
+    with pytest.raises(DatasetError, match="there are 5 and 40"):
+        fit_calibration(few, source="few")
+    reversed_pairs = type(noise)(genuine=noise.impostor + 1, impostor=noise.impostor, n_classes=10)
+    with pytest.raises(DatasetError, match="tell nothing"):
+        fit_calibration(reversed_pairs, source="reversed")
+
+
+def test_command_line_errors_are_one_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["oneshot-train", "evaluate", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+needs_data = pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ONESHOT_DATASETS names no data")
+
+
+@needs_data
+def test_the_shipped_figures_are_what_the_harness_measures():
+    """The manifest's accuracy, measured again on this machine (float noise may flip a trial or two)."""
+    artifact = load_artifact(DEFAULT_ARTIFACT)
+    measured = evaluate(artifact, Path(os.environ["ONESHOT_DATASETS"]))
+    assert [row.protocol for row in measured] == [row.protocol for row in artifact.manifest.accuracy]
+    for now, then in zip(measured, artifact.manifest.accuracy, strict=True):
+        assert now.value == pytest.approx(then.value, abs=0.5)
+    assert json.loads((DEFAULT_ARTIFACT / "manifest.json").read_text())["checksum"] == artifact.manifest.checksum
