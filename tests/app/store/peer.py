@@ -1,0 +1,37 @@
+"""A second process on the store `argv[1]`: carries out the commands on its input, answers each once it is durable."""
+
+import json
+import sys
+from pathlib import Path
+
+from app.store import OnConflict, SqlStore
+from tests.app.store.helpers import support
+
+
+def say(answer: str) -> None:
+    sys.stdout.write(answer + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    store = SqlStore(Path(sys.argv[1]))
+    say("open")
+    for line in sys.stdin:
+        match json.loads(line):
+            case ["enroll", gallery, label, vector, digest]:
+                store.enroll(gallery, [support(label, vector, digest=digest)], OnConflict.REPLACE)
+            case ["remove", gallery, label]:
+                store.remove_class(gallery, label)
+            case ["drop", gallery]:
+                store.remove_gallery(gallery)
+            case ["labels", gallery]:
+                say(json.dumps([each.label for each in store.list_classes(gallery, 100).items]))
+                continue
+            case unknown:
+                raise ValueError(unknown)
+        say("done")
+    store.close()
+
+
+if __name__ == "__main__":
+    main()

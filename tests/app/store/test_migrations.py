@@ -1,0 +1,131 @@
+"""Opening: every schema becomes the present one, and what is no store of ours is refused in one line and left alone."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from app.errors import SchemaTooNewError, StartupError
+from app.store import OnConflict, SqlStore
+from app.store.migrations import migrate
+from app.store.schema import metadata
+from app.store.sqlite import Database
+from tests.app.store.helpers import support
+
+
+def sql_of(path: Path) -> dict[str, str]:
+    """The statement that made each table and index, but for its layout; Alembic's own table aside."""
+    connection = sqlite3.connect(path)
+    try:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    finally:
+        connection.close()
+    return {name: " ".join(sql.split()) for name, sql in rows if name != "alembic_version"}
+
+
+def refusal(path: Path) -> str:
+    """The one line with which the store refuses to open; the file must be as it was, with nothing beside it."""
+    before, beside = path.read_bytes(), sorted(path.parent.iterdir())
+    with pytest.raises(StartupError) as error:
+        SqlStore(path)
+    assert path.read_bytes() == before
+    assert sorted(path.parent.iterdir()) == beside
+    line = str(error.value)
+    assert "\n" not in line
+    assert str(path) in line
+    return line
+
+
+def test_migrating_from_empty_makes_the_schema_that_the_code_describes(store: SqlStore, path: Path, tmp_path: Path):
+    described = tmp_path / "described.db"
+    engine = sa.create_engine(f"sqlite:///{described}")
+    metadata.create_all(engine)
+    engine.dispose()
+    assert sql_of(path) == sql_of(described)
+    assert len(sql_of(path)) >= len(metadata.tables)
+
+
+def test_alembic_finds_nothing_to_change(store: SqlStore):
+    with store._database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_opening_again_changes_nothing(store: SqlStore, path: Path):
+    before = sql_of(path)
+    store.enroll("g", [support("a")], OnConflict.REPLACE)
+    store.close()
+    again = SqlStore(path)
+    assert again.get_class("g", "a").supports == 1
+    again.close()
+    assert sql_of(path) == before
+
+
+def _migrate_and_stop(database: Database) -> None:
+    with database.write() as connection:
+        migrate(connection)
+        assert sa.inspect(connection).get_table_names() != []
+        raise KeyboardInterrupt
+
+
+def test_a_migration_that_does_not_finish_leaves_nothing(path: Path):
+    database = Database(path)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _migrate_and_stop(database)
+        with database.read() as connection:
+            assert sa.inspect(connection).get_table_names() == []
+    finally:
+        database.close()
+
+
+def test_an_empty_file_becomes_a_store(path: Path):
+    path.touch()
+    SqlStore(path).close()
+    assert "galleries" in sql_of(path)
+
+
+def test_a_folder_is_made_at_need(tmp_path: Path):
+    deep = tmp_path / "50% of" / "a folder" / "store.db"
+    SqlStore(deep).close()
+    assert deep.is_file()
+
+
+def test_a_newer_schema_is_refused(store: SqlStore, path: Path):
+    store.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    line = refusal(path)
+    assert "newer version" in line
+    assert "9999" in line
+    with pytest.raises(SchemaTooNewError):
+        SqlStore(path)
+
+
+def test_a_file_that_is_no_database_is_refused(path: Path):
+    path.write_bytes(b"just some text, but long enough for a header " * 200)
+    assert "not a database" in refusal(path)
+
+
+def test_a_database_of_something_else_is_refused(path: Path):
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE recipes (id INTEGER PRIMARY KEY)")
+    connection.commit()
+    connection.close()
+    assert "recipes" in refusal(path)
+
+
+def test_a_folder_in_the_file_s_place_is_refused(path: Path):
+    path.mkdir()
+    with pytest.raises(StartupError, match="unable to open"):
+        SqlStore(path)
+
+
+def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match="Can't open the store"):
+        SqlStore(tmp_path / "file" / "store.db")
