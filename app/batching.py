@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from app.errors import InferenceError, NotReadyError, OneshotError, OverloadedError
+from app.logs import get_logger
 from app.metrics import Metrics
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 F32: TypeAlias = NDArray[np.float32]
 

@@ -69,6 +69,7 @@ def _run(settings: Settings) -> None:
         access_log=False,
         lifespan="on",
         server_header=False,
+        ws="none",
     )
     server = uvicorn.Server(config)
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn has shut down by then, and passes the signal on

@@ -7,10 +7,28 @@ import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 #: Libraries that tell at level "info" what only their own developers want to know.
 _CHATTY = ("alembic", "faiss", "PIL")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger that hands its entries, fields and all, to the standard library's logger of this name.
+
+    It needs no configuration of structlog, whose defaults would print the local variables (images, vectors) of every
+    function on the way to an error.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.render_to_log_kwargs,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    return logger
 
 
 def configure_logging(level: str = "info", style: Literal["json", "console"] = "json") -> None:
@@ -18,48 +36,38 @@ def configure_logging(level: str = "info", style: Literal["json", "console"] = "
 
     Called by the command line only: an application object that is embedded elsewhere leaves its host's logging alone.
     """
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[
-            structlog.stdlib.filter_by_level,
-            *shared,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*_tail(style)]))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[
+                structlog.stdlib.add_logger_name,
+                structlog.stdlib.add_log_level,
+                structlog.stdlib.ExtraAdder(),
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+            ],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _drop_colour_twin,
+                *_renderers(style),
+            ],
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for library in _CHATTY:
-        logging.getLogger(library).setLevel(max(root.level, logging.WARNING) if level != "debug" else logging.NOTSET)
+        logging.getLogger(library).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
     logging.captureWarnings(True)
 
 
-def _tail(style: Literal["json", "console"]) -> list[Processor]:
-    remove = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+def _renderers(style: Literal["json", "console"]) -> list[Processor]:
     if style == "console":
-        return [remove, _drop_colour_twin, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [
-        remove,
-        _drop_colour_twin,
-        structlog.processors.StackInfoRenderer(),
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(ensure_ascii=False),
-    ]
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
 
 
-def _drop_colour_twin(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _drop_colour_twin(_logger: object, _method: str, event: EventDict) -> EventDict:
     # uvicorn sends each message a second time with terminal colours in it
     event.pop("color_message", None)
     return event

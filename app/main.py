@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-import structlog
 from fastapi import FastAPI
 
+from app.logs import get_logger
 from app.metrics import Metrics
 from app.middleware import RawClassPaths, RequestContext
 from app.openapi import install_openapi
@@ -17,7 +17,7 @@ from app.routes import classes, galleries, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 

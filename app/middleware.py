@@ -16,10 +16,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceededError, OneshotError, StartupError
+from app.logs import get_logger
 from app.metrics import Metrics
 from app.problems import problem_response
 
-log = structlog.get_logger(__name__)
+log = get_logger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: Probes come every few seconds; their entries would bury the others.

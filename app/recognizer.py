@@ -6,7 +6,8 @@ only waits. The gallery `default` is there without being made: until somebody en
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,16 @@ class Verification:
     threshold: float
 
 
+@contextmanager
+def _default_is_empty(gallery: str, label: str) -> Iterator[None]:
+    try:
+        yield
+    except GalleryNotFoundError:
+        if gallery == DEFAULT_GALLERY:
+            raise ClassNotFoundError(gallery, label) from None
+        raise
+
+
 class Recognizer:
     """The use cases over one model, one store and its index.
 
@@ -118,7 +129,8 @@ class Recognizer:
 
     async def verify_class(self, image: Upload, gallery: str, label: str, threshold: float | None) -> Verification:
         """Whether an image is of an enrolled class: by the nearest of the class's shots."""
-        supports = await self._storing.run(lambda: self._vectors(gallery, label))  # before the image costs anything
+        with _default_is_empty(gallery, label):  # and before the image costs anything
+            supports = await self._storing.run(lambda: self._index.vectors(gallery, label))
         return self._verification(await self.embed([image]), supports, threshold)
 
     # -- classes and galleries -----------------------------------------------------------------------------
@@ -131,7 +143,8 @@ class Recognizer:
 
     async def get_class(self, gallery: str, label: str) -> ClassRecord:
         """One class."""
-        return await self._storing.run(lambda: self._store.get_class(gallery, label))
+        with _default_is_empty(gallery, label):
+            return await self._storing.run(lambda: self._store.get_class(gallery, label))
 
     async def list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
         """One page of a gallery's classes."""
@@ -139,11 +152,13 @@ class Recognizer:
 
     async def read_image(self, gallery: str, label: str, shot: int) -> tuple[bytes, str]:
         """An enrolled image as it was uploaded, and its media type."""
-        return await self._storing.run(lambda: self._store.read_image(gallery, label, shot))
+        with _default_is_empty(gallery, label):
+            return await self._storing.run(lambda: self._store.read_image(gallery, label, shot))
 
     async def remove_class(self, gallery: str, label: str) -> None:
         """Delete a class and all that was stored of it."""
-        await self._storing.run(lambda: self._store.remove_class(gallery, label))
+        with _default_is_empty(gallery, label):
+            await self._storing.run(lambda: self._store.remove_class(gallery, label))
 
     async def list_galleries(self) -> list[GalleryRecord]:
         """All galleries."""
@@ -171,14 +186,6 @@ class Recognizer:
         if threshold is None:
             threshold = identification_threshold(self._calibration, size)
         return Classification(decide(matches, self._calibration, threshold), size)
-
-    def _vectors(self, gallery: str, label: str) -> F32:
-        try:
-            return self._index.vectors(gallery, label)
-        except GalleryNotFoundError:
-            if gallery != DEFAULT_GALLERY:
-                raise
-            raise ClassNotFoundError(gallery, label) from None
 
     def _verification(self, query: F32, supports: F32, threshold: float | None) -> Verification:
         distance = float(distances(self._embedder.metric, query, supports).min())

@@ -58,9 +58,10 @@ def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
     embedder = _embedder(settings)
     store = SqlStore(_home(settings.home) / STORE_FILE)
     parts.callback(store.close)
-    index = GalleryIndex(store, embedder.metric, embedder.dim, embedder.manifest.digest)
+    index = GalleryIndex(store, embedder.manifest)
     index.refresh()
-    storing = WorkPool("store", _STORE_THREADS, settings.max_queue)
+    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
+    storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
     parts.callback(storing.close)
     batcher = Batcher(
         embedder.embed,

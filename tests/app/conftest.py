@@ -1,0 +1,148 @@
+"""The real service on a real socket: uvicorn in a thread, a small real artefact, a home folder of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.service import Service
+from app.settings import PREFIX, READ_ELSEWHERE, Settings
+from model.manifest import SimilarityKind
+from tests.factories import draw_character, make_artifact, png_bytes
+
+
+class Running:
+    """A served application and a client for it."""
+
+    def __init__(self, app: FastAPI, url: str) -> None:
+        self.app = app
+        self.url = url
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    @property
+    def service(self) -> Service:
+        service = self.app.state.service
+        assert isinstance(service, Service)
+        return service
+
+    def enroll(self, label: str, image: bytes, **fields: str) -> httpx.Response:
+        return self.client.post("/enroll", data={"label": label, **fields}, files={"image": ("x.png", image)})
+
+    def classify(self, image: bytes, **query: Any) -> httpx.Response:
+        return self.client.post("/classify", params=query, files={"image": ("x.png", image)})
+
+    def metric(self, name: str) -> float:
+        """The value of one line of /metrics, by its name with labels."""
+        lines = self.client.get("/metrics").text.splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    outside = {name: os.environ.pop(name) for name in list(os.environ) if _is_setting(name)}
+    yield
+    os.environ.update(outside)
+
+
+def _is_setting(name: str) -> bool:
+    return name.upper().startswith(PREFIX) and name.upper() not in READ_ELSEWHERE
+
+
+@pytest.fixture(scope="session")
+def artifact_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[SimilarityKind], Path]:
+    made: dict[SimilarityKind, Path] = {}
+
+    def artifact(kind: SimilarityKind) -> Path:
+        if kind not in made:
+            made[kind] = make_artifact(tmp_path_factory.mktemp("artifact") / kind, kind)
+        return made[kind]
+
+    return artifact
+
+
+@pytest.fixture(scope="session")
+def artifact(artifact_of: Callable[[SimilarityKind], Path]) -> Path:
+    return artifact_of("cosine")
+
+
+@contextmanager
+def running(settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app: None) -> Iterator[Running]:
+    app = create_app(settings)
+    prepare(app)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.005)
+        served = Running(app, f"http://127.0.0.1:{listening.getsockname()[1]}")
+        try:
+            with served.client:
+                yield served
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def make_settings(**changes: Any) -> Settings:
+    return Settings(_env_file=None, **{"device": "cpu", "threads": 1, **changes})  # type: ignore[call-arg]
+
+
+@pytest.fixture(scope="module")
+def served(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One service for a file of tests; each test enrols into a gallery of its own."""
+    with running(make_settings(model=artifact, home=tmp_path_factory.mktemp("home"))) as server:
+        yield server
+
+
+@pytest.fixture
+def serve(artifact: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Starts a fresh service with the settings given."""
+
+    def start(**changes: Any) -> Any:
+        return running(make_settings(**{"model": artifact, "home": tmp_path / "home", **changes}))
+
+    return start
+
+
+@pytest.fixture
+def gallery(request: pytest.FixtureRequest) -> str:
+    """A gallery's name that no other test uses."""
+    return f"g{abs(hash(request.node.nodeid)):x}"
+
+
+@pytest.fixture(scope="session")
+def images() -> list[bytes]:
+    """PNG files of different characters."""
+    return [png_bytes(draw_character(seed)) for seed in range(8)]
+
+
+def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    """Check the one shape of every error, and return its body."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = response.json()
+    assert body["type"] == f"urn:oneshot:problem:{slug}", body
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert body["instance"].startswith("/")
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert set(body) <= {"type", "title", "status", "detail", "instance", "request_id", "errors"}
+    return body

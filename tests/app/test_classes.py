@@ -1,0 +1,96 @@
+"""Lists, pages and deletion."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from tests.app.conftest import Running, assert_problem
+
+
+def test_pages_cover_all_classes_once_in_order(served: Running, gallery: str, images: list[bytes]):
+    labels = ["b", "a", "ä", "c/d", "Z", "漢", "e"]
+    for label in labels:
+        served.enroll(label, images[0], gallery=gallery)
+    seen: list[str] = []
+    after: str | None = None
+    for _ in range(4):
+        query: dict[str, str] = {"gallery": gallery, "limit": "2", **({"after": after} if after else {})}
+        page = served.client.get("/classes", params=query).json()
+        seen += [item["label"] for item in page["classes"]]
+        after = page["next"]
+    assert after is None
+    assert seen == sorted(labels)
+
+
+def test_deleting_a_class_forgets_it_everywhere(served: Running, gallery: str, images: list[bytes]):
+    where = {"gallery": gallery}
+    served.enroll("a", images[0], gallery=gallery)
+    served.enroll("b", images[1], gallery=gallery)
+    response = served.client.delete("/classes/a", params=where)
+    assert (response.status_code, response.content) == (204, b"")
+    assert [c["label"] for c in served.classify(images[0], gallery=gallery, k=10).json()["candidates"]] == ["b"]
+    for gone in ("/classes/a", "/classes/a/image"):
+        assert_problem(served.client.get(gone, params=where), 404, "class-not-found")
+    assert_problem(served.client.delete("/classes/a", params=where), 404, "class-not-found")
+
+
+def test_galleries_are_apart(served: Running, gallery: str, images: list[bytes]):
+    served.enroll("a", images[0], gallery=gallery)
+    served.enroll("a", images[1], gallery=f"{gallery}-2")
+    served.enroll("b", images[0], gallery=f"{gallery}-2")
+    sizes = {item["name"]: item["classes"] for item in served.client.get("/galleries").json()["galleries"]}
+    assert (sizes[gallery], sizes[f"{gallery}-2"]) == (1, 2)
+    assert served.client.delete(f"/galleries/{gallery}-2").status_code == 204
+    assert served.client.get("/classes/a/image", params={"gallery": gallery}).content == images[0]
+    assert_problem(served.classify(images[0], gallery=f"{gallery}-2"), 404, "gallery-not-found")
+    assert_problem(served.client.delete(f"/galleries/{gallery}-2"), 404, "gallery-not-found")
+
+
+def test_each_shot_has_its_image(served: Running, gallery: str, images: list[bytes]):
+    for image in images[:3]:
+        served.enroll("a", image, gallery=gallery, on_conflict="add")
+    address = f"/classes/a/image?gallery={gallery}"
+    assert [served.client.get(f"{address}&shot={shot}").content for shot in range(3)] == images[:3]
+    assert_problem(served.client.get(f"{address}&shot=3"), 404, "image-not-found")
+    assert_problem(served.client.get(f"{address}&shot=-1"), 422, "invalid-request")
+
+
+def test_times_have_their_zone(served: Running, gallery: str, images: list[bytes]):
+    first = served.enroll("a", images[0], gallery=gallery).json()["class"]
+    second = served.enroll("a", images[1], gallery=gallery).json()["class"]
+    created, updated = (datetime.fromisoformat(second[name]) for name in ("created_at", "updated_at"))
+    assert created.tzinfo is not None
+    assert second["created_at"] == first["created_at"]
+    assert updated > created
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "slug"),
+    [
+        ("/classes?gallery=nowhere", 404, "gallery-not-found"),
+        ("/classes/a?gallery=nowhere", 404, "gallery-not-found"),
+        ("/classes/a/image?gallery=nowhere", 404, "gallery-not-found"),
+        ("/classes?limit=0", 422, "invalid-request"),
+        ("/classes?limit=1001", 422, "invalid-request"),
+        ("/classes?gallery=", 422, "invalid-request"),
+        ("/classes?page=2", 422, "invalid-request"),
+        ("/classes/a?galery=b", 422, "invalid-request"),
+        ("/galleries?x=1", 422, "invalid-request"),
+    ],
+)
+def test_wrong_questions(served: Running, path: str, status: int, slug: str):
+    assert_problem(served.client.get(path), status, slug)
+
+
+def test_a_gallery_of_another_model_is_a_conflict(serve, artifact_of, images: list[bytes]):
+    with serve() as server:
+        server.enroll("a", images[0])
+    with serve(model=artifact_of("euclidean")) as server:
+        assert_problem(server.enroll("b", images[1]), 409, "model-mismatch")
+        assert_problem(server.classify(images[0]), 409, "model-mismatch")
+        assert server.client.get("/classes/a/image").content == images[0]
+        assert server.enroll("a", images[0], gallery="new").status_code == 201
+    with serve() as server:
+        assert server.classify(images[0]).json()["label"] == "a"
