@@ -53,7 +53,7 @@ VOLUME /data
 EXPOSE 8000
 USER 10001:10001
 
-HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=3 \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=3 \
     CMD ["python", "-I", "-S", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['ONESHOT_PORT'] + '/readyz', timeout=4)"]
 
 ENTRYPOINT ["oneshot"]

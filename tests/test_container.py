@@ -143,6 +143,7 @@ def engine() -> Iterator[Engine]:
         environment |= {"SERVICE_IMAGE": IMAGE, "SERVICE_PORT": str(port), "DOCKER_BUILDKIT": "1"}
         running = Engine(environment, compose_command(environment), port)
         build(environment)
+        undo.append(lambda: running.docker("image", "rm", "--force", IMAGE))
         undo.append(lambda: running.compose("down", "--volumes", "--timeout", "5"))
         yield running
     finally:
