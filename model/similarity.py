@@ -104,9 +104,9 @@ def build_similarity(spec: SimilaritySpec) -> Similarity:
 
 
 def tensor_distances(metric: Metric, queries: Tensor, supports: Tensor) -> Tensor:
-    """Return differentiable distances, shape (n, m), between index-form vectors (n, dim) and (m, dim)."""
+    """Return differentiable distances (..., n, m) between index-form vectors (..., n, dim) and (..., m, dim)."""
     if metric == "cosine":
-        return 1 - queries @ supports.T
+        return 1 - queries @ supports.mT
     return torch.cdist(queries, supports, p=1.0 if metric == "l1" else 2.0)
 
 

@@ -72,6 +72,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
             if step.error is not None:
                 notes["error"] = f", held-out error {100 * step.error:.2f} %"
             note = f"loss {step.loss:.3f}{notes['error']}"
+            if step.error is not None and not console.is_terminal:
+                console.print(f"step {step.step}/{step.steps}: {note}")  # a log file shows no bar
             bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
 
         where = pick_device(device)

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from model.manifest import Metric
-from model.similarity import Similarity, Vectors, distances
+from model.similarity import Similarity, Vectors, tensor_distances
 from training.data.labelled import DatasetError, PreparedImages
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+
+CHUNK = 500
+"""Trials compared at once; bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,23 @@ def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed
     return Trials(supports, queries, answers, groups[classes[queries]])
 
 
-def judge(metric: Metric, supports: Vectors, query: Vectors, answer: int) -> bool:
-    """Say whether the support ``answer`` is strictly nearer to the query than every other; a tie is wrong.
+def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) -> Tensor:
+    """Say of t trials whether the right support is strictly nearer to the query than every other; a tie is wrong.
 
-    ``supports`` has shape (n_way, dim), ``query`` (dim,).
+    Index-form ``supports`` have shape (t, n_way, dim), ``queries`` (t, dim), ``answers`` and the result (t,).
     """
-    found = distances(metric, query[None], supports)[0]
-    others = np.delete(found, answer)
-    return bool(found[answer] < others.min())
+    found = tensor_distances(metric, queries[:, None], supports)[:, 0]
+    right = found.gather(1, answers[:, None])
+    others = found.scatter(1, answers[:, None], torch.inf)
+    return right[:, 0] < others.amin(1)
 
 
 def judge_trials(metric: Metric, vectors: Vectors, trials: Trials) -> Bools:
     """Return which trials are right, shape (n_trials,), for index-form ``vectors`` of all images."""
-    rounds = zip(trials.supports, trials.queries, trials.answers, strict=True)
-    return np.array([judge(metric, vectors[way], vectors[query], int(answer)) for way, query, answer in rounds])
+    points = torch.from_numpy(vectors)
+    chunks = [torch.split(torch.from_numpy(part), CHUNK) for part in (trials.supports, trials.queries, trials.answers)]
+    verdicts = [judge(metric, points[way], points[query], answer) for way, query, answer in zip(*chunks, strict=True)]
+    return torch.cat(verdicts).numpy()
 
 
 @torch.inference_mode()

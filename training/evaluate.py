@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from model.artifact import Artifact
@@ -30,10 +31,10 @@ def judge_runs(runs: Sequence[Run], embed: EmbedImages, metric: Metric) -> Bools
     """Return which queries of the official runs are right, shape (n_runs, n_queries): argmax per query, ties wrong."""
     rows = []
     for run in runs:
-        supports, queries = embed(run.supports), embed(run.queries)
-        pairs = zip(queries, run.answers, strict=True)
-        rows.append([judge(metric, supports, query, answer) for query, answer in pairs])
-    return np.array(rows)
+        supports, queries = (torch.from_numpy(embed(images)) for images in (run.supports, run.queries))
+        each = supports.expand(len(queries), *supports.shape)
+        rows.append(judge(metric, each, queries, torch.tensor(run.answers)))
+    return torch.stack(rows).numpy()
 
 
 def evaluate(artifact: Artifact, datasets: Path) -> tuple[Measurement, ...]:

@@ -37,7 +37,7 @@ TINY_RECIPE = """
 name = "tiny"
 seed = 3
 similarity = "{similarity}"
-validate_every = 4
+validate_every = 30
 
 [data]
 held_out = ["Gamma"]
