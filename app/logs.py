@@ -9,9 +9,6 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-#: Libraries that tell at level "info" what only their own developers want to know.
-_CHATTY = ("alembic", "faiss", "PIL")
-
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger that hands its entries, fields and all, to the standard library's logger of this name.
@@ -54,9 +51,9 @@ def configure_logging(level: str = "info", style: Literal["json", "console"] = "
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    for library in _CHATTY:
-        logging.getLogger(library).setLevel(logging.NOTSET if level == "debug" else logging.WARNING)
+    # what libraries tell below "warning" is for their own developers
+    root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.WARNING))
+    logging.getLogger("app").setLevel(level.upper())
     logging.captureWarnings(True)
 
 

@@ -35,9 +35,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         _warn_of_typos()
         async with open_service(settings, metrics) as service:
             app.state.service = service
-            log.info(
-                "started", model=service.recognizer.model_id, device=service.embedder.device, home=str(settings.home)
-            )
+            facts = {"model": service.recognizer.model_id, "device": service.embedder.device}
+            log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
             yield
             log.info("stopping")
 

@@ -126,6 +126,7 @@ class _Lifespan:
         try:
             await app(scope, receive, self.send)
         except StartupError as error:
+            scope["app"].state.startup_error = error  # for the command line
             await self._send({"type": "lifespan.startup.failed", "message": error.detail})
         except BaseException:
             if self._failure is not None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import numpy as np
@@ -139,9 +139,12 @@ def test_a_dead_worker_makes_readyz_503(serve, images: list[bytes], monkeypatch:
 
 def test_stopping_answers_what_is_in_flight(serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch):
     with ThreadPoolExecutor(4) as threads:
-        with serve() as server, held(server, monkeypatch) as release:
+        with ExitStack() as after, serve() as server:
+            release = after.enter_context(held(server, monkeypatch))
             url = f"{server.url}/classify"
-            flying = [threads.submit(httpx.post, url, files={"image": ("x", images[0])}) for _ in range(3)]
-            wait_until(lambda: server.metric("oneshot_queue_depth_images") == 2)
-            release()
+            flying = [threads.submit(httpx.post, url, files={"image": ("x", images[0])})]
+            wait_until(lambda: server.metric("oneshot_queue_wait_seconds_count") == 1)
+            flying += [threads.submit(httpx.post, url, files={"image": ("x", images[0])}) for _ in range(2)]
+            wait_until(lambda: server.service.batcher.depth == 2)
+            threading.Timer(0.3, release).start()  # by then the server has been told to stop
         assert [answer.result().status_code for answer in flying] == [200] * 3
