@@ -19,8 +19,10 @@ from typing import Any
 
 import httpx
 import pytest
+from packaging.requirements import Requirement
 
 from app.settings import Settings, variable
+from container.install_dependencies import torch_requirement
 from tests.factories import draw_character, png_bytes
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,21 @@ def test_compose_knows_every_setting():
     passed_on = {line.strip(" -") for line in (ROOT / "docker-compose.yml").read_text().splitlines()}
     wanted = {variable(name) for name in set(Settings.model_fields) - fixed_by_the_image - needs_a_mount_or_hardware}
     assert wanted <= passed_on
+
+
+@pytest.mark.parametrize(("build", "fits", "unfit"), [("cpu", "9.8.7+cpu", "9.8.7"), ("cuda", "9.8.7", "9.8.7+cpu")])
+def test_the_image_takes_the_torch_build_that_was_asked_for(build: str, fits: str, unfit: str):
+    wanted = Requirement(torch_requirement("# pins\nsafetensors==1\ntorch==9.8.7\n", build))
+    assert wanted.name == "torch"
+    assert wanted.specifier.contains(fits)
+    assert not wanted.specifier.contains(unfit)
+
+
+def test_another_torch_build_is_refused():
+    with pytest.raises(SystemExit, match="cpu or cuda"):
+        torch_requirement("torch==9.8.7", "rocm")
+    with pytest.raises(SystemExit, match="one is needed"):
+        torch_requirement("safetensors==1", "cpu")
 
 
 @pytest.mark.slow
