@@ -50,10 +50,9 @@ def verification_threshold(calibration: Calibration) -> float:
 def identification_threshold(calibration: Calibration, classes: int) -> float:
     """The similarity that 1 % of strangers reach with at least one of `classes` classes.
 
-    A stranger has as many chances as there are classes: with f the rate for one of them, 1 - (1 - f)^N reach it.
+    A stranger has as many chances as there are classes, so it rises with the gallery.
     """
-    rate = 1 - (1 - DEFAULT_FALSE_MATCH_RATE) ** (1 / max(classes, 1))
-    return calibration.threshold_at_fmr(rate)
+    return calibration.threshold_at_fpir(DEFAULT_FALSE_MATCH_RATE, max(classes, 1))
 
 
 def similarity_of(calibration: Calibration, distance: float) -> float:

@@ -1,92 +1,215 @@
-"""What a distance means: the probability of "same class", and the threshold for a wanted error rate.
+"""What a distance means: the probability of "same class", and the distance to ask for at a wanted error rate.
 
-Fitted by ``training.calibrate`` on classes that the network never saw. The log-likelihood ratio of "same" against
-"different" is a falling line in the distance (Platt 1999), so that ranking by similarity is ranking by distance.
+Fitted by ``model.calibrating`` on classes that the network never saw. Everything here is monotone in the distance, so
+that ranking by similarity is ranking by distance. Rates are those of ISO/IEC 19795: FMR (a pair of two classes is taken
+for one), FNMR (a pair of one class is not), FPIR (a stranger is named as somebody in a gallery of N).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Self
+from itertools import pairwise
+from typing import Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Floats = npt.NDArray[np.float64]
+Method = Literal["platt", "beta", "isotonic"]
+
+RULE_OF_THREE = 3
+"""With no event among n trials the rate is below 3/n with 95 % confidence: what n trials can support."""
 
 
-class ErrorCurve(BaseModel):
-    """The share of ``n_pairs`` pairs at or below each of ``distances``; both ascend."""
+class UnsupportedRateError(ValueError):
+    """A rate was asked for that is too small for the data; ``smallest`` is the smallest that it supports."""
 
+    def __init__(self, name: str, rate: float, smallest: float) -> None:
+        super().__init__(f"{name} {rate:g} is too small for the calibration's data; the smallest is {smallest:.2g}")
+        self.smallest = smallest
+
+
+class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rates: tuple[float, ...] = Field(min_length=2)
+
+class LikelihoodRatio(_Table):
+    """The log-likelihood ratio of "same" against "different", as straight lines between knots and beyond the ends."""
+
     distances: tuple[float, ...] = Field(min_length=2)
-    n_pairs: int = Field(gt=0)
+    values: tuple[float, ...] = Field(min_length=2)
 
     @model_validator(mode="after")
-    def _ascends(self) -> Self:
-        if len(self.rates) != len(self.distances):
-            raise ValueError("rates and distances differ in length")
-        if any(np.diff(self.rates) <= 0) or any(np.diff(self.distances) < 0):
-            raise ValueError("an error curve ascends")
-        if not 0 < self.rates[0] < self.rates[-1] < 1:
-            raise ValueError("rates lie between 0 and 1")
+    def _falls(self) -> Self:
+        _require(len(self.distances) == len(self.values), "distances and values differ in length")
+        _require(all(a < b for a, b in pairwise(self.distances)), "the distances ascend")
+        _require(all(a > b for a, b in pairwise(self.values)), "the ratio falls with the distance")
         return self
 
-    def distance_at(self, rate: float) -> float:
-        """Return the distance that a share ``rate`` of the pairs does not exceed.
+    def at(self, distance: npt.ArrayLike) -> Floats:
+        """Return log p(distance | same) - log p(distance | different), elementwise."""
+        return _line(np.asarray(distance, dtype=np.float64), np.array(self.distances), np.array(self.values))
 
-        Between the points the logarithm of the rate is interpolated; below the smallest rate the curve goes on as an
-        exponential tail whose slope is that of the lowest tenfold of rates.
-        """
-        logs, distances = np.log(self.rates), np.asarray(self.distances)
-        target = math.log(rate)
-        if target >= logs[0]:
-            return float(np.interp(target, logs, distances))
-        reach = int(np.searchsorted(logs, logs[0] + math.log(10)))
-        reach = min(max(reach, 1), len(logs) - 1)
-        slope = max((distances[reach] - distances[0]) / (logs[reach] - logs[0]), 1e-9)
-        return float(distances[0] + slope * (target - logs[0]))
-
-    def rate_at(self, distance: float) -> float:
-        """Return the share of pairs at or below ``distance``, within the range that was measured."""
-        return float(np.exp(np.interp(distance, self.distances, np.log(self.rates))))
+    def distance_at(self, value: float) -> float:
+        """Return the distance at which the ratio is ``value``."""
+        rising = _line(np.array([-value]), -np.array(self.values), np.array(self.distances))
+        return float(rising[0])
 
 
-class Calibration(BaseModel):
-    """Maps distances to probabilities and error rates to thresholds."""
+class ErrorRates(_Table):
+    """FMR and FNMR if pairs up to each of ``distances`` are accepted; the FNMR with its 95 % interval.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    The interval is bootstrapped over classes. The FMR is counted where at least 30 pairs lie below a distance, and
+    follows a generalised Pareto tail fitted to the nearest pairs beyond that.
+    """
 
-    slope: float = Field(gt=0, description="Fall of the log-likelihood ratio per unit of distance.")
-    intercept: float = Field(description="Log-likelihood ratio at distance 0.")
+    distances: tuple[float, ...] = Field(min_length=2)
+    fmr: tuple[float, ...]
+    fnmr: tuple[float, ...]
+    fnmr_low: tuple[float, ...]
+    fnmr_high: tuple[float, ...]
+    n_impostor: int = Field(gt=0)
+    n_genuine: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Self:
+        columns = (self.fmr, self.fnmr, self.fnmr_low, self.fnmr_high)
+        _require(all(len(column) == len(self.distances) for column in columns), "the columns differ in length")
+        _require(all(a < b for a, b in pairwise(self.distances)), "the distances ascend")
+        _require(all(a < b for a, b in pairwise(self.fmr)), "the FMR ascends")
+        _require(self.fmr[0] > 0 and self.fmr[-1] <= 1, "the FMR lies between 0 and 1")
+        return self
+
+    @property
+    def smallest_fmr(self) -> float:
+        """The smallest FMR that the number of pairs supports."""
+        return RULE_OF_THREE / self.n_impostor
+
+    def distance_at_fmr(self, fmr: float) -> float:
+        """Return the distance that pairs of different classes undercut at the rate ``fmr``."""
+        return float(_line(np.array([math.log(fmr)]), np.log(self.fmr), np.array(self.distances))[0])
+
+    def fmr_at(self, distance: float) -> float:
+        """Return the share of pairs of different classes that are at least as near: how unusual the distance is."""
+        log_rate = _line(np.array([distance]), np.array(self.distances), np.log(self.fmr))[0]
+        return float(np.exp(min(log_rate, 0.0)))
+
+    def fnmr_at(self, distance: float) -> tuple[float, float, float]:
+        """Return the FNMR at ``distance`` and the ends of its interval."""
+        columns = (self.fnmr, self.fnmr_low, self.fnmr_high)
+        value, low, high = (float(np.interp(distance, self.distances, column)) for column in columns)
+        return value, low, high
+
+
+class Chances(_Table):
+    """How many independent chances a stranger has in a gallery of N classes, as a share of N.
+
+    Classes that look alike are hit together, so N classes are worth fewer chances. ``shares[i][j]`` holds for
+    ``sizes[i]`` classes at the FPIR ``rates[j]``; it was found by enrolling and searching held-out classes. It changes
+    slowly, and outside the table its edge holds.
+    """
+
+    sizes: tuple[int, ...] = Field(min_length=1)
+    rates: tuple[float, ...] = Field(min_length=1)
+    shares: tuple[tuple[float, ...], ...]
+    n_strangers: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _is_a_table(self) -> Self:
+        _require(len(self.shares) == len(self.sizes), "there is a row for each size")
+        _require(all(len(row) == len(self.rates) for row in self.shares), "there is a column for each rate")
+        _require(all(share > 0 for row in self.shares for share in row), "shares are positive")
+        return self
+
+    @property
+    def smallest_fpir(self) -> float:
+        """The smallest FPIR that the number of strangers supports."""
+        return RULE_OF_THREE / self.n_strangers
+
+    def at(self, size: int, fpir: float) -> float:
+        """Return how many independent chances ``size`` classes are worth at ``fpir``."""
+        by_size = [float(np.interp(math.log(fpir), np.log(self.rates), row)) for row in self.shares]
+        return size * float(np.interp(math.log(size), np.log(self.sizes), by_size))
+
+
+class Quality(_Table):
+    """How well the probabilities fit pairs that they were not fitted on (cross-validated over classes, prior 0.5)."""
+
+    log_loss: float = Field(ge=0, description="In nats for a pair; 0.693 would be a coin's.")
+    ece: float = Field(ge=0, le=1, description="Expected calibration error over 15 bins of equal width.")
+    predicted: tuple[float, ...] = Field(description="Mean probability in each bin that is not empty.")
+    observed: tuple[float, ...] = Field(description="Share of pairs of one class in it.")
+    rejected: dict[str, float] = Field(description="Log-loss of the other methods.")
+
+
+class Calibration(_Table):
+    """Maps distances to probabilities, and wanted error rates to thresholds. A similarity is a probability."""
+
+    method: Method
+    likelihood_ratio: LikelihoodRatio
     prior: float = Field(default=0.5, gt=0, lt=1, description="Probability of 'same' before looking.")
-    impostor: ErrorCurve = Field(description="Distances of pairs of different classes.")
-    genuine: ErrorCurve = Field(description="Distances of pairs of one class.")
+    errors: ErrorRates
+    chances: Chances
+    quality: Quality
     n_classes: int = Field(gt=1)
     source: str = Field(description="The images that it was fitted on.")
 
+    def with_prior(self, prior: float) -> Calibration:
+        """Return the same calibration for another prior, in (0, 1)."""
+        return self.model_copy(update={"prior": prior})
+
     def log_likelihood_ratio(self, distance: npt.ArrayLike) -> Floats:
-        """Return log p(distance | same) / p(distance | different), elementwise."""
-        return self.intercept - self.slope * np.asarray(distance, dtype=np.float64)
+        """Return the evidence for "same" at these distances, elementwise, in nats; the prior plays no part."""
+        return self.likelihood_ratio.at(distance)
 
     def probability(self, distance: npt.ArrayLike) -> Floats:
         """Return the probability in [0, 1], elementwise, that pairs at these distances show one class."""
-        log_odds = self.log_likelihood_ratio(distance) + _logit(self.prior)
+        log_odds = self.log_likelihood_ratio(distance) + logit(self.prior)
         # exp of minus the magnitude cannot overflow.
         small = np.exp(-np.abs(log_odds))
         return np.where(log_odds >= 0, 1 / (1 + small), small / (1 + small))
 
     def distance_at(self, probability: float) -> float:
         """Return the distance at which ``probability``, in (0, 1), is reached; the inverse of ``probability``."""
-        return (self.intercept + _logit(self.prior) - _logit(probability)) / self.slope
+        return self.likelihood_ratio.distance_at(logit(probability) - logit(self.prior))
 
     def threshold_at_fmr(self, fmr: float) -> float:
-        """Return the similarity that pairs of different classes reach at the rate ``fmr``, in (0, 1)."""
-        return float(self.probability(self.impostor.distance_at(fmr)))
+        """Return the similarity that pairs of different classes reach at the rate ``fmr``, in (0, 1).
+
+        Raises:
+            UnsupportedRateError: there were too few pairs to say.
+        """
+        if fmr < self.errors.smallest_fmr:
+            raise UnsupportedRateError("fmr", fmr, self.errors.smallest_fmr)
+        return float(self.probability(self.errors.distance_at_fmr(fmr)))
+
+    def threshold_at_fpir(self, fpir: float, size: int) -> float:
+        """Return the similarity that a stranger reaches with any of ``size`` classes at the rate ``fpir``, in (0, 1).
+
+        Raises:
+            UnsupportedRateError: there were too few strangers to say.
+        """
+        if fpir < self.chances.smallest_fpir:
+            raise UnsupportedRateError("fpir", fpir, self.chances.smallest_fpir)
+        fmr = -math.expm1(math.log1p(-fpir) / self.chances.at(size, fpir))
+        return float(self.probability(self.errors.distance_at_fmr(fmr)))
 
 
-def _logit(probability: float) -> float:
+def logit(probability: float) -> float:
+    """Return the log-odds of a probability in (0, 1)."""
     return math.log(probability) - math.log1p(-probability)
+
+
+def _require(condition: bool, rule: str) -> None:
+    if not condition:
+        raise ValueError(f"not so: {rule}")
+
+
+def _line(x: Floats, xs: Floats, ys: Floats) -> Floats:
+    """Interpolate between the points (xs, ys), xs ascending, and go on straight beyond the first and the last."""
+    place = np.clip(np.searchsorted(xs, x, side="right"), 1, len(xs) - 1)
+    left, right = xs[place - 1], xs[place]
+    weight = (x - left) / (right - left)
+    line: Floats = ys[place - 1] + weight * (ys[place] - ys[place - 1])
+    return line

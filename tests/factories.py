@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from model.artifact import save_artifact
-from model.calibration import Calibration, ErrorCurve
+from model.calibration import Calibration, Chances, ErrorRates, LikelihoodRatio, Quality
 from model.manifest import ConvSpec, PreprocessSpec, SimilarityKind, SimilaritySpec
 from model.networks import build_network, embedding_dim
 from model.similarity import build_similarity
@@ -41,12 +41,24 @@ def png_bytes(image: Image.Image) -> bytes:
 
 def make_calibration() -> Calibration:
     """Return a calibration with plausible numbers for distances around 0 to 2."""
-    rates = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9)
+    distances = (0.2, 0.3, 0.4, 0.6, 0.9, 1.1)
+    fnmr = (0.5, 0.3, 0.2, 0.1, 0.01, 0.001)
     return Calibration(
-        slope=12.0,
-        intercept=5.0,
-        impostor=ErrorCurve(rates=rates, distances=(0.2, 0.3, 0.4, 0.6, 0.9, 1.1), n_pairs=20_000),
-        genuine=ErrorCurve(rates=rates, distances=(0.0, 0.001, 0.01, 0.05, 0.2, 0.5), n_pairs=20_000),
+        method="platt",
+        likelihood_ratio=LikelihoodRatio(distances=(0.0, 1.0), values=(5.0, -7.0)),
+        errors=ErrorRates(
+            distances=distances,
+            fmr=(1e-4, 1e-3, 1e-2, 0.1, 0.5, 0.9),
+            fnmr=fnmr,
+            fnmr_low=tuple(0.8 * rate for rate in fnmr),
+            fnmr_high=tuple(1.2 * rate for rate in fnmr),
+            n_impostor=30_000,
+            n_genuine=2_000,
+        ),
+        chances=Chances(
+            sizes=(1, 10, 100), rates=(0.01, 0.1), shares=((1, 1), (0.9, 0.8), (0.8, 0.7)), n_strangers=1000
+        ),
+        quality=Quality(log_loss=0.1, ece=0.01, predicted=(0.1, 0.9), observed=(0.1, 0.9), rejected={"beta": 0.2}),
         n_classes=50,
         source="made up for tests",
     )

@@ -44,11 +44,13 @@ def model_card(manifest: Manifest) -> str:
         "",
         "## Calibration",
         "",
-        f"Platt scaling of the distance, prior {calibration.prior:g}, on {calibration.source}: "
-        f"{calibration.n_classes} classes, {calibration.genuine.n_pairs:,} pairs of one class and "
-        f"{calibration.impostor.n_pairs:,} of two.",
+        f"Method `{calibration.method}` (least log-loss of three, cross-validated over classes), prior "
+        f"{calibration.prior:g}, on {calibration.source}: {calibration.n_classes} classes, "
+        f"{calibration.errors.n_genuine:,} pairs of one class and {calibration.errors.n_impostor:,} of two. "
+        f"Log-loss {calibration.quality.log_loss:.4f}, expected calibration error "
+        f"{100 * calibration.quality.ece:.2f} %.",
         "",
-        "| false-match rate of a pair | similarity threshold | false non-match rate |",
+        "| false-match rate of a pair (FMR) | similarity threshold | false non-match rate (FNMR), 95 % interval |",
         "|---|---|---|",
         *(_operating_point(manifest, fmr) for fmr in (0.1, 0.01, 0.001, 0.0001)),
         "",
@@ -77,6 +79,5 @@ def _row(measurement: Measurement) -> str:
 
 def _operating_point(manifest: Manifest, fmr: float) -> str:
     calibration = manifest.calibration
-    distance = calibration.impostor.distance_at(fmr)
-    fnmr = 1 - calibration.genuine.rate_at(distance)
-    return f"| {fmr:g} | {calibration.threshold_at_fmr(fmr):.4f} | {fnmr:.4f} |"
+    fnmr, low, high = calibration.errors.fnmr_at(calibration.errors.distance_at_fmr(fmr))
+    return f"| {fmr:g} | {calibration.threshold_at_fmr(fmr):.4f} | {fnmr:.4f}, {low:.4f} to {high:.4f} |"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from model.artifact import Artifact, save_artifact
+from model.calibrating import fit_calibration
 from model.preprocess import Preprocess
-from training.calibrate import fit_calibration, pair_distances
 from training.card import model_card
 from training.data.labelled import prepare
 from training.data.omniglot import read_omniglot
@@ -40,8 +41,14 @@ def fit(
     held_out = prepare(images.in_groups(recipe.data.held_out), preprocess)
     run = train(recipe, training, held_out, folder, device=device, listen=listen, checkpoint_seconds=checkpoint_seconds)
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
-    pairs = pair_distances(run.similarity.metric, vectors, held_out.classes.numpy())
-    source = f"{len(recipe.data.held_out)} held-out Omniglot background alphabets, all drawers"
+    calibration = fit_calibration(
+        run.similarity.metric,
+        vectors,
+        held_out.classes.numpy(),
+        groups=held_out.groups[held_out.classes].numpy(),
+        within_share=_within_share(images.groups),
+        source=f"{len(recipe.data.held_out)} held-out Omniglot background alphabets, all drawers",
+    )
     artifact = save_artifact(
         folder,
         name=recipe.name,
@@ -49,8 +56,14 @@ def fit(
         network_spec=recipe.network,
         preprocess=recipe.preprocess,
         similarity=run.similarity,
-        calibration=fit_calibration(pairs, source=source),
+        calibration=calibration,
         recipe=recipe.model_dump(mode="json"),
     )
     (folder / "README.md").write_text(model_card(artifact.manifest), encoding="utf-8")
     return artifact
+
+
+def _within_share(groups: Sequence[int]) -> float:
+    """Return the share of pairs of different classes that share an alphabet when all alphabets are enrolled."""
+    sizes = np.bincount(np.asarray(groups))
+    return float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))

@@ -44,8 +44,9 @@ def test_one_class_is_a_verification():
 
 
 def test_n_chances_for_a_stranger_keep_the_rate():
-    """At the threshold for N classes, N independent trials at its single rate reach 1 % together."""
+    """At the threshold for N classes, their chances at its single rate reach 1 % together."""
     for classes in (2, 20, 80):
         distance = CALIBRATION.distance_at(identification_threshold(CALIBRATION, classes))
-        single = CALIBRATION.impostor.rate_at(distance)
-        assert 1 - (1 - single) ** classes == pytest.approx(DEFAULT_FALSE_MATCH_RATE, rel=1e-6)
+        single = CALIBRATION.errors.fmr_at(distance)
+        chances = CALIBRATION.chances.at(classes, DEFAULT_FALSE_MATCH_RATE)
+        assert 1 - (1 - single) ** chances == pytest.approx(DEFAULT_FALSE_MATCH_RATE, rel=1e-6)

@@ -21,10 +21,9 @@ from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
 from tests.training.synthetic import TINY_RECIPE, write_tree
 from training import loop
-from training.calibrate import fit_calibration, pair_distances
 from training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.cli import main
-from training.data.labelled import DatasetError, prepare
+from training.data.labelled import prepare
 from training.data.omniglot import read_omniglot
 from training.evaluate import evaluate
 from training.fit import fit
@@ -168,32 +167,6 @@ def test_recipes_that_are_not_there_or_not_toml(tmp_path):
 
 def test_the_projects_recipes_are_valid():
     assert load_recipe("omniglot").name == "omniglot"
-
-
-def test_calibration_recovers_known_distributions():
-    """Two points per class on a circle, at known angles: the line must put p = 0.5 where the densities cross."""
-    rng = np.random.default_rng(0)
-    centres = rng.uniform(0, 100, 150)
-    vectors = np.repeat(centres, 8)[:, None] + rng.normal(0, 0.5, (1200, 1))
-    classes = np.repeat(np.arange(150), 8)
-    pairs = pair_distances("l2", vectors.astype(np.float32), classes)
-    assert len(pairs.genuine) == 150 * 28
-    assert len(pairs.genuine) + len(pairs.impostor) == 1200 * 1199 // 2
-    calibration = fit_calibration(pairs, source="made up")
-    for rate in (0.001, 0.01, 0.1):
-        assert (pairs.impostor <= calibration.impostor.distance_at(rate)).mean() == pytest.approx(rate, rel=0.05)
-    assert calibration.probability(0.1) > 0.5 > calibration.probability(20)
-
-
-def test_calibration_refuses_what_tells_nothing():
-    rng = np.random.default_rng(0)
-    noise = pair_distances("l2", rng.normal(size=(100, 3)).astype(np.float32), np.repeat(np.arange(10), 10))
-    few = pair_distances("l2", rng.normal(size=(10, 3)).astype(np.float32), np.repeat(np.arange(5), 2))
-    with pytest.raises(DatasetError, match="there are 5 and 40"):
-        fit_calibration(few, source="few")
-    reversed_pairs = type(noise)(genuine=noise.impostor + 1, impostor=noise.impostor, n_classes=10)
-    with pytest.raises(DatasetError, match="tell nothing"):
-        fit_calibration(reversed_pairs, source="reversed")
 
 
 def test_command_line_errors_are_one_line(tmp_path, capsys, monkeypatch):
