@@ -1,7 +1,7 @@
 """The gallery in memory: exact answers, and always those of the store as it is now."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +171,7 @@ def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStor
     store.enroll("larger", [support("a", (1, 0, 0), larger)], REPLACE)
     index = GalleryIndex(store, OURS)
     assert index.sizes() == {"ours": 1, "theirs": 2, "larger": 1}
+    assert {name: view._index.ntotal for name, view in index._by_name.items()} == {"ours": 1, "theirs": 0, "larger": 0}
     for name, manifest in (("theirs", theirs), ("larger", larger)):
         with pytest.raises(ModelMismatchError) as error:
             index.search(name, query(0, 0), 1)
@@ -239,17 +240,22 @@ def test_a_change_by_another_process_is_seen(store: SqlStore, path: Path):
 
 
 class WatchedStore(SqlStore):
-    """Counts how often the log is read, and stands in for it once with what `instead` gives."""
+    """Counts how often the log is read; once, answers `instead`, or goes on to do something `meanwhile`."""
 
     reads = 0
     instead: Changes | Exception | None = None
+    meanwhile: Callable[[], object] | None = None
 
     def changes_since(self, seq: int) -> Changes:
         self.reads += 1
         instead, self.instead = self.instead, None
+        meanwhile, self.meanwhile = self.meanwhile, None
         if isinstance(instead, Exception):
             raise instead
-        return instead or super().changes_since(seq)
+        changes = instead or super().changes_since(seq)
+        if meanwhile:
+            meanwhile()
+        return changes
 
 
 @pytest.fixture
@@ -271,6 +277,14 @@ def test_the_log_is_read_only_when_something_changed(watched: WatchedStore):
     index.refresh()
     index.refresh()
     assert watched.reads == 2
+
+
+def test_a_commit_while_the_log_is_read_is_seen_by_the_next_call(watched: WatchedStore):
+    index = GalleryIndex(watched, OURS)
+    watched.enroll("g", [support("a", (0, 0))], REPLACE)
+    watched.meanwhile = lambda: watched.enroll("g", [support("b", (1, 0))], REPLACE)
+    assert labels(index.search("g", query(0, 0), 9)) == ["a"]
+    assert labels(index.search("g", query(0, 0), 9)) == ["a", "b"]
 
 
 def test_an_error_of_the_store_is_passed_on_and_made_good(watched: WatchedStore):

@@ -142,5 +142,5 @@ class GalleryMachine(RuleBasedStateMachine):
 @pytest.mark.parametrize("metric", ["l1", "l2", "cosine"])
 def test_store_index_and_brute_force_agree(metric: Metric):
     machine = type("Machine", (GalleryMachine,), {"metric": metric})
-    budget = settings(max_examples=8, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    budget = settings(max_examples=6, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=budget)
