@@ -1,0 +1,76 @@
+"""Starting: what can't work is told in one line, and nothing stays open."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import StartupError
+from app.main import create_app
+from app.metrics import Metrics
+from app.service import STORE_FILE, Service, open_service
+from tests.app.conftest import make_settings
+
+
+def start(**settings: Any) -> Service:
+    """Open and close the service."""
+
+    async def main() -> Service:
+        async with open_service(make_settings(**settings), Metrics()) as service:
+            return service
+
+    return asyncio.run(main())
+
+
+def failure(**settings: Any) -> str:
+    with pytest.raises(StartupError) as caught:
+        start(**settings)
+    assert "\n" not in caught.value.detail
+    return caught.value.detail
+
+
+def test_an_application_opens_nothing_before_it_starts(tmp_path: Path):
+    create_app(make_settings(model=tmp_path / "nowhere", home=tmp_path / "home"))
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_stopped_service_leaves_no_thread(tmp_path: Path, artifact: Path):
+    before = set(threading.enumerate())
+    service = start(model=artifact, home=tmp_path)
+    left = {thread.name for thread in threading.enumerate() if thread not in before}
+    assert left == set()
+    assert not service.batcher.ready
+
+
+def test_a_missing_artefact(tmp_path: Path):
+    assert failure(model=tmp_path / "nowhere", home=tmp_path).startswith("ONESHOT_MODEL: ")
+
+
+def test_a_tampered_artefact(tmp_path: Path, artifact: Path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in artifact.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = next(copy.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert failure(model=copy, home=tmp_path).startswith("ONESHOT_MODEL: ")
+
+
+def test_a_device_that_is_not_there(tmp_path: Path, artifact: Path):
+    line = failure(model=artifact, home=tmp_path, device="cuda:99")
+    assert line.startswith("ONESHOT_DEVICE: ")
+    assert "cuda:99" in line
+
+
+def test_a_home_that_is_a_file(tmp_path: Path, artifact: Path):
+    (tmp_path / "file").write_text("x")
+    assert failure(model=artifact, home=tmp_path / "file").startswith("ONESHOT_HOME: ")
+
+
+def test_a_store_that_is_no_store(tmp_path: Path, artifact: Path):
+    (tmp_path / STORE_FILE).write_bytes(b"this is no database" * 100)
+    assert STORE_FILE in failure(model=artifact, home=tmp_path)
