@@ -6,6 +6,9 @@ import json
 
 from model.manifest import Manifest, Measurement
 
+CARD_FILE = "README.md"
+OPERATING_POINTS = (0.1, 0.01, 0.001, 0.0001)
+
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card of ``manifest`` as Markdown. It is generated: edit this code, not the card."""
@@ -52,7 +55,7 @@ def model_card(manifest: Manifest) -> str:
         "",
         "| false-match rate of a pair (FMR) | similarity threshold | false non-match rate (FNMR), 95 % interval |",
         "|---|---|---|",
-        *(_operating_point(manifest, fmr) for fmr in (0.1, 0.01, 0.001, 0.0001)),
+        *(_operating_point(manifest, fmr) for fmr in OPERATING_POINTS if fmr >= calibration.errors.smallest_fmr),
         "",
         "## Recipe",
         "",

@@ -15,12 +15,13 @@ from rich.table import Table
 from model.artifact import ArtifactError, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
 from model.manifest import Measurement
-from training.card import model_card
+from training.card import CARD_FILE, model_card
 from training.checkpoint import CheckpointError
+from training.data.folder import read_folder
 from training.data.labelled import DatasetError
 from training.data.omniglot import download_omniglot
 from training.evaluate import evaluate
-from training.fit import fit
+from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
 from training.recipe import RecipeError, load_recipe
@@ -96,7 +97,27 @@ def evaluate_command(
     if write:
         manifest = loaded.manifest.model_copy(update={"accuracy": measurements})
         write_manifest(artifact, manifest)
-        (artifact / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        (artifact / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+
+
+@app.command()
+def calibrate(
+    artifact: Annotated[Path, typer.Argument(help="Folder of the artefact to start from.")],
+    folder: Annotated[Path, typer.Option(help="Your labelled images: one sub-folder a class, several images in each.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new artefact: the same weights, calibrated on your images.")],
+    prior: Annotated[
+        float, typer.Option(min=0.000001, max=0.999999, help="Probability of 'same' before looking.")
+    ] = 0.5,
+    threads: Threads = ALL_THREADS,
+) -> None:
+    """Fit what a distance means on your own images; embeddings, and so galleries, stay as they are."""
+    torch.set_num_threads(threads)
+    made = recalibrate(load_artifact(artifact), read_folder(folder), out, source=f"folder {folder.name}", prior=prior)
+    quality = made.manifest.calibration.quality
+    console.print(
+        f"{made.manifest.model_id} is in {out}, calibrated on {made.manifest.calibration.n_classes} classes by "
+        f"{made.manifest.calibration.method}: log-loss {quality.log_loss:.4f}, ECE {100 * quality.ece:.2f} %"
+    )
 
 
 def _progress_bar() -> Progress:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from model.artifact import Artifact, save_artifact
+from model.artifact import WEIGHTS_FILE, Artifact, load_artifact, save_artifact, write_manifest
 from model.calibrating import fit_calibration
 from model.preprocess import Preprocess
-from training.card import model_card
-from training.data.labelled import prepare
+from training.card import CARD_FILE, model_card
+from training.data.labelled import LabelledImages, prepare
 from training.data.omniglot import read_omniglot
 from training.episodes import embed_pixels
 from training.loop import Progress, train
@@ -59,8 +60,29 @@ def fit(
         calibration=calibration,
         recipe=recipe.model_dump(mode="json"),
     )
-    (folder / "README.md").write_text(model_card(artifact.manifest), encoding="utf-8")
+    (folder / CARD_FILE).write_text(model_card(artifact.manifest), encoding="utf-8")
     return artifact
+
+
+def recalibrate(
+    artifact: Artifact, images: LabelledImages, folder: Path, *, source: str, prior: float = 0.5
+) -> Artifact:
+    """Write ``artifact`` to ``folder`` with a calibration fitted on ``images``; its digest stays the same.
+
+    Raises:
+        CalibrationError: too few images, or the network does not tell these classes apart.
+    """
+    manifest = artifact.manifest
+    prepared = prepare(images, Preprocess(manifest.preprocess))
+    vectors = embed_pixels(artifact.network, artifact.similarity, prepared.pixels)
+    calibration = fit_calibration(manifest.metric, vectors, prepared.classes.numpy(), source=source, prior=prior)
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.resolve() != artifact.path.resolve():
+        shutil.copyfile(artifact.path / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+    changed = manifest.model_copy(update={"calibration": calibration})
+    write_manifest(folder, changed)
+    (folder / CARD_FILE).write_text(model_card(changed), encoding="utf-8")
+    return load_artifact(folder)
 
 
 def _within_share(groups: Sequence[int]) -> float:
