@@ -15,7 +15,7 @@ from app.store import Changes, NewSupport, OnConflict, SqlStore
 from model.manifest import Manifest, Metric
 from model.similarity import distances
 from tests.app.manifests import make_manifest
-from tests.app.store.helpers import ODD_LABELS
+from tests.app.store.helpers import ODD_LABELS, put_new_store
 from tests.app.store.processes import peers
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(path)
+    opened = SqlStore(put_new_store(path))
     yield opened
     opened.close()
 
@@ -260,7 +260,7 @@ class WatchedStore(SqlStore):
 
 @pytest.fixture
 def watched(path: Path) -> Iterator[WatchedStore]:
-    opened = WatchedStore(path)
+    opened = WatchedStore(put_new_store(path))
     yield opened
     opened.close()
 

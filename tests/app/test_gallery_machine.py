@@ -27,6 +27,7 @@ from app.store import NewSupport, OnConflict, SqlStore
 from model.manifest import Metric
 from model.similarity import Vectors, distances
 from tests.app.manifests import make_manifest
+from tests.app.store.helpers import put_new_store
 
 DIM = 4
 LATTICE: list[Vectors] = [np.array(point, dtype=np.float32) for point in product((-1, 0, 2), repeat=DIM)]
@@ -52,11 +53,12 @@ class GalleryMachine(RuleBasedStateMachine):
         self.manifest = make_manifest(self.metric, DIM)
         self.points = UNITS if self.metric == "cosine" else LATTICE
         self.folder = tempfile.TemporaryDirectory()
+        self.path = put_new_store(Path(self.folder.name) / "store.db")
         self.sides = [self.open(), self.open()]
         self.model: dict[str, Shots] = {}
 
     def open(self) -> tuple[SqlStore, GalleryIndex]:
-        store = SqlStore(Path(self.folder.name) / "store.db")
+        store = SqlStore(self.path)
         return store, GalleryIndex(store, self.manifest)
 
     def teardown(self) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from app.store import SqlStore
+from tests.app.store.helpers import put_new_store
 
 
 @pytest.fixture
@@ -13,6 +14,6 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(path)
+    opened = SqlStore(put_new_store(path))
     yield opened
     opened.close()

@@ -1,10 +1,13 @@
 """What tests of the store enrol. (Imports no model: processes that tests start must start fast.)"""
 
+import tempfile
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 
-from app.store import NewSupport
+from app.store import NewSupport, SqlStore
 
 # Labels that careless code confuses, cuts, folds or runs.
 ODD_LABELS = [
@@ -47,3 +50,17 @@ def support(
     media_type: str = "image/png",
 ) -> NewSupport:
     return NewSupport(label, image, media_type, np.array(vector, dtype=np.float32), digest)
+
+
+@cache
+def _new_store() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.db"
+        SqlStore(path).close()
+        return path.read_bytes()
+
+
+def put_new_store(path: Path) -> Path:
+    """Put the file of a new store there; migrating from empty each time would take most of the tests' time."""
+    path.write_bytes(_new_store())
+    return path

@@ -39,7 +39,8 @@ def refusal(path: Path) -> str:
     return line
 
 
-def test_migrating_from_empty_makes_the_schema_that_the_code_describes(store: SqlStore, path: Path, tmp_path: Path):
+def test_migrating_from_empty_makes_the_schema_that_the_code_describes(path: Path, tmp_path: Path):
+    SqlStore(path).close()
     described = tmp_path / "described.db"
     engine = sa.create_engine(f"sqlite:///{described}")
     metadata.create_all(engine)
