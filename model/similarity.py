@@ -116,10 +116,11 @@ def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
     This is the one definition of distance in the service: verification uses it on two images, and the gallery
     on the candidates that its index proposes, so that both give the same number.
     """
+    # Row by row: it keeps intermediate results at (m, dim), and a matrix product would round each pair differently
+    # depending on what stands beside it.
     if metric == "cosine":
-        found = 1 - queries @ supports.T
+        found = np.stack([1 - (supports * query).sum(axis=1) for query in queries])
     else:
-        # A loop over queries keeps the difference at (m, dim), not (n, m, dim).
         order = 1 if metric == "l1" else 2
         found = np.stack([np.linalg.norm(supports - query, ord=order, axis=1) for query in queries])
     clipped: Vectors = np.maximum(found, 0).astype(np.float32)

@@ -12,15 +12,23 @@ OPERATING_POINTS = (0.1, 0.01, 0.001, 0.0001)
 
 def model_card(manifest: Manifest) -> str:
     """Return the model card of ``manifest`` as Markdown. It is generated: edit this code, not the card."""
-    calibration = manifest.calibration
-    spec = manifest.preprocess
-    held_out = ", ".join(_held_out(manifest)) or "none"
-    lines = [
+    sections = (_title(manifest), _network(manifest), _data(manifest), _accuracy(manifest), _calibration(manifest))
+    recipe = ["## Recipe", "", "```json", json.dumps(manifest.recipe, indent=2), "```"]
+    return "\n".join(line for section in (*sections, recipe) for line in (*section, ""))
+
+
+def _title(manifest: Manifest) -> list[str]:
+    return [
         f"# Model card: {manifest.name}",
         "",
         f"`{manifest.model_id}`, trained {manifest.created:%Y-%m-%d} by `oneshot-train fit`; "
         "this page is made from `manifest.json`.",
-        "",
+    ]
+
+
+def _network(manifest: Manifest) -> list[str]:
+    spec = manifest.preprocess
+    return [
         "## What it is",
         "",
         f"- Network: `{manifest.network.kind}`, {manifest.weights.parameters:,} parameters, "
@@ -30,13 +38,22 @@ def model_card(manifest: Manifest) -> str:
         f"polarity `{spec.polarity}`, crop `{spec.crop}`, fit `{spec.fit}`.",
         "- Meant for: drawn or printed characters and symbols on a plain background, one example each.",
         "- Not meant for: photographs of scenes, faces, or decisions about people.",
-        "",
+    ]
+
+
+def _data(manifest: Manifest) -> list[str]:
+    held_out = ", ".join(_held_out(manifest)) or "none"
+    return [
         "## What it was trained on",
         "",
         "Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, MIT licence), background alphabets only. "
         f"Held out from training, to choose settings and fit the calibration: {held_out}. "
         "No image of the evaluation alphabets was used for either.",
-        "",
+    ]
+
+
+def _accuracy(manifest: Manifest) -> list[str]:
+    return [
         "## Measured",
         "",
         "| protocol | value | 95 % interval | n | seed | command |",
@@ -44,7 +61,13 @@ def model_card(manifest: Manifest) -> str:
         *(_row(measurement) for measurement in manifest.accuracy),
         "",
         "Intervals are bootstrapped over runs or alphabets, not over trials; ties count as wrong.",
-        "",
+    ]
+
+
+def _calibration(manifest: Manifest) -> list[str]:
+    calibration = manifest.calibration
+    points = [fmr for fmr in OPERATING_POINTS if fmr >= calibration.errors.smallest_fmr]
+    return [
         "## Calibration",
         "",
         f"Method `{calibration.method}` (least log-loss of three, cross-validated over classes), prior "
@@ -55,16 +78,8 @@ def model_card(manifest: Manifest) -> str:
         "",
         "| false-match rate of a pair (FMR) | similarity threshold | false non-match rate (FNMR), 95 % interval |",
         "|---|---|---|",
-        *(_operating_point(manifest, fmr) for fmr in OPERATING_POINTS if fmr >= calibration.errors.smallest_fmr),
-        "",
-        "## Recipe",
-        "",
-        "```json",
-        json.dumps(manifest.recipe, indent=2),
-        "```",
-        "",
+        *(_operating_point(manifest, fmr) for fmr in points),
     ]
-    return "\n".join(lines)
 
 
 def _held_out(manifest: Manifest) -> list[str]:

@@ -1,0 +1,95 @@
+"""Open-set identification: galleries of N classes, queries of enrolled classes and of strangers.
+
+FPIR: the share of strangers that are named as somebody. FNIR: the share of queries of enrolled classes that are not
+named rightly. AUROC: how well the best similarity tells enrolled from strange. OSCR (Dhamija, Günther and Boult 2018):
+the area under the share of rightly named queries against the share of named strangers, over all thresholds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.metrics import roc_auc_score
+
+from model.calibration import Calibration, Floats
+from model.manifest import Metric
+from model.similarity import Vectors, tensor_distances
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+MOST_QUERIES = 2_000
+"""Queries of each kind in one gallery at most."""
+
+
+@dataclass(frozen=True)
+class Searches:
+    """The nearest enrolled class of every query: distances (n,), whether it is the right one, and the query's class."""
+
+    known: Floats
+    right: Bools
+    known_class: Ints
+    strangers: Floats
+    stranger_class: Ints
+
+
+def search_galleries(
+    metric: Metric, vectors: Vectors, classes: Ints, *, size: int, n_galleries: int, seed: int
+) -> Searches:
+    """Enrol one random image of each of ``size`` random classes, and search the others; repeated ``n_galleries`` times.
+
+    Queries never are the enrolled image itself.
+    """
+    rng = np.random.default_rng(seed)
+    points = torch.from_numpy(vectors)
+    n_classes = int(classes.max()) + 1
+    members = [np.flatnonzero(classes == label) for label in range(n_classes)]
+    columns: list[tuple[Floats, Bools, Ints, Floats, Ints]] = []
+    for _ in range(n_galleries):
+        enrolled = rng.permutation(n_classes)[:size]
+        supports = np.array([rng.choice(members[label]) for label in enrolled])
+        inside = np.isin(classes, enrolled)
+        inside_queries = _some(np.setdiff1d(np.flatnonzero(inside), supports), rng)
+        outside_queries = _some(np.flatnonzero(~inside), rng)
+        near, place = tensor_distances(metric, points[inside_queries], points[supports]).min(1)
+        strange = tensor_distances(metric, points[outside_queries], points[supports]).amin(1)
+        truth = classes[inside_queries]
+        columns.append(
+            (_floats(near), enrolled[place.numpy()] == truth, truth, _floats(strange), classes[outside_queries])
+        )
+    return Searches(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _some(queries: Ints, rng: np.random.Generator) -> Ints:
+    return queries if len(queries) <= MOST_QUERIES else rng.choice(queries, MOST_QUERIES, replace=False)
+
+
+def _floats(found: torch.Tensor) -> Floats:
+    return found.clamp_min(0).double().numpy()
+
+
+def fpir(searches: Searches, calibration: Calibration, threshold: float) -> Bools:
+    """Say of each stranger whether it is named at the similarity ``threshold``."""
+    return np.asarray(calibration.probability(searches.strangers) >= threshold)
+
+
+def fnir(searches: Searches, calibration: Calibration, threshold: float) -> Bools:
+    """Say of each query of an enrolled class whether it is not named rightly at ``threshold``."""
+    return ~(searches.right & (calibration.probability(searches.known) >= threshold))
+
+
+def auroc(searches: Searches) -> float:
+    """Return the area under the ROC of telling enrolled from strange by the nearest distance."""
+    known = np.concatenate([np.ones(len(searches.known)), np.zeros(len(searches.strangers))])
+    return float(roc_auc_score(known, -np.concatenate([searches.known, searches.strangers])))
+
+
+def oscr(searches: Searches) -> float:
+    """Return the area under rightly named queries against named strangers, over all thresholds."""
+    edges = np.unique(np.concatenate([searches.known, searches.strangers]))
+    named_right = np.searchsorted(np.sort(searches.known[searches.right]), edges, side="right") / len(searches.known)
+    named_strange = np.searchsorted(np.sort(searches.strangers), edges, side="right") / len(searches.strangers)
+    return float(np.trapezoid(np.append(0, named_right), np.append(0, named_strange)))
