@@ -11,7 +11,13 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from app.errors import EmptyImageError, InvalidRequestError, PayloadTooLargeError, UnsupportedMediaTypeError
+from app.errors import (
+    EmptyImageError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+    TooManyPartsError,
+    UnsupportedMediaTypeError,
+)
 from app.multipart import Part, read_parts
 
 
@@ -87,6 +93,8 @@ async def read_form(request: Request, max_bytes: int, spec: FormSpec) -> Form:
         _check(part, spec)
     for name, limit in {**spec.images, **dict.fromkeys(spec.texts, 1)}.items():
         count = sum(part.name == name for part in parts)
+        if count > limit > 1:
+            raise TooManyPartsError(f"{name}: is given {count} times, at most {limit}")
         if count > limit:
             raise InvalidRequestError.at(
                 "body", name, message=f"is given {count} times, at most {limit}", kind="repeated"

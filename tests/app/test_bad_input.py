@@ -161,8 +161,9 @@ def test_embed_names_the_bad_image_among_many(served: Running):
 def test_embed_refuses_too_many_images(serve):
     with serve(max_images=3) as server:
         assert server.client.post("/embed", files=[("image", ("x", PNG))] * 3).status_code == 200
-        assert_problem(server.client.post("/embed", files=[("image", ("x", PNG))] * 4), 422, "invalid-request")
-        assert_problem(server.client.post("/embed", files=[("image", ("x", PNG))] * 9), 413, "too-many-parts")
+        for count in (4, 9):
+            parts = [("image", ("x", PNG))] * count
+            assert_problem(server.client.post("/embed", files=parts), 413, "too-many-parts")
 
 
 def test_too_many_pixels_are_refused_before_decoding(serve):
@@ -179,6 +180,15 @@ def test_the_byte_cap_holds_for_a_declared_length(serve):
         )
         assert_problem(server.classify(b"x" * 20_000), 413, "payload-too-large")
         assert server.classify(PNG).status_code == 200
+
+
+def test_a_declared_length_above_the_cap_is_answered_before_the_body_comes(serve):
+    with serve(max_upload_bytes=10_000) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 10001\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(200).startswith(b"HTTP/1.1 413")
 
 
 def test_the_byte_cap_holds_while_streaming(serve):
