@@ -102,6 +102,13 @@ class GalleryView:
                 raise ClassNotFoundError(self.info.name, label)
             return self._vectors_of([class_id])
 
+    def labelled(self) -> tuple[Vectors, Ids]:
+        """Return all shots, shape (n, dim), and the class of each as a number, shape (n,)."""
+        with self._lock.reading():
+            classes = list(self._classes)
+            shots = [len(self._classes[class_id].support_ids) for class_id in classes]
+            return self._vectors_of(classes), np.repeat(np.array(classes, dtype=np.int64), shots)
+
     def _vectors_of(self, class_ids: Sequence[int]) -> Vectors:
         ids = [support_id for class_id in class_ids for support_id in self._classes[class_id].support_ids]
         vectors: Vectors = self._index.reconstruct_batch(np.array(ids, dtype=np.int64))
@@ -191,6 +198,7 @@ class GalleryIndex:
         view = self._views.get(changes.gallery_id)
         if view is None:
             view = self._views[changes.gallery_id] = GalleryView(changes.gallery, self._metric)
+        view.info = changes.gallery
         if changes.gallery.model_digest != self._digest:
             changes = _without_vectors(changes)
         view.apply(changes)
@@ -213,6 +221,17 @@ class GalleryIndex:
         Raises GalleryNotFoundError, ClassNotFoundError, ModelMismatchError.
         """
         return self._searchable(gallery).vectors(label)
+
+    def labelled(self, gallery: str) -> tuple[Vectors, Ids]:
+        """Return all shots of a gallery, shape (n, dim), and the class of each as a number, shape (n,).
+
+        Raises GalleryNotFoundError, ModelMismatchError.
+        """
+        return self._searchable(gallery).labelled()
+
+    def calibration(self, gallery: str) -> str | None:
+        """Return the JSON of the gallery's own calibration, None where it has none. Raises GalleryNotFoundError."""
+        return self._view(gallery).info.calibration
 
     def size(self, gallery: str) -> int:
         """Return the number of classes. Raises GalleryNotFoundError."""

@@ -83,23 +83,31 @@ class ClassPage:
 
 @dataclass(frozen=True)
 class GalleryRecord:
-    """One gallery: its number of classes, and the model (digest, dimension) that all its vectors are made with."""
+    """One gallery: its number of classes, and the model (digest, dimension) that all its vectors are made with.
+
+    `calibrated` says whether it has a calibration of its own.
+    """
 
     name: str
     classes: int
     model_digest: str
     dim: int
     created_at: datetime
+    calibrated: bool
 
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """What a view needs to know of a gallery. `id` is never used again, also when the name is."""
+    """What a view needs to know of a gallery. `id` is never used again, also when the name is.
+
+    `calibration` is the JSON of the gallery's own, None where it uses that of its model.
+    """
 
     id: int
     name: str
     model_digest: str
     dim: int
+    calibration: str | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +157,10 @@ class Store(Protocol):
 
     def remove_class(self, gallery: str, label: str) -> None:
         """Delete the class with its images and vectors. Raises GalleryNotFoundError, ClassNotFoundError."""
+        ...
+
+    def set_calibration(self, gallery: str, calibration: str | None) -> None:
+        """Give the gallery a calibration of its own, as JSON, or none any more. Raises GalleryNotFoundError."""
         ...
 
     def remove_gallery(self, gallery: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
-from app.store.schema import changes, classes, galleries, supports
+from app.store.schema import calibrations, changes, classes, galleries, supports
 from app.store.vectors import from_bytes
 
 #: Fewer than the variables that a statement may have in any database.
@@ -21,6 +21,13 @@ CHUNK = 1_000
 def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
     """Note that the gallery was made or dropped; this takes the place of all entries about it."""
     connection.execute(sa.delete(changes).where(changes.c.gallery_id == gallery_id))
+    connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
+
+
+def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
+    """Note that something about the gallery as a whole changed; the entries about its classes stay."""
+    about_gallery = (changes.c.gallery_id == gallery_id) & changes.c.class_id.is_(None)
+    connection.execute(sa.delete(changes).where(about_gallery))
     connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
 
 
@@ -88,7 +95,8 @@ class _Gathered:
 
 
 def _read_infos(connection: sa.Connection, gallery_ids: Collection[int]) -> dict[int, GalleryInfo]:
-    query = sa.select(galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim)
+    columns = (galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim, calibrations.c.content)
+    query = sa.select(*columns).outerjoin(calibrations, calibrations.c.gallery_id == galleries.c.id)
     if len(gallery_ids) <= CHUNK:
         query = query.where(galleries.c.id.in_(gallery_ids))
     return {row.id: GalleryInfo(*row) for row in connection.execute(query)}

@@ -53,6 +53,14 @@ galleries = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# A gallery without a row here uses the calibration that came with its model.
+calibrations = sa.Table(
+    "calibrations",
+    metadata,
+    sa.Column("gallery_id", sa.Integer, _parent("galleries.id"), primary_key=True, autoincrement=False),
+    sa.Column("content", sa.Text, nullable=False),  # model.calibration.Calibration as JSON
+)
+
 classes = sa.Table(
     "classes",
     metadata,

@@ -27,9 +27,9 @@ from app.store.base import (
     Support,
 )
 from app.store.enrolment import check_items, enroll, select_classes
-from app.store.log import read_changes, record_classes, record_gallery
+from app.store.log import read_changes, record_classes, record_gallery, record_settings
 from app.store.migrations import migrate
-from app.store.schema import classes, galleries, images, supports
+from app.store.schema import calibrations, classes, galleries, images, supports
 from app.store.sqlite import BUSY_TIMEOUT_S, Database
 from app.store.vectors import from_bytes
 
@@ -67,6 +67,15 @@ class SqlStore:
             record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
         self._database.scrub()
 
+    def set_calibration(self, gallery: str, calibration: str | None) -> None:
+        """See `Store.set_calibration`."""
+        with self._database.write() as connection:
+            gallery_id = _find_gallery(connection, gallery).id
+            connection.execute(sa.delete(calibrations).where(calibrations.c.gallery_id == gallery_id))
+            if calibration is not None:
+                connection.execute(sa.insert(calibrations).values(gallery_id=gallery_id, content=calibration))
+            record_settings(connection, gallery_id, datetime.now(UTC))
+
     def remove_gallery(self, gallery: str) -> None:
         """See `Store.remove_gallery`."""
         with self._database.write() as connection:
@@ -78,7 +87,15 @@ class SqlStore:
     def list_galleries(self) -> list[GalleryRecord]:
         """See `Store.list_galleries`."""
         count = sa.select(sa.func.count()).where(classes.c.gallery_id == galleries.c.id).scalar_subquery()
-        columns = (galleries.c.name, count, galleries.c.model_digest, galleries.c.dim, galleries.c.created_at)
+        calibrated = sa.exists().where(calibrations.c.gallery_id == galleries.c.id)
+        columns = (
+            galleries.c.name,
+            count,
+            galleries.c.model_digest,
+            galleries.c.dim,
+            galleries.c.created_at,
+            calibrated,
+        )
         with self._database.read() as connection:
             rows = connection.execute(sa.select(*columns).order_by(galleries.c.name))
             return [GalleryRecord(*row) for row in rows]

@@ -1,0 +1,31 @@
+"""A gallery's own calibration: durable, seen through the change log, gone with its gallery."""
+
+import pytest
+
+from app.errors import GalleryNotFoundError
+from app.store import OnConflict, SqlStore
+from tests.app.store.helpers import support
+
+
+def test_it_is_kept_replaced_and_taken_back(store: SqlStore):
+    store.enroll("g", [support("a"), support("b")], OnConflict.REPLACE)
+    seq = store.changes_since(0).seq
+    for content in ('{"a": 1}', '{"b": 2}', None):
+        store.set_calibration("g", content)
+        changes = store.changes_since(seq)
+        assert [change.gallery.calibration for change in changes.galleries if change.gallery] == [content]
+        assert changes.seq > seq
+        assert not changes.galleries[0].classes, "the classes did not change"
+        assert [record.calibrated for record in store.list_galleries()] == [content is not None]
+        seq = changes.seq
+    assert sorted(store.changes_since(0).galleries[0].classes.values(), key=str) == ["a", "b"]
+
+
+def test_it_goes_with_its_gallery(store: SqlStore):
+    store.enroll("g", [support("a")], OnConflict.REPLACE)
+    store.set_calibration("g", "{}")
+    store.remove_gallery("g")
+    with pytest.raises(GalleryNotFoundError):
+        store.set_calibration("g", "{}")
+    store.enroll("g", [support("a")], OnConflict.REPLACE)
+    assert [record.calibrated for record in store.list_galleries()] == [False]
