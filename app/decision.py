@@ -1,15 +1,21 @@
-"""From distances to a decision: known or unknown. Pure: no state, no input or output."""
+"""From distances to a decision: known, unknown or ambiguous, and at which error rates. Pure: no state, no I/O."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from model.calibration import Calibration
 
-#: The error rate that thresholds aim at when the caller names none.
-DEFAULT_FALSE_MATCH_RATE = 0.01
+#: The error rate that thresholds aim at when the caller names none: FMR of a pair, FPIR of a gallery. Where a gallery's
+#: own calibration rests on too few images for it, the smallest that these support takes its place.
+DEFAULT_ERROR_RATE = 0.01
+#: Below these odds, in nats, the best candidate is not told apart from the runner-up: 3 to 1.
+AMBIGUOUS_MARGIN = math.log(3)
+#: Similarities are cut to this far from 0 and 1 before their odds are taken.
+_EDGE = 1e-12
 
 
 class Matched(Protocol):
@@ -26,33 +32,117 @@ class Matched(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its distance turned into a probability."""
+    """A candidate with its distance turned into evidence (log-likelihood ratio, nats) and a probability."""
 
     label: str
     similarity: float
     distance: float
+    llr: float
+
+
+@dataclass(frozen=True)
+class FnmrEstimate:
+    """The expected false non-match rate, with the 95 % interval of the calibration's data."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PairThreshold:
+    """A threshold for two images, and the error rates to expect of it."""
+
+    threshold: float
+    fmr: float
+    fnmr: FnmrEstimate
+
+
+@dataclass(frozen=True)
+class GalleryThreshold:
+    """A threshold for a gallery of `size` classes, and the share of strangers to expect above it."""
+
+    threshold: float
+    fpir: float
+    size: int
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`label` is the best candidate's if its similarity reaches `threshold`, else None; `candidates` are best first."""
+    """`label` is the best candidate's if its similarity reaches the threshold, else None; `candidates` are best first.
+
+    `margin` is the evidence, in nats, for the best candidate against the runner-up, None where there is none.
+    `ambiguous` says that a name was given although that evidence is below odds of 3 to 1.
+    """
 
     label: str | None
     candidates: tuple[Scored, ...]
-    threshold: float
+    at: GalleryThreshold
+    margin: float | None
+    ambiguous: bool
 
 
-def verification_threshold(calibration: Calibration) -> float:
-    """The similarity that 1 % of pairs of different classes reach."""
-    return calibration.threshold_at_fmr(DEFAULT_FALSE_MATCH_RATE)
+@dataclass(frozen=True)
+class Explanation:
+    """How unusual the best candidate's distance is, and who comes next.
 
-
-def identification_threshold(calibration: Calibration, classes: int) -> float:
-    """The similarity that 1 % of strangers reach with at least one of `classes` classes.
-
-    A stranger has as many chances as there are classes, so it rises with the gallery.
+    `impostor_rank` is the share of pairs of different classes that are at least as near; `stranger_rank` the share of
+    strangers that come at least as near to one of the gallery's classes.
     """
-    return calibration.threshold_at_fpir(DEFAULT_FALSE_MATCH_RATE, max(classes, 1))
+
+    impostor_rank: float
+    stranger_rank: float
+    runner_up: Scored | None
+
+
+def pair_threshold(calibration: Calibration, *, fmr: float | None, threshold: float | None) -> PairThreshold:
+    """The threshold for a wanted FMR (1 % if neither is given), or what to expect of a given threshold.
+
+    Raises UnsupportedRateError for an FMR that is too small for the calibration's data.
+    """
+    if threshold is None:
+        rate = max(DEFAULT_ERROR_RATE, calibration.errors.smallest_fmr) if fmr is None else fmr
+        threshold = calibration.threshold_at_fmr(rate)
+        distance = calibration.errors.distance_at_fmr(rate)
+    else:
+        distance = _distance_at(calibration, threshold)
+        rate = calibration.errors.fmr_at(distance)
+    return PairThreshold(threshold, rate, FnmrEstimate(*calibration.errors.fnmr_at(distance)))
+
+
+def gallery_threshold(
+    calibration: Calibration, size: int, *, fpir: float | None, threshold: float | None
+) -> GalleryThreshold:
+    """The threshold for a wanted FPIR (1 % if neither is given) among `size` classes, or what to expect of a given one.
+
+    A stranger has a chance with every class, so the threshold rises with the gallery.
+    Raises UnsupportedRateError for an FPIR that is too small for the calibration's data.
+    """
+    if threshold is None:
+        rate = max(DEFAULT_ERROR_RATE, calibration.chances.smallest_fpir) if fpir is None else fpir
+        return GalleryThreshold(calibration.threshold_at_fpir(rate, max(size, 1)), rate, size)
+    return GalleryThreshold(threshold, _stranger_rank(calibration, _distance_at(calibration, threshold), size), size)
+
+
+def decide(matches: Sequence[Matched], calibration: Calibration, at: GalleryThreshold) -> Decision:
+    """Score `matches` (best first), and name the best one if it reaches the threshold."""
+    candidates = tuple(_score(match, calibration) for match in matches)
+    known = bool(candidates) and candidates[0].similarity >= at.threshold
+    margin = candidates[0].llr - candidates[1].llr if len(candidates) > 1 else None
+    ambiguous = known and margin is not None and margin < AMBIGUOUS_MARGIN
+    return Decision(candidates[0].label if known else None, candidates, at, margin, ambiguous)
+
+
+def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
+    """Say how unusual the best candidate is; None where there is no candidate."""
+    if not decision.candidates:
+        return None
+    distance = decision.candidates[0].distance
+    return Explanation(
+        impostor_rank=calibration.errors.fmr_at(distance),
+        stranger_rank=_stranger_rank(calibration, distance, decision.at.size),
+        runner_up=decision.candidates[1] if len(decision.candidates) > 1 else None,
+    )
 
 
 def similarity_of(calibration: Calibration, distance: float) -> float:
@@ -60,10 +150,21 @@ def similarity_of(calibration: Calibration, distance: float) -> float:
     return float(calibration.probability(distance))
 
 
-def decide(matches: Sequence[Matched], calibration: Calibration, threshold: float) -> Decision:
-    """Score `matches` (best first) and name the best one if it reaches `threshold`."""
-    candidates = tuple(
-        Scored(match.label, similarity_of(calibration, match.distance), match.distance) for match in matches
-    )
-    known = bool(candidates) and candidates[0].similarity >= threshold
-    return Decision(candidates[0].label if known else None, candidates, threshold)
+def _score(match: Matched, calibration: Calibration) -> Scored:
+    evidence = float(calibration.log_likelihood_ratio(match.distance))
+    return Scored(match.label, similarity_of(calibration, match.distance), match.distance, evidence)
+
+
+def _distance_at(calibration: Calibration, threshold: float) -> float:
+    return max(0.0, calibration.distance_at(min(max(threshold, _EDGE), 1 - _EDGE)))
+
+
+def _stranger_rank(calibration: Calibration, distance: float, size: int) -> float:
+    """The share of strangers that come within `distance` of one of `size` classes."""
+    if size == 0:
+        return 0.0
+    single = min(calibration.errors.fmr_at(distance), 1 - _EDGE)
+    # What look-alikes take from the chances depends on the rate that is sought: start from independent classes.
+    rate = -math.expm1(size * math.log1p(-single))
+    chances = calibration.chances.at(size, min(max(rate, _EDGE), 1 - _EDGE))
+    return -math.expm1(chances * math.log1p(-single))

@@ -6,7 +6,8 @@
     │   ├── PayloadTooLargeError          413  payload-too-large
     │   ├── TooManyPartsError             413  too-many-parts
     │   ├── UnsupportedMediaTypeError     415  unsupported-media-type
-    │   └── InvalidRequestError           422  invalid-request
+    │   ├── InvalidRequestError           422  invalid-request
+    │   └── TooLittleDataError            422  too-little-data
     ├── BadImageError                     422  bad-image
     │   ├── EmptyImageError               422  empty-image
     │   ├── UnsupportedImageError         415  unsupported-image
@@ -125,6 +126,12 @@ class InvalidRequestError(RequestError):
     def field_errors(self) -> Sequence[FieldError]:
         """The single wrong inputs."""
         return self._errors
+
+
+class TooLittleDataError(RequestError):
+    """A gallery holds too few images, or images too alike, to fit a calibration; `detail` says how much is needed."""
+
+    status, slug, title = 422, "too-little-data", "Too little data"
 
 
 class BadImageError(OneshotError):

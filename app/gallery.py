@@ -105,6 +105,8 @@ class GalleryView:
     def labelled(self) -> tuple[Vectors, Ids]:
         """Return all shots, shape (n, dim), and the class of each as a number, shape (n,)."""
         with self._lock.reading():
+            if not self._classes:
+                return np.empty((0, self.info.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
             classes = list(self._classes)
             shots = [len(self._classes[class_id].support_ids) for class_id in classes]
             return self._vectors_of(classes), np.repeat(np.array(classes, dtype=np.int64), shots)

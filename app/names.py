@@ -54,8 +54,16 @@ def label_from_path(encoded: str) -> str:
 
 def class_path(label: str, gallery: str) -> str:
     """The address of a class: its label as one percent-encoded segment, the gallery as a parameter."""
-    query = "" if gallery == DEFAULT_GALLERY else f"?gallery={gallery}"
-    return f"/classes/{quote(label, safe='')}{query}"
+    return f"/classes/{quote(label, safe='')}{_gallery_query(gallery)}"
+
+
+def image_path(label: str, gallery: str) -> str:
+    """The address of a class's first image."""
+    return f"/classes/{quote(label, safe='')}/image{_gallery_query(gallery)}"
+
+
+def _gallery_query(gallery: str) -> str:
+    return "" if gallery == DEFAULT_GALLERY else f"?gallery={gallery}"
 
 
 Label = Annotated[str, AfterValidator(clean_label)]

@@ -10,11 +10,11 @@ from fastapi.openapi.utils import get_openapi
 
 from app.errors import (
     DeadlineExceededError,
+    InvalidRequestError,
     NotReadyError,
     OneshotError,
     OverloadedError,
     PayloadTooLargeError,
-    RequestError,
     StoreUnavailableError,
     UnsupportedMediaTypeError,
 )
@@ -100,6 +100,6 @@ def _example(error: type[OneshotError]) -> Json:
         "instance": "/classify",
         "request_id": "9b2f6c1e0d3a4f5b8c7d6e5f4a3b2c1d",
     }
-    if issubclass(error, RequestError) and error.status == 422:
+    if issubclass(error, InvalidRequestError):
         value["errors"] = [{"loc": ["body", "label"], "message": "is missing", "kind": "missing"}]
     return {"summary": error.title, "value": value}

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from app.batching import F32, Batcher
+from app.calibrations import Calibrations
 from app.decision import (
     Decision,
+    Explanation,
+    PairThreshold,
     decide,
-    identification_threshold,
+    explain,
+    gallery_threshold,
+    pair_threshold,
     similarity_of,
-    verification_threshold,
 )
 from app.errors import (
     BadImageError,
@@ -26,6 +30,7 @@ from app.errors import (
     EmptyImageError,
     GalleryNotFoundError,
     InferenceError,
+    InvalidRequestError,
     TooManyPixelsError,
     UndecodableImageError,
     UnsupportedImageError,
@@ -36,6 +41,7 @@ from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord,
 from app.uploads import Upload
 from app.workers import WorkPool
 from model import images
+from model.calibration import Calibration, UnsupportedRateError
 from model.embedder import Embedder
 from model.similarity import distances
 
@@ -48,21 +54,33 @@ _IMAGE_ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What the caller asks of a decision: a rate (FMR or FPIR) or a threshold, not both; and the prior, if his own."""
+
+    rate: float | None = None
+    threshold: float | None = None
+    prior: float | None = None
+
+
+@dataclass(frozen=True)
 class Classification:
-    """A decision, and the number of classes that it was made among."""
+    """A decision, the prior of its similarities, and why, if that was asked."""
 
     decision: Decision
-    gallery_size: int
+    prior: float
+    explanation: Explanation | None
 
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a pair is the same, and by what."""
+    """Whether a pair is the same, by what, and the error rates to expect."""
 
     verified: bool
     similarity: float
     distance: float
-    threshold: float
+    llr: float
+    at: PairThreshold
+    prior: float
 
 
 @contextmanager
@@ -73,6 +91,15 @@ def _default_is_empty(gallery: str, label: str) -> Iterator[None]:
         if gallery == DEFAULT_GALLERY:
             raise ClassNotFoundError(gallery, label) from None
         raise
+
+
+@contextmanager
+def _rates_are_inputs(name: str) -> Iterator[None]:
+    """A rate that the calibration's data can't support is a wrong query parameter."""
+    try:
+        yield
+    except UnsupportedRateError as error:
+        raise InvalidRequestError.at("query", name, message=str(error), kind="unsupported_rate") from error
 
 
 class Recognizer:
@@ -93,7 +120,7 @@ class Recognizer:
         limits: images.ImageLimits,
     ) -> None:
         self._embedder = embedder
-        self._calibration = embedder.manifest.calibration
+        self._calibrations = Calibrations(store, index, embedder.manifest)
         self._digest = embedder.manifest.digest
         self._batcher = batcher
         self._store = store
@@ -117,21 +144,37 @@ class Recognizer:
             raise InferenceError("the network made a vector that is not finite")
         return vectors
 
-    async def classify(self, upload: Upload, gallery: str, k: int, threshold: float | None) -> Classification:
-        """The image's class among those of the gallery, at `threshold` or the one for the gallery's size."""
+    async def classify(self, upload: Upload, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
+        """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
         [query] = await self.embed([upload])
-        return await self._storing.run(lambda: self._classify(query, gallery, k, threshold))
+        return await self._storing.run(lambda: self._classify(query, gallery, k, wanted, why))
 
-    async def verify(self, first: Upload, second: Upload, threshold: float | None) -> Verification:
-        """Whether two images are of the same class."""
+    async def verify(self, first: Upload, second: Upload, gallery: str, wanted: Wanted) -> Verification:
+        """Whether two images are of the same class, by the gallery's calibration."""
+        calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
         vectors = await self.embed([first, second])
-        return self._verification(vectors[:1], vectors[1:], threshold)
+        return self._verification(vectors[:1], vectors[1:], calibration, wanted)
 
-    async def verify_class(self, image: Upload, gallery: str, label: str, threshold: float | None) -> Verification:
+    async def verify_class(self, image: Upload, gallery: str, label: str, wanted: Wanted) -> Verification:
         """Whether an image is of an enrolled class: by the nearest of the class's shots."""
         with _default_is_empty(gallery, label):  # and before the image costs anything
             supports = await self._storing.run(lambda: self._index.vectors(gallery, label))
-        return self._verification(await self.embed([image]), supports, threshold)
+        calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
+        return self._verification(await self.embed([image]), supports, calibration, wanted)
+
+    # -- calibrations --------------------------------------------------------------------------------------
+
+    async def calibration(self, gallery: str) -> Calibration:
+        """The calibration that the gallery's similarities are made with. Raises GalleryNotFoundError."""
+        return await self._storing.run(lambda: self._calibrations.of(gallery))
+
+    async def calibrate(self, gallery: str, prior: float | None) -> Calibration:
+        """Fit the gallery's calibration to its own images. Raises GalleryNotFoundError, TooLittleDataError."""
+        return await self._storing.run(lambda: self._calibrations.fit(gallery, prior))
+
+    async def forget_calibration(self, gallery: str) -> None:
+        """Go back to the model's calibration. Raises GalleryNotFoundError."""
+        await self._storing.run(lambda: self._calibrations.forget(gallery))
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
@@ -176,23 +219,34 @@ class Recognizer:
         except images.ImageError as error:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
 
-    def _classify(self, query: F32, gallery: str, k: int, threshold: float | None) -> Classification:
+    def _classify(self, query: F32, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
+        calibration = self._calibrations.of(gallery, wanted.prior)
         try:
-            matches, size = self._index.search(gallery, query, k), self._index.size(gallery)
+            # One more than asked for: the runner-up tells whether the best is ambiguous.
+            matches, size = self._index.search(gallery, query, max(k, 2)), self._index.size(gallery)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise
             matches, size = [], 0
-        if threshold is None:
-            threshold = identification_threshold(self._calibration, size)
-        return Classification(decide(matches, self._calibration, threshold), size)
+        with _rates_are_inputs("fpir"):
+            at = gallery_threshold(calibration, size, fpir=wanted.rate, threshold=wanted.threshold)
+        decision = decide(matches, calibration, at)
+        explanation = explain(decision, calibration) if why else None
+        decision = replace(decision, candidates=decision.candidates[:k])
+        return Classification(decision, calibration.prior, explanation)
 
-    def _verification(self, query: F32, supports: F32, threshold: float | None) -> Verification:
+    def _verification(self, query: F32, supports: F32, calibration: Calibration, wanted: Wanted) -> Verification:
+        with _rates_are_inputs("fmr"):
+            at = pair_threshold(calibration, fmr=wanted.rate, threshold=wanted.threshold)
         distance = float(distances(self._embedder.metric, query, supports).min())
-        similarity = similarity_of(self._calibration, distance)
-        if threshold is None:
-            threshold = verification_threshold(self._calibration)
-        return Verification(similarity >= threshold, similarity, distance, threshold)
+        return Verification(
+            verified=similarity_of(calibration, distance) >= at.threshold,
+            similarity=similarity_of(calibration, distance),
+            distance=distance,
+            llr=float(calibration.log_likelihood_ratio(distance)),
+            at=at,
+            prior=calibration.prior,
+        )
 
     def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
         [outcome] = self._store.enroll(gallery, [support], on_conflict)

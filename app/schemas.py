@@ -6,9 +6,9 @@ Answers may get further fields in later versions; clients should ignore those th
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.names import DEFAULT_GALLERY, GalleryName, Label
 
@@ -19,6 +19,12 @@ ModelId = Annotated[
     Field(description="The model that answered: name@digest.", examples=[_EXAMPLE_MODEL], pattern=r"^.+@[0-9a-f]+$"),
 ]
 Probability = Annotated[float, Field(ge=0, le=1)]
+OpenProbability = Annotated[float, Field(gt=0, lt=1)]
+Evidence = Annotated[
+    float,
+    Field(description="Log-likelihood ratio, in nats, of 'same' against 'different'; the prior plays no part."),
+]
+Prior = Annotated[OpenProbability, Field(description="The probability of 'same' before looking.", examples=[0.5])]
 Similarity = Annotated[
     Probability,
     Field(description="Calibrated probability that the two images show the same class.", examples=[0.987]),
@@ -27,6 +33,9 @@ Distance = Annotated[
     float, Field(ge=0, description="Raw distance in the model's metric; smaller is more alike.", examples=[0.121])
 ]
 Threshold = Annotated[Probability, Field(description="The similarity from which on it counts as the same class.")]
+
+
+D = TypeVar("D", bound="_DecisionQuery")
 
 
 class _Query(BaseModel):
@@ -39,30 +48,62 @@ class GalleryQuery(_Query):
     gallery: GalleryName = Field(DEFAULT_GALLERY, description="Name of the gallery.")
 
 
+def _rate_or_threshold(query: D, rate: float | None, name: str) -> D:
+    if rate is not None and query.threshold is not None:
+        raise ValueError(f"give either {name} or threshold, not both")
+    return query
+
+
 class EnrollQuery(_Query):
     """The gallery may be named in the form or here."""
 
     gallery: GalleryName | None = Field(None, description="Name of the gallery; also accepted as a field of the form.")
 
 
-class ClassifyQuery(GalleryQuery):
-    """How to classify."""
-
-    k: int = Field(5, ge=1, le=100, description="How many candidates to list at most.")
+class _DecisionQuery(GalleryQuery):
+    prior: OpenProbability | None = Field(
+        None, description="Probability of 'same' before looking. When not given: that of the calibration."
+    )
     threshold: Probability | None = Field(
-        None,
-        description="Similarity from which on the best candidate is named. 0 always names it (closed set). "
-        "When not given: the threshold that lets 1 % of strangers in, for the number of classes enrolled now.",
+        None, description="Similarity from which on it counts as the same class; excludes a rate."
     )
 
 
-class VerifyQuery(GalleryQuery):
-    """How to verify; the gallery matters only when a label is given."""
+class ClassifyQuery(_DecisionQuery):
+    """How to classify."""
 
-    threshold: Probability | None = Field(
+    k: int = Field(5, ge=1, le=100, description="How many candidates to list at most.")
+    fpir: OpenProbability | None = Field(
         None,
-        description="Similarity from which on the images count as the same. When not given: the threshold at which "
-        "1 % of pairs of different classes are taken for the same.",
+        description="The share of strangers that may be named as somebody, for the number of classes enrolled now; "
+        "0.01 when neither this nor `threshold` is given. `threshold=0` always names the best (closed set).",
+    )
+    explain: bool = Field(False, description="Add how unusual the best candidate is, and who comes next.")
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> ClassifyQuery:
+        return _rate_or_threshold(self, self.fpir, "fpir")
+
+
+class VerifyQuery(_DecisionQuery):
+    """How to verify; the gallery gives the class of a label, and the calibration."""
+
+    fmr: OpenProbability | None = Field(
+        None,
+        description="The share of pairs of different classes that may be taken for the same; 0.01 when neither this "
+        "nor `threshold` is given.",
+    )
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> VerifyQuery:
+        return _rate_or_threshold(self, self.fmr, "fmr")
+
+
+class CalibrateQuery(_Query):
+    """How to calibrate."""
+
+    prior: OpenProbability | None = Field(
+        None, description="Probability of 'same' before looking; default: the model's."
     )
 
 
@@ -117,6 +158,20 @@ class Candidate(BaseModel):
     label: str = Field(examples=["alpha"])
     similarity: Similarity
     distance: Distance
+    llr: Evidence
+
+
+class ExplanationPublic(BaseModel):
+    """How unusual the best candidate is, and who comes next."""
+
+    support_image: str = Field(description="Address of the best candidate's image.", examples=["/classes/alpha/image"])
+    impostor_rank: Probability = Field(
+        description="Share of pairs of different classes that are at least as near.", examples=[0.0004]
+    )
+    stranger_rank: Probability = Field(
+        description="Share of strangers that come at least as near to one of the enrolled classes.", examples=[0.008]
+    )
+    runner_up: Candidate | None = Field(description="The second-best class, null when there is none.")
 
 
 class ClassifyPublic(BaseModel):
@@ -125,11 +180,34 @@ class ClassifyPublic(BaseModel):
     label: str | None = Field(
         description="The best candidate's label, or null when no candidate reaches the threshold.", examples=["alpha"]
     )
+    ambiguous: bool = Field(
+        description="Whether the best candidate was named although it beats the runner-up by odds of less than 3 to 1."
+    )
+    margin: float | None = Field(
+        description="Evidence, in nats, for the best candidate against the runner-up; null when there is none."
+    )
     candidates: list[Candidate] = Field(description="Best first, each class at most once.")
     threshold: Threshold
+    fpir: Probability = Field(
+        description="Share of strangers that reach the threshold in a gallery of this size.", examples=[0.01]
+    )
+    prior: Prior
     gallery: str = Field(examples=[DEFAULT_GALLERY])
-    gallery_size: int = Field(ge=0, description="Classes enrolled when the image was classified.", examples=[20])
+    gallery_size: int = Field(
+        ge=0,
+        description="Classes enrolled when the image was classified; the threshold is for this many.",
+        examples=[20],
+    )
+    explanation: ExplanationPublic | None = Field(None, description="Only with `explain`, and with a candidate.")
     model: ModelId
+
+
+class FnmrPublic(BaseModel):
+    """An expected false non-match rate."""
+
+    value: Probability = Field(examples=[0.05])
+    low: Probability = Field(description="Lower end of the 95 % interval.", examples=[0.04])
+    high: Probability = Field(description="Upper end of the 95 % interval.", examples=[0.06])
 
 
 class VerifyPublic(BaseModel):
@@ -138,8 +216,30 @@ class VerifyPublic(BaseModel):
     verified: bool = Field(description="similarity >= threshold.")
     similarity: Similarity
     distance: Distance
+    llr: Evidence
     threshold: Threshold
+    fmr: Probability = Field(
+        description="Share of pairs of different classes that reach the threshold.", examples=[0.01]
+    )
+    fnmr: FnmrPublic = Field(description="Share of pairs of one class that do not reach it.")
+    prior: Prior
     model: ModelId
+
+
+class CalibrationPublic(BaseModel):
+    """What a gallery's similarities mean."""
+
+    gallery: str = Field(examples=[DEFAULT_GALLERY])
+    source: str = Field(description="The images that it was fitted on.")
+    method: str = Field(description="platt, beta or isotonic: the one with the least log-loss.", examples=["platt"])
+    prior: Prior
+    classes: int = Field(ge=2, description="Classes that it was fitted on.")
+    genuine_pairs: int = Field(ge=1, description="Pairs of images of one class.")
+    impostor_pairs: int = Field(ge=1, description="Pairs of images of two.")
+    log_loss: float = Field(ge=0, description="Cross-validated, in nats for a pair at prior 0.5.")
+    ece: Probability = Field(description="Expected calibration error, cross-validated.")
+    smallest_fmr: Probability = Field(description="The smallest FMR that the data supports.")
+    smallest_fpir: Probability = Field(description="The smallest FPIR that the data supports.")
 
 
 class EmbedPublic(BaseModel):
@@ -156,6 +256,7 @@ class GalleryPublic(BaseModel):
     name: str = Field(examples=[DEFAULT_GALLERY])
     classes: int = Field(ge=0)
     digest: str = Field(description="Digest of the model that all its vectors are made with, as `/model` tells it.")
+    calibrated: bool = Field(description="Whether it has a calibration of its own.")
     created_at: datetime
 
 

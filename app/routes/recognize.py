@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.decision import Scored
 from app.deps import NoQueryDep, RecognizerDep, ServiceDep, SettingsDep
 from app.errors import (
     ClassExistsError,
@@ -20,9 +23,9 @@ from app.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
-from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label
+from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label, image_path
 from app.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
-from app.recognizer import Verification
+from app.recognizer import Classification, Verification, Wanted
 from app.routes.classes import class_public
 from app.schemas import (
     Candidate,
@@ -31,6 +34,8 @@ from app.schemas import (
     EmbedPublic,
     EnrollPublic,
     EnrollQuery,
+    ExplanationPublic,
+    FnmrPublic,
     VerifyPublic,
     VerifyQuery,
 )
@@ -91,7 +96,7 @@ async def enroll(
 
 @router.post(
     "/classify",
-    responses=problems(GalleryNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
+    responses=problems(ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=with_raw_image(form(["image"], image=FILE)),
 )
 async def classify(request: Request, service: ServiceDep, query: Annotated[ClassifyQuery, Query()]) -> ClassifyPublic:
@@ -101,27 +106,16 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
     `curl -H 'Content-Type: image/png' --data-binary @query.png localhost:8000/classify`
     """
     upload = await read_image(request, service.settings.max_upload_bytes)
-    found = await service.recognizer.classify(upload, query.gallery, query.k, query.threshold)
-    decision = found.decision
-    service.metrics.observe_decision(decision)
-    return ClassifyPublic(
-        label=decision.label,
-        candidates=[
-            Candidate(label=item.label, similarity=item.similarity, distance=item.distance)
-            for item in decision.candidates
-        ],
-        threshold=decision.threshold,
-        gallery=query.gallery,
-        gallery_size=found.gallery_size,
-        model=service.recognizer.model_id,
-    )
+    wanted = Wanted(query.fpir, query.threshold, query.prior)
+    with _gallery_is_an_input():
+        found = await service.recognizer.classify(upload, query.gallery, query.k, wanted, query.explain)
+    service.metrics.observe_decision(found.decision)
+    return _classify_public(found, query.gallery, service.recognizer.model_id)
 
 
 @router.post(
     "/verify",
-    responses=problems(
-        GalleryNotFoundError, ClassNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS
-    ),
+    responses=problems(ClassNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=form(["image1"], image1=FILE, image2=FILE, label=_LABEL),
 )
 async def verify(
@@ -142,10 +136,12 @@ async def verify(
         raise InvalidRequestError.at(
             "body", "image2", message=f"give either image2 or label, not {given}", kind="choice"
         )
-    if "image2" in fields:
-        found = await recognizer.verify(first, fields.image("image2"), query.threshold)
-    else:
-        found = await recognizer.verify_class(first, query.gallery, _label(fields), query.threshold)
+    wanted = Wanted(query.fmr, query.threshold, query.prior)
+    with _gallery_is_an_input():
+        if "image2" in fields:
+            found = await recognizer.verify(first, fields.image("image2"), query.gallery, wanted)
+        else:
+            found = await recognizer.verify_class(first, query.gallery, _label(fields), wanted)
     return _verify_public(found, recognizer.model_id)
 
 
@@ -196,11 +192,59 @@ def _on_conflict(fields: Form) -> OnConflict:
         raise InvalidRequestError.at("body", "on_conflict", message=message, kind="enum") from None
 
 
+@contextmanager
+def _gallery_is_an_input() -> Iterator[None]:
+    """A decision names its gallery as a parameter: one that doesn't exist is a wrong input, not a missing page."""
+    try:
+        yield
+    except GalleryNotFoundError as error:
+        message = f"{error.detail} GET /galleries lists those that exist; {DEFAULT_GALLERY!r} is always there."
+        raise InvalidRequestError.at("query", "gallery", message=message, kind="unknown_gallery") from error
+
+
+def _candidate(item: Scored) -> Candidate:
+    return Candidate(label=item.label, similarity=item.similarity, distance=item.distance, llr=item.llr)
+
+
+def _classify_public(found: Classification, gallery: str, model: str) -> ClassifyPublic:
+    decision = found.decision
+    return ClassifyPublic(
+        label=decision.label,
+        ambiguous=decision.ambiguous,
+        margin=decision.margin,
+        candidates=[_candidate(item) for item in decision.candidates],
+        threshold=decision.at.threshold,
+        fpir=decision.at.fpir,
+        prior=found.prior,
+        gallery=gallery,
+        gallery_size=decision.at.size,
+        explanation=_explanation_public(found, gallery),
+        model=model,
+    )
+
+
+def _explanation_public(found: Classification, gallery: str) -> ExplanationPublic | None:
+    why = found.explanation
+    if why is None:
+        return None
+    return ExplanationPublic(
+        support_image=image_path(found.decision.candidates[0].label, gallery),
+        impostor_rank=why.impostor_rank,
+        stranger_rank=why.stranger_rank,
+        runner_up=_candidate(why.runner_up) if why.runner_up else None,
+    )
+
+
 def _verify_public(found: Verification, model: str) -> VerifyPublic:
+    fnmr = found.at.fnmr
     return VerifyPublic(
         verified=found.verified,
         similarity=found.similarity,
         distance=found.distance,
-        threshold=found.threshold,
+        llr=found.llr,
+        threshold=found.at.threshold,
+        fmr=found.at.fmr,
+        fnmr=FnmrPublic(value=fnmr.value, low=fnmr.low, high=fnmr.high),
+        prior=found.prior,
         model=model,
     )

@@ -73,7 +73,7 @@ def test_bad_enrolments_say_what_is_wrong_and_write_nothing(served: Running, cas
 
 
 CLASSIFICATIONS: dict[str, tuple[dict[str, Any], int, str]] = {
-    "unknown gallery": ({"params": {"gallery": "nowhere"}, "files": IMAGE}, 404, "gallery-not-found"),
+    "unknown gallery": ({"params": {"gallery": "nowhere"}, "files": IMAGE}, 422, "invalid-request"),
     "bad gallery": ({"params": {"gallery": "a/b"}, "files": IMAGE}, 422, "invalid-request"),
     "k of 0": ({"params": {"k": "0"}, "files": IMAGE}, 422, "invalid-request"),
     "k of 101": ({"params": {"k": "101"}, "files": IMAGE}, 422, "invalid-request"),
@@ -140,8 +140,8 @@ VERIFICATIONS: dict[str, tuple[dict[str, Any], int, str, str]] = {
     ),
     "unknown gallery": (
         {"files": {"image1": ("x", PNG)}, "data": {"label": "a"}, "params": {"gallery": "nowhere"}},
-        404,
-        "gallery-not-found",
+        422,
+        "invalid-request",
         "nowhere",
     ),
 }

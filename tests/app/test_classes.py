@@ -44,7 +44,7 @@ def test_galleries_are_apart(served: Running, gallery: str, images: list[bytes])
     assert (sizes[gallery], sizes[f"{gallery}-2"]) == (1, 2)
     assert served.client.delete(f"/galleries/{gallery}-2").status_code == 204
     assert served.client.get("/classes/a/image", params={"gallery": gallery}).content == images[0]
-    assert_problem(served.classify(images[0], gallery=f"{gallery}-2"), 404, "gallery-not-found")
+    assert_problem(served.classify(images[0], gallery=f"{gallery}-2"), 422, "invalid-request")
     assert_problem(served.client.delete(f"/galleries/{gallery}-2"), 404, "gallery-not-found")
 
 
