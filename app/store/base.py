@@ -197,8 +197,11 @@ class Store(Protocol):
         """
         ...
 
-    def changes_since(self, seq: int) -> Changes:
-        """Return what changed after the point `seq` of the log (0: everything), read in one snapshot."""
+    def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
+        """Return what changed after the point `seq` of the log (0: everything), read in one snapshot.
+
+        Only the changes of one gallery, if it is given; at most `limit` entries of the log, if it isn't negative.
+        """
         ...
 
     def close(self) -> None:

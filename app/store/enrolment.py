@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
@@ -92,14 +92,25 @@ def _delete_supports(connection: sa.Connection, class_ids: Iterable[int]) -> Non
 
 
 def _insert_classes(connection: sa.Connection, gallery_id: int, labels: Iterable[str], now: datetime) -> dict[str, int]:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"gallery_id": gallery_id, "label": label, "created_at": now, "updated_at": now}
         for label in dict.fromkeys(labels)
     ]
     if not rows:
         return {}
-    made = connection.execute(sa.insert(classes).returning(classes.c.label, classes.c.id), rows)
-    return {row.label: row.id for row in made}
+    number_rows(connection, classes, rows)
+    connection.execute(sa.insert(classes), rows)
+    return {row["label"]: row["id"] for row in rows}
+
+
+def number_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Give the new rows ids that the table never had, as AUTOINCREMENT would: asking for its choice costs a statement
+    for each row. The transaction has the write lock, so nobody else takes them.
+    """
+    query = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name").bindparams(name=table.name)
+    last = connection.execute(query).scalar_one_or_none() or 0
+    for number, row in enumerate(rows, start=last + 1):
+        row["id"] = number
 
 
 def _touch_classes(connection: sa.Connection, class_ids: Iterable[int], now: datetime) -> None:
@@ -110,7 +121,7 @@ def _touch_classes(connection: sa.Connection, class_ids: Iterable[int], now: dat
 def _insert_supports(
     connection: sa.Connection, ids: dict[str, int], items: Sequence[NewSupport], now: datetime
 ) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "class_id": ids[item.label],
             "media_type": item.media_type,
@@ -120,11 +131,11 @@ def _insert_supports(
         }
         for item in items
     ]
-    insert = sa.insert(supports).returning(supports.c.id, sort_by_parameter_order=True)
-    support_ids = connection.execute(insert, rows).scalars().all()
+    number_rows(connection, supports, rows)
+    connection.execute(sa.insert(supports), rows)
     kept = [
-        {"support_id": support_id, "image": item.image}
-        for support_id, item in zip(support_ids, items, strict=True)
+        {"support_id": row["id"], "image": item.image}
+        for row, item in zip(rows, items, strict=True)
         if item.image is not None
     ]
     if kept:

@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
-from app.store.schema import calibrations, changes, classes, galleries, supports
+from app.store.schema import calibrations, changes, classes, embeddings, galleries, supports
 from app.store.vectors import from_bytes
 
 #: Fewer than the variables that a statement may have in any database.
@@ -42,27 +42,37 @@ def record_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequen
     )
 
 
-def read_changes(connection: sa.Connection, seq: int) -> Changes:
-    """Return all galleries' changes after `seq`, as the connection's snapshot has them."""
+def present_vector() -> sa.ColumnElement[bytes]:
+    """The vector of a row of supports by its gallery's present model; for a query over both tables."""
+    other = (
+        sa.select(embeddings.c.embedding)
+        .where(embeddings.c.support_id == supports.c.id, embeddings.c.model_digest == galleries.c.model_digest)
+        .scalar_subquery()
+    )
+    return sa.case((supports.c.model_digest == galleries.c.model_digest, supports.c.embedding), else_=other)
+
+
+def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
+    """Return the changes after `seq`, as the connection's snapshot has them: at most `limit` entries of the log.
+
+    Only those of one gallery, if it is given.
+    """
+    log = sa.select(changes).where(changes.c.seq > seq).order_by(changes.c.seq)
+    if gallery_id is not None:
+        log = log.where(changes.c.gallery_id == gallery_id)
+    part = (log if limit < 0 else log.limit(limit)).subquery()
     entries = (
-        sa.select(
-            changes.c.seq,
-            changes.c.gallery_id,
-            changes.c.class_id,
-            classes.c.label,
-            supports.c.id,
-            supports.c.embedding,
-        )
-        .select_from(changes)
-        .outerjoin(classes, classes.c.id == changes.c.class_id)
+        sa.select(part.c.seq, part.c.gallery_id, part.c.class_id, classes.c.label, supports.c.id, present_vector())
+        .select_from(part)
+        .outerjoin(galleries, galleries.c.id == part.c.gallery_id)
+        .outerjoin(classes, classes.c.id == part.c.class_id)
         .outerjoin(supports, supports.c.class_id == classes.c.id)
-        .where(changes.c.seq > seq)
-        .order_by(changes.c.seq)
+        .order_by(part.c.seq, supports.c.id)
     )
     found: defaultdict[int, _Gathered] = defaultdict(_Gathered)
-    for entry_seq, gallery_id, class_id, label, support_id, embedding in connection.execute(entries):
+    for entry_seq, of_gallery, class_id, label, support_id, embedding in connection.execute(entries):
         seq = entry_seq
-        gathered = found[gallery_id]
+        gathered = found[of_gallery]
         if class_id is None:
             continue
         gathered.classes[class_id] = label

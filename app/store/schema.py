@@ -93,6 +93,24 @@ images = sa.Table(
     sa.Column("image", sa.LargeBinary, nullable=False),
 )
 
+# Vectors of shots by other models than the one they were enrolled with: that of a model change under way, or the one
+# before it, kept so that the change can be taken back. `galleries.model_digest` says which of them count.
+embeddings = sa.Table(
+    "embeddings",
+    metadata,
+    sa.Column("support_id", sa.Integer, _parent("supports.id"), primary_key=True, autoincrement=False),
+    sa.Column("model_digest", sa.Text, primary_key=True),
+    sa.Column("embedding", sa.LargeBinary, nullable=False),
+)
+
+# Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests).
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
 # The change log. No foreign keys: an entry outlives what it is about. Without a class_id it is about the gallery.
 changes = sa.Table(
     "changes",

@@ -27,8 +27,9 @@ from app.store.base import (
     Support,
 )
 from app.store.enrolment import check_items, enroll, select_classes
-from app.store.log import read_changes, record_classes, record_gallery, record_settings
+from app.store.log import present_vector, read_changes, record_classes, record_gallery, record_settings
 from app.store.migrations import migrate
+from app.store.models import ModelStore
 from app.store.schema import calibrations, classes, galleries, images, supports
 from app.store.sqlite import BUSY_TIMEOUT_S, Database
 from app.store.vectors import from_bytes
@@ -121,11 +122,13 @@ class SqlStore:
 
     def list_supports(self, gallery: str, label: str) -> list[Support]:
         """See `Store.list_supports`."""
-        columns = (supports.c.id, supports.c.media_type, supports.c.embedding, supports.c.created_at)
+        columns = (supports.c.id, supports.c.media_type, present_vector().label("embedding"), supports.c.created_at)
         with self._database.read() as connection:
             dim = _find_gallery(connection, gallery).dim
             _, class_id = _find_class(connection, gallery, label)
-            query = sa.select(*columns).where(supports.c.class_id == class_id).order_by(supports.c.id)
+            query = sa.select(*columns).join(classes, classes.c.id == supports.c.class_id)
+            query = query.join(galleries, galleries.c.id == classes.c.gallery_id)
+            query = query.where(supports.c.class_id == class_id).order_by(supports.c.id)
             return [
                 Support(row.id, row.media_type, from_bytes([row.embedding], dim)[0], row.created_at)
                 for row in connection.execute(query)
@@ -153,10 +156,15 @@ class SqlStore:
         """See `Store.version`."""
         return self._database.version()
 
-    def changes_since(self, seq: int) -> Changes:
+    def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
         """See `Store.changes_since`."""
         with self._database.read() as connection:
-            return read_changes(connection, seq)
+            return read_changes(connection, seq, gallery_id, limit)
+
+    @property
+    def models(self) -> ModelStore:
+        """What a change of the model needs of the store."""
+        return ModelStore(self._database)
 
     def close(self) -> None:
         """See `Store.close`."""

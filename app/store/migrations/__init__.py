@@ -18,14 +18,26 @@ from app.errors import SchemaTooNewError, StartupError
 _FOLDER = Path(__file__).parent
 
 
-def migrate(connection: sa.Connection) -> None:
+def script_of_the_steps() -> ScriptDirectory:
+    """The steps as Alembic sees them."""
+    return ScriptDirectory.from_config(_config())
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    return config
+
+
+def migrate(connection: sa.Connection, target: str = "head") -> None:
     """Bring the schema up to date inside the connection's open transaction, which must hold the write lock.
+
+    Tests stop at an earlier `target`.
 
     Raises SchemaTooNewError for a schema that this version does not know, StartupError for a database that is not
     a store at all.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     script = ScriptDirectory.from_config(config)
     current = MigrationContext.configure(connection).get_current_revision()
@@ -38,4 +50,4 @@ def migrate(connection: sa.Connection) -> None:
             f"It was written by a newer version of oneshot (schema {current}; "
             f"this version knows {script.get_current_head()})."
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, target)

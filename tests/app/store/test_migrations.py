@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 
 from app.errors import SchemaTooNewError, StartupError
 from app.store import OnConflict, SqlStore
-from app.store.migrations import migrate
+from app.store.migrations import migrate, script_of_the_steps
 from app.store.schema import metadata
 from app.store.sqlite import Database
 from tests.app.store.helpers import support
@@ -130,3 +130,49 @@ def test_a_file_in_the_folder_s_place_is_refused(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(StartupError, match="Can't open the store"):
         SqlStore(tmp_path / "file" / "store.db")
+
+
+REVISIONS = [step.revision for step in script_of_the_steps().walk_revisions()][::-1]
+
+
+def at_revision(path: Path, revision: str) -> None:
+    """Make a store of an earlier schema, with one class in it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as opened:
+        migrate(opened, revision)
+    engine.dispose()
+    connection.executescript(
+        """
+        INSERT INTO galleries (id, name, model_digest, dim, created_at)
+            VALUES (7, 'g', 'digest', 2, '2026-01-01 00:00:00.000000');
+        INSERT INTO classes (id, gallery_id, label, created_at, updated_at)
+            VALUES (3, 7, 'a', '2026-01-01 00:00:00.000000', '2026-01-01 00:00:00.000000');
+        INSERT INTO supports (id, class_id, media_type, embedding, model_digest, created_at)
+            VALUES (5, 3, 'image/png', x'0000803f00000040', 'digest', '2026-01-01 00:00:00.000000');
+        INSERT INTO images (support_id, image) VALUES (5, x'616263');
+        INSERT INTO changes (gallery_id, class_id, at)
+            VALUES (7, NULL, '2026-01-01 00:00:00.000000'), (7, 3, '2026-01-01 00:00:00.000000');
+        """
+    )
+    connection.close()
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_a_store_of_every_earlier_schema_becomes_the_present_one(path: Path, tmp_path: Path, revision: str):
+    at_revision(path, revision)
+    new = tmp_path / "new.db"
+    SqlStore(new).close()
+    opened = SqlStore(path)
+    try:
+        assert sql_of(path) == sql_of(new)
+        assert opened.read_image("g", "a") == (b"abc", "image/png")
+        [shot] = opened.list_supports("g", "a")
+        assert (shot.id, shot.embedding.tolist()) == (5, [1.0, 2.0])
+        [change] = opened.changes_since(0).galleries
+        assert (change.classes, change.vectors.tolist()) == ({3: "a"}, [[1.0, 2.0]])
+        assert opened.models.fact("store_id")
+        [outcome] = opened.enroll("g", [support("b")], OnConflict.FAIL)
+        assert outcome.created
+    finally:
+        opened.close()

@@ -1,0 +1,159 @@
+"""What a change of the model needs of the store: vectors by another model beside the present ones, and the switch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from app.store.base import Vectors
+from app.store.log import record_settings
+from app.store.schema import calibrations, classes, embeddings, galleries, images, meta, supports
+from app.store.sqlite import Database
+from app.store.vectors import to_bytes
+
+MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a gallery is on its way to a model: shots in all, with that model's vector, and without an image."""
+
+    gallery_id: int
+    gallery: str
+    model_digest: str
+    shots: int
+    done: int
+    without_image: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A shot that lacks a vector by the wanted model; `image` is None where it was not kept."""
+
+    support_id: int
+    image: bytes | None
+
+
+class ModelStore:
+    """Vectors of several models in one database. Methods may be called from any thread; errors as in `Store`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def fact(self, key: str) -> str | None:
+        """A fact about the whole store: MODEL (the wanted model's digest), PREVIOUS_MODEL or STORE_ID."""
+        with self._database.read() as connection:
+            return _fact(connection, key)
+
+    def want(self, digest: str) -> None:
+        """Make `digest` the model that all galleries are to have; the one before it can be gone back to."""
+        with self._database.write() as connection:
+            present = _fact(connection, MODEL)
+            if present == digest:
+                return
+            if present is not None:
+                _set_fact(connection, PREVIOUS_MODEL, present)
+            _set_fact(connection, MODEL, digest)
+
+    def digests(self) -> set[str]:
+        """The models that galleries have now, and those that are wanted or can be gone back to."""
+        with self._database.read() as connection:
+            used = set(connection.execute(sa.select(galleries.c.model_digest).distinct()).scalars())
+            facts = sa.select(meta.c.value).where(meta.c.key.in_([MODEL, PREVIOUS_MODEL]))
+            return used | set(connection.execute(facts).scalars())
+
+    def progress(self, digest: str) -> list[Progress]:
+        """How far each gallery is on its way to the model, ordered by name. Counts: not for every request."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(galleries).order_by(galleries.c.name)).all()
+            return [_progress(connection, row, digest) for row in rows]
+
+    def waiting(self, gallery_id: int, digest: str, limit: int) -> list[Waiting]:
+        """Up to `limit` shots of the gallery that lack a vector by the model."""
+        query = (
+            sa.select(supports.c.id, images.c.image)
+            .select_from(supports)
+            .join(classes, classes.c.id == supports.c.class_id)
+            .outerjoin(images, images.c.support_id == supports.c.id)
+            .where(classes.c.gallery_id == gallery_id, ~_has_vector(digest))
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [Waiting(*row) for row in connection.execute(query)]
+
+    def add_vectors(self, digest: str, support_ids: Sequence[int], vectors: Vectors) -> None:
+        """Keep vectors by the model beside the present ones; shots that were deleted meanwhile are left out."""
+        with self._database.write() as connection:
+            query = sa.select(supports.c.id).where(supports.c.id.in_(support_ids))
+            alive = set(connection.execute(query).scalars())
+            rows = [
+                {"support_id": support_id, "model_digest": digest, "embedding": to_bytes(vector)}
+                for support_id, vector in zip(support_ids, vectors, strict=True)
+                if support_id in alive
+            ]
+            if rows:
+                connection.execute(sa.insert(embeddings).prefix_with("OR REPLACE"), rows)
+
+    def switch(self, gallery_id: int, digest: str, dim: int) -> bool:
+        """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector.
+
+        A calibration that was fitted to the gallery with the other model goes: it says nothing about this one.
+        """
+        with self._database.write() as connection:
+            lacking = (
+                sa.select(supports.c.id)
+                .join(classes, classes.c.id == supports.c.class_id)
+                .where(classes.c.gallery_id == gallery_id, ~_has_vector(digest))
+                .limit(1)
+            )
+            if connection.execute(lacking).first() is not None:
+                return False
+            values = {"model_digest": digest, "dim": dim}
+            connection.execute(sa.update(galleries).where(galleries.c.id == gallery_id).values(values))
+            connection.execute(sa.delete(calibrations).where(calibrations.c.gallery_id == gallery_id))
+            record_settings(connection, gallery_id, datetime.now(UTC))
+            return True
+
+    def forget_others(self) -> None:
+        """Drop vectors by models that nobody has, wants or may go back to."""
+        keep = self.digests()
+        with self._database.write() as connection:
+            connection.execute(sa.delete(embeddings).where(embeddings.c.model_digest.not_in(keep)))
+
+    def renew_identity(self, store_id: str) -> None:
+        """Make this another store for those who kept something of it (after a restore)."""
+        with self._database.write() as connection:
+            _set_fact(connection, STORE_ID, store_id)
+
+
+def _fact(connection: sa.Connection, key: str) -> str | None:
+    return connection.execute(sa.select(meta.c.value).where(meta.c.key == key)).scalar_one_or_none()
+
+
+def _set_fact(connection: sa.Connection, key: str, value: str) -> None:
+    connection.execute(sa.delete(meta).where(meta.c.key == key))
+    connection.execute(sa.insert(meta).values(key=key, value=value))
+
+
+def _has_vector(digest: str) -> sa.ColumnElement[bool]:
+    other = sa.exists().where(embeddings.c.support_id == supports.c.id, embeddings.c.model_digest == digest)
+    return (supports.c.model_digest == digest) | other
+
+
+def _progress(connection: sa.Connection, row: sa.Row[int, str, str], digest: str) -> Progress:
+    kept = sa.exists().where(images.c.support_id == supports.c.id)
+    done = _has_vector(digest)
+    counts = (
+        sa.select(
+            sa.func.count(),
+            sa.func.coalesce(sa.func.sum(sa.cast(done, sa.Integer)), 0),
+            sa.func.coalesce(sa.func.sum(sa.cast(~done & ~kept, sa.Integer)), 0),
+        )
+        .select_from(supports)
+        .join(classes, classes.c.id == supports.c.class_id)
+        .where(classes.c.gallery_id == row.id)
+    )
+    return Progress(row.id, row.name, row.model_digest, *connection.execute(counts).one())
