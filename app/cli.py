@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import socket
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -56,40 +53,13 @@ _register_serve()
 
 
 def _run(settings: Settings) -> None:
-    listening = _bind(settings)
-    from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
+    from app.errors import StartupError  # noqa: PLC0415
+    from app.serving import serve as run  # noqa: PLC0415
 
-    configure_logging(settings.log_level, settings.log_format)
-    import uvicorn  # noqa: PLC0415
-
-    from app.main import create_app  # noqa: PLC0415
-
-    app = create_app(settings)
-    # a start that fails for a known reason says so in one line, which uvicorn would surround with its own
-    logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none")
-    host, port = listening.getsockname()[:2]
-    app.state.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"  # told in the log once it is ready
-    # KeyboardInterrupt: uvicorn has shut down by then, and passes the signal on. SystemExit: judged below.
-    with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        uvicorn.Server(config).run(sockets=[listening])
-    if error := getattr(app.state, "startup_error", None):
-        _stop(error.detail)
-    if not hasattr(app.state, "service"):
-        sys.exit(1)
-
-
-def _bind(settings: Settings) -> socket.socket:
-    """Take the port before anything else, so that a wrong address is told at once."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-    except OSError as error:
-        where = f"{variable('host')}={settings.host} {variable('port')}={settings.port}"
-        _stop(f"{where}: can't listen there: {error.strerror or error}")
-    return listening
+        sys.exit(run(settings))
+    except StartupError as error:
+        _stop(error.detail)
 
 
 def _stop(line: str) -> NoReturn:

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
         "auto, cpu, cuda, cuda:<number> or mps",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
     )
+    workers: int = _count(1, "Processes that serve, sharing the port and the store.", "processes")
     threads: int | None = _setting(
         None, "CPU threads of one forward pass; torch decides when not set.", "a whole number, at least 1", ge=1
     )

@@ -1,0 +1,150 @@
+"""Running the server: one process, or several worker processes that share a port and a data folder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+
+from app.errors import StartupError
+from app.settings import Settings, variable
+
+#: Exit code of a start that can't succeed, after one line on stderr.
+CANNOT_START = 2
+#: A worker that died is started again after this long, so that one that dies at once does not spin.
+_PAUSE_SECONDS = 1.0
+_STOP_SECONDS = 30.0
+
+
+def serve(settings: Settings) -> int:
+    """Serve until interrupted; returns the exit code. Raises StartupError when the address can't be listened on."""
+    listening = bind(settings)
+    if settings.workers == 1:
+        return run_server(settings, listening)
+    return _Supervisor(settings, listening).run()
+
+
+def run_server(settings: Settings, listening: socket.socket) -> int:
+    """Serve in this process until interrupted; returns the exit code."""
+    from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
+
+    configure_logging(settings.log_level, settings.log_format)
+    import uvicorn  # noqa: PLC0415
+
+    from app.main import create_app  # noqa: PLC0415
+
+    app = create_app(settings)
+    # a start that fails for a known reason says so in one line, which uvicorn would surround with its own
+    logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none")
+    app.state.url = _url(listening)  # told in the log once it is ready
+    # KeyboardInterrupt: uvicorn has shut down by then, and passes the signal on. SystemExit: judged below.
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):
+        uvicorn.Server(config).run(sockets=[listening])
+    if error := getattr(app.state, "startup_error", None):
+        sys.stderr.write(f"oneshot: {error.detail}\n")
+        return CANNOT_START
+    return 0 if hasattr(app.state, "service") else 1
+
+
+def bind(settings: Settings) -> socket.socket:
+    """Take the port before anything else, so that a wrong address is told at once. Raises StartupError."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        where = f"{variable('host')}={settings.host} {variable('port')}={settings.port}"
+        raise StartupError(f"{where}: can't listen there: {error.strerror or error}") from error
+    return listening
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class _Supervisor:
+    """Keeps `workers` processes serving one socket, and passes on what it is told to stop by.
+
+    A worker that dies is replaced. One that can't start for a known reason (it has said so in its one line) stops all.
+    """
+
+    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+        self._settings = settings
+        self._listening = listening
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[SpawnProcess] = []
+        self._stopping = threading.Event()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._listening.listen(2048)
+        self._workers = [self._start() for _ in range(self._settings.workers)]
+        code = 0
+        while not self._stopping.is_set():
+            wait([worker.sentinel for worker in self._workers], timeout=0.5)
+            dead = [worker for worker in self._workers if not worker.is_alive()]
+            if dead and not self._stopping.is_set():
+                code = self._replace(dead)
+        self._end()
+        return code
+
+    def _start(self) -> SpawnProcess:
+        worker = self._context.Process(target=_work, args=(self._settings, self._listening), name="oneshot-worker")
+        worker.start()
+        return worker
+
+    def _replace(self, dead: list[SpawnProcess]) -> int:
+        if any(worker.exitcode == CANNOT_START for worker in dead):
+            self._stopping.set()
+            return CANNOT_START
+        for worker in dead:
+            sys.stderr.write(f"oneshot: worker {worker.pid} died with exit code {worker.exitcode}; starting another\n")
+        time.sleep(_PAUSE_SECONDS)
+        if not self._stopping.is_set():
+            self._workers = [worker if worker.is_alive() else self._start() for worker in self._workers]
+        return 0
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+
+    def _end(self) -> None:
+        for worker in self._workers:
+            if worker.is_alive():
+                worker.terminate()
+        deadline = time.monotonic() + _STOP_SECONDS
+        for worker in self._workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+            worker.kill()
+
+
+def _work(settings: Settings, listening: socket.socket) -> None:
+    """One worker process."""
+    if settings.threads is None:  # each would take all cores otherwise
+        settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
+    threading.Thread(target=_follow_parent, args=(os.getppid(), _terminate), daemon=True).start()
+    sys.exit(run_server(settings, listening))
+
+
+def _follow_parent(parent: int, stop: Callable[[], None]) -> None:
+    """Workers without a supervisor would keep the port for ever."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    stop()
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,96 @@
+"""`oneshot serve` as a process of its own, with its workers, for tests that kill, restart or share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+ONESHOT = Path(sys.executable).with_name("oneshot")
+
+
+class Server:
+    """A started server, ready to answer; in a process group of its own, so that all of it can be killed at once."""
+
+    def __init__(self, home: Path, artifact: Path | None, *options: str, **variables: str) -> None:
+        command = [str(ONESHOT), "serve", "--port", "0", "--device", "cpu", "--home", str(home), *options]
+        if artifact is not None:
+            command += ["--model", str(artifact)]
+        self.process = subprocess.Popen(
+            command,
+            cwd=home.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "ONESHOT_THREADS": "1", **variables},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.url = ""
+        self.lines: list[str] = []
+        self._started = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if line.startswith("{") and (url := json.loads(line).get("url")):
+                self.url = url
+                self._started.set()
+        self._started.set()
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+    def ready(self, workers: int = 1) -> Server:
+        """Wait until it answers."""
+        deadline = time.monotonic() + 60
+        while sum(entry["event"] == "started" for entry in self.log) < workers:
+            assert self.process.poll() is None, "".join(self.lines)
+            assert time.monotonic() < deadline, "".join(self.lines)
+            time.sleep(0.01)
+        while httpx.get(f"{self.url}/readyz", timeout=30).status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it as a supervisor does; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(30)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        self._reader.join(5)  # all its processes are gone, so the pipe ends
+        if self.process.stderr is not None and not self._reader.is_alive():
+            self.process.stderr.close()
+
+
+def enroll(client: httpx.Client, label: str, image: bytes, **fields: str) -> httpx.Response:
+    """Enrol one image."""
+    return client.post("/enroll", data={"label": label, **fields}, files={"image": ("x.png", image)})
+
+
+def process_of(client: httpx.Client) -> str:
+    """What tells the process that answers this (kept) connection from others."""
+    lines = client.get("/metrics").text.splitlines()
+    return next(line for line in lines if line.startswith("process_start_time_seconds"))

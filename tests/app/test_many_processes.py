@@ -1,0 +1,102 @@
+"""Several workers, and several servers, on one data folder: what one acknowledged, each of the others answers with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.processes import ONESHOT, Server, enroll, process_of
+
+
+@contextmanager
+def two_workers(home: Path, artifact: Path) -> Iterator[list[httpx.Client]]:
+    """A connection to each of two workers of one server."""
+    with ExitStack() as opened, Server(home, artifact, "--workers", "2") as server:
+        server.ready(workers=2)
+        found: dict[str, httpx.Client] = {}
+        deadline = time.monotonic() + 20
+        while len(found) < 2:
+            assert time.monotonic() < deadline, "only one worker ever answers"
+            # one that is idle takes every connection that comes alone: many at once reach both
+            clients = [opened.enter_context(httpx.Client(base_url=server.url, timeout=30)) for _ in range(12)]
+            with ThreadPoolExecutor(12) as threads:
+                found |= zip(threads.map(process_of, clients), clients, strict=True)
+        yield list(found.values())
+        assert server.stop() == 0
+
+
+@contextmanager
+def two_servers(home: Path, artifact: Path) -> Iterator[list[httpx.Client]]:
+    with ExitStack() as opened:
+        servers = [opened.enter_context(Server(home, artifact)) for _ in range(2)]
+        yield [opened.enter_context(httpx.Client(base_url=each.ready().url, timeout=30)) for each in servers]
+
+
+@pytest.mark.parametrize("start", [two_workers, pytest.param(two_servers, marks=pytest.mark.slow)])
+def test_what_one_process_acknowledged_the_other_answers_with(start, tmp_path: Path, artifact, images: list[bytes]):
+    with start(tmp_path / "home", artifact) as [one, other]:
+        for turn, (ours, theirs) in enumerate([(one, other), (other, one)] * 3):
+            label, image = f"c{turn}", images[turn]
+            assert enroll(ours, label, image).status_code == 201
+            found = theirs.post("/classify?threshold=0", files={"image": ("x", image)}).json()
+            assert (found["label"], found["gallery_size"]) == (label, turn + 1)
+            assert theirs.get(f"/classes/{label}/image").content == image
+        assert enroll(one, "c0", images[7]).status_code == 200
+        found = other.post("/classify?threshold=0", files={"image": ("x", images[7])}).json()
+        assert found["label"] == "c0"
+        assert other.delete("/classes/c0").status_code == 204
+        found = one.post("/classify?threshold=0", files={"image": ("x", images[7])}).json()
+        assert "c0" not in [candidate["label"] for candidate in found["candidates"]]
+        assert found["gallery_size"] == 5
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_replaced_and_orphans_end(tmp_path: Path, artifact, images: list[bytes]):
+    with Server(tmp_path / "home", artifact, "--workers", "2") as server:
+        server.ready(workers=2)
+        first = children(server.process.pid)
+        assert len(first) == 2
+        os.kill(first[0], signal.SIGKILL)
+        wait_for(lambda: len(children(server.process.pid)) == 2 and first[0] not in children(server.process.pid))
+        server.ready(workers=3)
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            assert enroll(client, "a", images[0]).status_code == 201
+        last = children(server.process.pid)
+        server.process.kill()
+        wait_for(lambda: not any(alive(pid) for pid in last))
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_start_stop_the_server(tmp_path: Path):
+    command = [str(ONESHOT), "serve", "--port", "0", "--workers", "2", "--home", "home", "--model", "nowhere"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 2
+    assert set(ran.stderr.splitlines()) == {ran.stderr.splitlines()[0]}
+    assert "nowhere" in ran.stderr
+
+
+def children(pid: int) -> list[int]:
+    """The workers: child processes of the server that hold the port (multiprocessing has one more of its own)."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in pids if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
+
+
+def alive(pid: int) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().split()[2] != "Z"
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
