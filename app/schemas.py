@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from app.names import DEFAULT_GALLERY, GalleryName, Label
 
@@ -139,7 +139,7 @@ class ClassPublic(BaseModel):
 class EnrollPublic(BaseModel):
     """The class as it is now in the store; it survives a crash from here on."""
 
-    class_: ClassPublic = Field(serialization_alias="class")
+    class_: ClassPublic = Field(serialization_alias="class", validation_alias=AliasChoices("class_", "class"))
     created: bool = Field(description="Whether the class is new (and not replaced or added to).")
     model: ModelId
 

@@ -1,0 +1,223 @@
+"""The client for asyncio; method for method that of `app.client.sync`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import httpx
+
+from app.client import calls
+from app.client.bulk import Outcome, run_many_async
+from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
+from app.client.errors import UnreachableError, error_of
+from app.client.retry import Retry, retry_after
+from app.names import DEFAULT_GALLERY
+from app.schemas import (
+    CalibrationPublic,
+    ClassifyPublic,
+    ClassPage,
+    ClassPublic,
+    EmbedPublic,
+    EnrollPublic,
+    GalleryPublic,
+    ModelPublic,
+    VerifyPublic,
+)
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """The service at `url`. Keeps its connections until `close` (or the end of an `async with` block).
+
+    Every method raises a ClientError in one of its forms (app.client.errors), and OSError for a file that can't be
+    read. `timeout` is in seconds for each step of a request; `transport` replaces the network.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        retry: Retry | None = None,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self.url = url
+        self._retry = retry or Retry()
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, transport=transport)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    # -- recognise -----------------------------------------------------------------------------------------
+
+    async def enroll(
+        self,
+        label: str,
+        image: ImageSource,
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        on_conflict: OnConflict = "replace",
+    ) -> EnrollPublic:
+        """Enrol one image of a class. `on_conflict`: `replace` the class, `add` to it, or `fail` with ConflictError."""
+        return await self._send(calls.enroll(label, image, gallery, on_conflict))
+
+    async def classify(
+        self,
+        image: ImageSource,
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        k: int | None = None,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        prior: float | None = None,
+        explain: bool | None = None,
+    ) -> ClassifyPublic:
+        """Name the class of an image; `label` is None for a stranger. What is not given is the service's default."""
+        params = {"gallery": gallery, "k": k, "fpir": fpir, "threshold": threshold, "prior": prior, "explain": explain}
+        return await self._send(calls.classify(image, params))
+
+    async def verify(
+        self,
+        image1: ImageSource,
+        image2: ImageSource | None = None,
+        *,
+        label: str | None = None,
+        gallery: str = DEFAULT_GALLERY,
+        fmr: float | None = None,
+        threshold: float | None = None,
+        prior: float | None = None,
+    ) -> VerifyPublic:
+        """Tell whether two images, or an image and the class `label`, are the same."""
+        params = {"gallery": gallery, "fmr": fmr, "threshold": threshold, "prior": prior}
+        return await self._send(calls.verify(image1, image2, label, params))
+
+    async def embed(self, images: Sequence[ImageSource]) -> EmbedPublic:
+        """Turn images into vectors."""
+        return await self._send(calls.embed(images))
+
+    # -- many at a time ------------------------------------------------------------------------------------
+
+    def enroll_many(
+        self,
+        items: Iterable[tuple[str, ImageSource]],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        on_conflict: OnConflict = "replace",
+        concurrency: int = 8,
+    ) -> AsyncIterator[Outcome[tuple[str, ImageSource], EnrollPublic]]:
+        """Enrol pairs of label and image, up to `concurrency` at once; one outcome for each, in order.
+
+        Items of one label may overtake each other: where a label comes twice, use `add`.
+        """
+
+        async def one(item: tuple[str, ImageSource]) -> EnrollPublic:
+            return await self.enroll(*item, gallery=gallery, on_conflict=on_conflict)
+
+        return run_many_async(one, items, concurrency)
+
+    def classify_many(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        k: int | None = None,
+        fpir: float | None = None,
+        threshold: float | None = None,
+        prior: float | None = None,
+        explain: bool | None = None,
+        concurrency: int = 8,
+    ) -> AsyncIterator[Outcome[ImageSource, ClassifyPublic]]:
+        """Classify images, up to `concurrency` at once; one outcome for each, in order."""
+
+        async def one(image: ImageSource) -> ClassifyPublic:
+            return await self.classify(
+                image, gallery=gallery, k=k, fpir=fpir, threshold=threshold, prior=prior, explain=explain
+            )
+
+        return run_many_async(one, images, concurrency)
+
+    # -- classes and galleries -----------------------------------------------------------------------------
+
+    async def list_classes(
+        self, gallery: str = DEFAULT_GALLERY, *, limit: int = 100, after: str | None = None
+    ) -> ClassPage:
+        """One page of a gallery's classes, in the order of their labels."""
+        return await self._send(calls.list_classes(gallery, limit, after))
+
+    async def classes(self, gallery: str = DEFAULT_GALLERY) -> AsyncIterator[ClassPublic]:
+        """All classes of a gallery, fetched page by page."""
+        page = await self.list_classes(gallery, limit=1000)
+        for item in page.classes:
+            yield item
+        while page.next is not None:
+            page = await self.list_classes(gallery, limit=1000, after=page.next)
+            for item in page.classes:
+                yield item
+
+    async def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+        """One class."""
+        return await self._send(calls.get_class(label, gallery))
+
+    async def class_image(self, label: str, gallery: str = DEFAULT_GALLERY, *, shot: int = 0) -> bytes:
+        """An enrolled image as it was uploaded."""
+        return await self._send(calls.class_image(label, gallery, shot))
+
+    async def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
+        """Delete a class with its images and vectors."""
+        await self._send(calls.delete_class(label, gallery))
+
+    async def galleries(self) -> list[GalleryPublic]:
+        """All galleries."""
+        return (await self._send(calls.galleries())).galleries
+
+    async def delete_gallery(self, gallery: str) -> None:
+        """Delete a gallery with all its classes."""
+        await self._send(calls.delete_gallery(gallery))
+
+    async def calibration(self, gallery: str = DEFAULT_GALLERY) -> CalibrationPublic:
+        """What the gallery's similarities mean."""
+        return await self._send(calls.calibration(gallery))
+
+    async def calibrate(self, gallery: str = DEFAULT_GALLERY, *, prior: float | None = None) -> CalibrationPublic:
+        """Fit the gallery's similarities to its own images."""
+        return await self._send(calls.calibrate(gallery, prior))
+
+    async def forget_calibration(self, gallery: str = DEFAULT_GALLERY) -> None:
+        """Go back to the model's calibration."""
+        await self._send(calls.forget_calibration(gallery))
+
+    async def model(self) -> ModelPublic:
+        """What is running."""
+        return await self._send(calls.model())
+
+    # -- the wire ------------------------------------------------------------------------------------------
+
+    async def _send(self, call: Call[T]) -> T:
+        arguments, failures = call.arguments(), 0
+        while True:
+            try:
+                response = await self._http.request(**arguments)
+            except httpx.TransportError as error:
+                raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
+            if response.is_success:
+                return call.read(response)
+            failures += 1
+            pause = self._retry.pause(failures, response.status_code, response.headers)
+            if pause is None:
+                raise error_of(response, retry_after(response.headers))
+            await asyncio.sleep(pause)

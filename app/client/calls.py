@@ -1,0 +1,175 @@
+"""The API's requests as data, without sending them: what the two clients share."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from app.client.errors import UnexpectedAnswerError
+from app.names import DEFAULT_GALLERY
+from app.schemas import (
+    CalibrationPublic,
+    ClassifyPublic,
+    ClassPage,
+    ClassPublic,
+    EmbedPublic,
+    EnrollPublic,
+    GalleryList,
+    ModelPublic,
+    VerifyPublic,
+)
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+#: An encoded image's bytes, the path of its file, or a Pillow image (sent as PNG).
+ImageSource: TypeAlias = "bytes | str | PathLike[str] | Image.Image"
+OnConflict: TypeAlias = Literal["replace", "add", "fail"]
+Params: TypeAlias = Mapping[str, Any]
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """One request, and the type of its answer: a model, `bytes` for the body as it is, or None for no body."""
+
+    answer: type[T]
+    method: str
+    path: str
+    params: Params = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    files: Sequence[tuple[str, tuple[str, bytes]]] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx's `request` takes. What was not given (None) is not sent."""
+        params = {name: value for name, value in self.params.items() if value is not None}
+        body: dict[str, Any] = {"data": dict(self.data), "files": list(self.files)} if self.files else {}
+        return {"method": self.method, "url": self.path, "params": params, **body}
+
+    def read(self, response: httpx.Response) -> T:
+        """The typed answer. Raises UnexpectedAnswerError when it isn't what this service answers."""
+        if self.answer is bytes:
+            return response.content  # type: ignore[return-value]  # T is bytes
+        if self.answer is type(None):
+            return None
+        try:
+            return _validate(self.answer, response.content)
+        except ValidationError:
+            where = f"{self.method} {response.request.url}"
+            raise UnexpectedAnswerError(f"{where}: the answer is not that of a oneshot service") from None
+
+
+def _validate(answer: type[T], content: bytes) -> T:
+    assert issubclass(answer, BaseModel)  # noqa: S101 - the calls below name nothing else
+    return answer.model_validate_json(content)
+
+
+def read_source(image: ImageSource) -> tuple[str, bytes]:
+    """A name for messages, and the bytes. Raises OSError when the file can't be read, TypeError for anything else."""
+    if isinstance(image, bytes):
+        return "image", image
+    if isinstance(image, str | PathLike):
+        path = Path(image)
+        return path.name, path.read_bytes()
+    if hasattr(image, "save"):
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return "image.png", buffer.getvalue()
+    raise TypeError(f"an image is bytes, a path or a Pillow image, not {type(image).__name__}")
+
+
+def _class_path(label: str) -> str:
+    return f"/classes/{quote(label, safe='')}"
+
+
+def _gallery_path(gallery: str, rest: str = "") -> str:
+    return f"/galleries/{quote(gallery, safe='')}{rest}"
+
+
+def enroll(label: str, image: ImageSource, gallery: str, on_conflict: OnConflict) -> Call[EnrollPublic]:
+    """Enrol one image."""
+    data = {"label": label, "gallery": gallery, "on_conflict": on_conflict}
+    return Call(EnrollPublic, "POST", "/enroll", data=data, files=[("image", read_source(image))])
+
+
+def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:
+    """Name the class of an image."""
+    return Call(ClassifyPublic, "POST", "/classify", params, files=[("image", read_source(image))])
+
+
+def verify(image1: ImageSource, image2: ImageSource | None, label: str | None, params: Params) -> Call[VerifyPublic]:
+    """Compare two images, or an image and a class. Raises ValueError when both or none of the two are given."""
+    if (image2 is None) == (label is None):
+        raise ValueError("give either image2 or label")
+    files = [("image1", read_source(image1))]
+    if image2 is not None:
+        files.append(("image2", read_source(image2)))
+    data = {} if label is None else {"label": label}
+    return Call(VerifyPublic, "POST", "/verify", params, data, files)
+
+
+def embed(images: Sequence[ImageSource]) -> Call[EmbedPublic]:
+    """Turn images into vectors."""
+    return Call(EmbedPublic, "POST", "/embed", files=[("image", read_source(image)) for image in images])
+
+
+def list_classes(gallery: str, limit: int, after: str | None) -> Call[ClassPage]:
+    """One page of a gallery's classes."""
+    return Call(ClassPage, "GET", "/classes", {"gallery": gallery, "limit": limit, "after": after})
+
+
+def get_class(label: str, gallery: str) -> Call[ClassPublic]:
+    """One class."""
+    return Call(ClassPublic, "GET", _class_path(label), {"gallery": gallery})
+
+
+def class_image(label: str, gallery: str, shot: int) -> Call[bytes]:
+    """An enrolled image as it was uploaded."""
+    return Call(bytes, "GET", f"{_class_path(label)}/image", {"gallery": gallery, "shot": shot})
+
+
+def delete_class(label: str, gallery: str) -> Call[None]:
+    """Delete a class."""
+    return Call(type(None), "DELETE", _class_path(label), {"gallery": gallery})
+
+
+def galleries() -> Call[GalleryList]:
+    """All galleries."""
+    return Call(GalleryList, "GET", "/galleries")
+
+
+def delete_gallery(gallery: str) -> Call[None]:
+    """Delete a gallery."""
+    return Call(type(None), "DELETE", _gallery_path(gallery))
+
+
+def calibration(gallery: str = DEFAULT_GALLERY) -> Call[CalibrationPublic]:
+    """What a gallery's similarities mean."""
+    return Call(CalibrationPublic, "GET", _gallery_path(gallery, "/calibration"))
+
+
+def calibrate(gallery: str, prior: float | None) -> Call[CalibrationPublic]:
+    """Fit a gallery's similarities to its own images."""
+    return Call(CalibrationPublic, "POST", _gallery_path(gallery, "/calibrate"), {"prior": prior})
+
+
+def forget_calibration(gallery: str) -> Call[None]:
+    """Go back to the model's calibration."""
+    return Call(type(None), "DELETE", _gallery_path(gallery, "/calibration"))
+
+
+def model() -> Call[ModelPublic]:
+    """What is running."""
+    return Call(ModelPublic, "GET", "/model")
