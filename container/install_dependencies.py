@@ -12,7 +12,10 @@ import tomllib
 from pathlib import Path
 
 # Compilers' headers and test programs that wheels carry and no service opens: about a fifth of the installation.
-PRUNED = ("torch/include", "torch/test", "torch/bin/test_*", "torch/bin/*Test", "torch/bin/protoc*", "sympy/**/tests")
+PRUNED = (
+    *("torch/include", "torch/test", "torch/bin/test_*", "torch/bin/*Test", "torch/bin/protoc*"),
+    *(f"{package}/**/tests" for package in ("networkx", "numpy", "scipy", "sympy")),
+)
 
 CPU_HELP = """
 PyTorch's CPU build was not found. The public registry holds the CUDA build only, and this image is asked to be a CPU

@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 from app.settings import Settings, variable
 from container.install_dependencies import torch_requirement
 from tests.factories import draw_character, png_bytes
+from tests.test_architecture import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 STARTER = ROOT.parent / "shared" / "tools" / "docker-engine"
@@ -283,11 +284,11 @@ def test_the_image_holds_the_service_and_no_tools(engine: Engine):
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
     inside = ["run", "--rm", "--network=none", "--read-only", "--entrypoint=python", IMAGE, "-c"]
     script = (
-        "import importlib.util as u, json, shutil, torch; "
-        "print(json.dumps([torch.version.cuda, *[u.find_spec(n) is None for n in ('pip', 'pytest', 'scipy')], "
-        "*[shutil.which(n) for n in ('gcc', 'make', 'curl')]]))"
+        "import importlib.util as u, json, shutil, sys, torch; "
+        "print(json.dumps([torch.version.cuda, [n for n in sys.argv[1:] if u.find_spec(n)], "
+        "[n for n in ('gcc', 'make', 'curl') if shutil.which(n)]]))"
     )
-    assert json.loads(engine.docker(*inside, script)) == [None, True, True, True, None, None, None]
+    assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [None, [], []]
     size = (
         "import pathlib; print(sum(f.stat().st_size for f in pathlib.Path('/opt/oneshot').rglob('*') if f.is_file()))"
     )
