@@ -54,8 +54,8 @@ def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed
     for trial, query in enumerate(queries):
         label = classes[query]
         rivals = members[groups[label]]
-        way = rng.permutation(rivals[rivals != label])[:n_way]
-        way[answers[trial]] = label
+        others = rng.permutation(rivals[rivals != label])[: n_way - 1]
+        way = np.insert(others, answers[trial], label)
         drawer = rng.choice(everyone[everyone != sources[query]])
         supports[trial] = [image_of[int(rival), int(drawer)] for rival in way]
     return Trials(supports, queries, answers, groups[classes[queries]])

@@ -78,6 +78,11 @@ def test_trials_obey_the_protocol(prepared):
     assert np.array_equal(again.supports, trials.supports)
 
 
+def test_an_alphabet_of_exactly_n_classes_will_do(prepared):
+    trials = within_group_trials(prepared, n_way=21, n_trials=100, seed=0)
+    assert all(len(set(prepared.classes.numpy()[way])) == 21 for way in trials.supports)
+
+
 def test_trials_that_are_impossible(prepared):
     with pytest.raises(DatasetError, match="one has 21"):
         within_group_trials(prepared, n_way=22, n_trials=1, seed=0)
