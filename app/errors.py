@@ -228,7 +228,7 @@ class ConflictError(OneshotError):
 
 
 class ClassExistsError(ConflictError):
-    """`on_conflict=fail`, and these labels are enrolled already. Nothing was written."""
+    """These labels are enrolled already: with `on_conflict=fail`, or in renaming. Nothing was written."""
 
     status, slug, title = 409, "class-exists", "Class exists"
 

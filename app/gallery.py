@@ -50,7 +50,7 @@ class GalleryView:
 
     def __init__(self, info: GalleryInfo, metric: Metric) -> None:
         self.info = info
-        self._metric = metric
+        self.metric = metric
         self._lock = ReadWriteLock()
         self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports
         self._class_of: dict[int, int] = {}  # support id -> class id
@@ -87,7 +87,8 @@ class GalleryView:
 
     def _set_class(self, class_id: int, label: str | None, support_ids: tuple[int, ...]) -> None:
         known = self._classes.pop(class_id, None)
-        if known:
+        # another class may have taken the label since: of two that swap labels, the log has only how it ended
+        if known and self._id_of.get(known.label) == class_id:
             del self._id_of[known.label]
         if label is not None:
             self._classes[class_id] = _Class(label, support_ids)
@@ -101,6 +102,17 @@ class GalleryView:
             if class_id is None:
                 raise ClassNotFoundError(self.info.name, label)
             return self._vectors_of([class_id])
+
+    def sample(self, limit: int) -> tuple[list[str], Vectors]:
+        """Return up to `limit` classes, evenly spread over all: labels, and oldest shots, shape (n, dim)."""
+        with self._lock.reading():
+            found = list(self._classes.values())
+            found = [found[number * len(found) // limit] for number in range(limit)] if len(found) > limit else found
+            if not found:
+                return [], np.empty((0, self.info.dim), dtype=np.float32)
+            ids = np.array([each.support_ids[0] for each in found], dtype=np.int64)
+            vectors: Vectors = self._index.reconstruct_batch(ids)
+            return [each.label for each in found], vectors
 
     def labelled(self) -> tuple[Vectors, Ids]:
         """Return all shots, shape (n, dim), and the class of each as a number, shape (n,)."""
@@ -126,7 +138,7 @@ class GalleryView:
             vectors = self._vectors_of(candidates)
             found = [self._classes[class_id] for class_id in candidates]
         starts = np.cumsum([0, *(len(each.support_ids) for each in found[:-1])])
-        nearest = np.minimum.reduceat(distances(self._metric, query[np.newaxis], vectors)[0], starts)
+        nearest = np.minimum.reduceat(distances(self.metric, query[np.newaxis], vectors)[0], starts)
         matches = [Match(each.label, float(distance)) for each, distance in zip(found, nearest, strict=True)]
         return sorted(matches, key=lambda match: (match.distance, match.label))[:k]
 
@@ -149,7 +161,7 @@ class GalleryView:
 
     def _apart(self, scores: Vectors, place: int) -> bool:
         """Return whether the last score is beyond rounding of the one at `place`."""
-        scale = max(abs(float(scores[place])), 1.0 if self._metric == "cosine" else 0.0)
+        scale = max(abs(float(scores[place])), 1.0 if self.metric == "cosine" else 0.0)
         return abs(float(scores[-1]) - float(scores[place])) > _ROUNDING * scale
 
 
@@ -223,6 +235,14 @@ class GalleryIndex:
         Raises GalleryNotFoundError, ClassNotFoundError, ModelMismatchError.
         """
         return self._searchable(gallery).vectors(label)
+
+    def sample(self, gallery: str, limit: int) -> tuple[list[str], Vectors, Metric]:
+        """Return up to `limit` classes, evenly spread over all: their labels, and their oldest shots, shape (n, dim).
+
+        And the metric that compares them. Raises GalleryNotFoundError, ModelMismatchError.
+        """
+        view = self._searchable(gallery)
+        return *view.sample(limit), view.metric
 
     def labelled(self, gallery: str) -> tuple[Vectors, Ids]:
         """Return all shots of a gallery, shape (n, dim), and the class of each as a number, shape (n,).

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from app.errors import (
     DeadlineExceededError,
@@ -51,6 +52,12 @@ def with_raw_image(body: Json) -> Json:
     raw = {"image/*": {"schema": FILE}, "application/octet-stream": {"schema": FILE}}
     content = {**body["requestBody"]["content"], **raw}
     return {"requestBody": {**body["requestBody"], "content": content}}
+
+
+def json_body(model: type[BaseModel]) -> Json:
+    """An application/json body that the route reads by itself, to hold its cap."""
+    schema = model.model_json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:

@@ -67,7 +67,7 @@ async def _on_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return problem_response(request.scope, _invalid(error.errors()))
+    return problem_response(request.scope, invalid_fields(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
@@ -92,7 +92,8 @@ def _of_status(error: HTTPException, request: Request) -> OneshotError:
             return OneshotError(str(error.detail))
 
 
-def _invalid(errors: Sequence[Any]) -> InvalidRequestError:
+def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
+    """The error for what pydantic found wrong."""
     found = [
         FieldError(tuple(error["loc"]), str(error["msg"]).removeprefix("Value error, "), str(error["type"]))
         for error in errors

@@ -37,6 +37,7 @@ from app.errors import (
 )
 from app.gallery import GalleryIndex
 from app.names import DEFAULT_GALLERY
+from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
 from app.uploads import Upload
 from app.workers import WorkPool
@@ -44,6 +45,10 @@ from model import images
 from model.calibration import Calibration, UnsupportedRateError
 from model.embedder import Embedder
 from model.similarity import distances
+
+#: What a map shows at most: classes, and neighbours of each.
+MAP_SIZE = 2000
+MAP_NEIGHBOURS = 5
 
 _IMAGE_ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
     images.EmptyImageError: EmptyImageError,
@@ -69,6 +74,17 @@ class Classification:
     decision: Decision
     prior: float
     explanation: Explanation | None
+
+
+@dataclass(frozen=True)
+class GalleryMap:
+    """Up to MAP_SIZE classes of a gallery with `size`: label, place, nearest others and their similarities (n, k)."""
+
+    labels: list[str]
+    projection: Projection
+    near: Neighbours
+    similarities: F64
+    size: int
 
 
 @dataclass(frozen=True)
@@ -203,6 +219,15 @@ class Recognizer:
         with _default_is_empty(gallery, label):
             await self._storing.run(lambda: self._store.remove_class(gallery, label))
 
+    async def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
+        """Give a class another label. Raises ClassExistsError when it is taken."""
+        with _default_is_empty(gallery, label):
+            return await self._storing.run(lambda: self._store.rename_class(gallery, label, new_label))
+
+    async def map(self, gallery: str) -> GalleryMap:
+        """A picture of the gallery's classes in two dimensions. Raises GalleryNotFoundError, ModelMismatchError."""
+        return await self._storing.run(lambda: self._map(gallery))
+
     async def list_galleries(self) -> list[GalleryRecord]:
         """All galleries."""
         return await self._storing.run(self._store.list_galleries)
@@ -251,6 +276,18 @@ class Recognizer:
     def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
         [outcome] = self._store.enroll(gallery, [support], on_conflict)
         return outcome
+
+    def _map(self, gallery: str) -> GalleryMap:
+        calibration = self._calibrations.of(gallery)
+        try:
+            labels, vectors, metric = self._index.sample(gallery, MAP_SIZE)
+            size = self._index.size(gallery)
+        except GalleryNotFoundError:
+            if gallery != DEFAULT_GALLERY:
+                raise
+            labels, vectors, metric, size = [], np.empty((0, 1), dtype=np.float32), self._embedder.metric, 0
+        near = nearest(metric, vectors, MAP_NEIGHBOURS)
+        return GalleryMap(labels, project(vectors), near, calibration.probability(near.distances), size)
 
     def _list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
         try:

@@ -250,6 +250,41 @@ class EmbedPublic(BaseModel):
     model: ModelId
 
 
+class NeighbourPublic(BaseModel):
+    """A class near another."""
+
+    label: str = Field(examples=["beta"])
+    similarity: Similarity
+    distance: Distance
+
+
+class MapPoint(BaseModel):
+    """A class on the map."""
+
+    label: str = Field(examples=["alpha"])
+    x: float
+    y: float
+    neighbours: list[NeighbourPublic] = Field(description="Nearest first, by the distance in all dimensions.")
+
+
+class MapPublic(BaseModel):
+    """A gallery in two dimensions: each class at the place of its oldest image."""
+
+    gallery: str = Field(examples=[DEFAULT_GALLERY])
+    gallery_size: int = Field(ge=0, description="Classes in the gallery.")
+    points: list[MapPoint] = Field(description="All classes, or 2000 spread evenly over them.")
+    explained: Probability = Field(description="Share of the vectors' variance that the two axes hold.")
+    model: ModelId
+
+
+class RenameBody(BaseModel):
+    """The new label of a class."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: Label = Field(description="What the class is to be called.", examples=["beta"])
+
+
 class GalleryPublic(BaseModel):
     """A gallery."""
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.deps import LabelDep, RecognizerDep
-from app.errors import ClassNotFoundError, GalleryNotFoundError, ImageNotFoundError, InvalidRequestError
-from app.openapi import FILE, problems
-from app.schemas import ClassPage, ClassPublic, GalleryQuery, PageQuery, ShotQuery
+from app.errors import (
+    ClassExistsError,
+    ClassNotFoundError,
+    GalleryNotFoundError,
+    ImageNotFoundError,
+    InvalidRequestError,
+    MalformedBodyError,
+    PayloadTooLargeError,
+    UnsupportedMediaTypeError,
+)
+from app.openapi import FILE, json_body, problems
+from app.schemas import ClassPage, ClassPublic, GalleryQuery, PageQuery, RenameBody, ShotQuery
 from app.store.base import ClassRecord
+from app.uploads import read_json
 
 router = APIRouter(tags=["classes"])
 
@@ -55,6 +65,30 @@ async def read_image(label: LabelDep, recognizer: RecognizerDep, query: Annotate
 async def get_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]) -> ClassPublic:
     """Get one class."""
     return class_public(await recognizer.get_class(query.gallery, label))
+
+
+@router.patch(
+    "/classes/{label:path}",
+    responses=problems(
+        InvalidRequestError,
+        MalformedBodyError,
+        PayloadTooLargeError,
+        UnsupportedMediaTypeError,
+        GalleryNotFoundError,
+        ClassNotFoundError,
+        ClassExistsError,
+    ),
+    openapi_extra=json_body(RenameBody),
+)
+async def rename_class(
+    request: Request, label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]
+) -> ClassPublic:
+    """Rename a class; its images stay as they are.
+
+    `curl -X PATCH -H 'Content-Type: application/json' -d '{"label": "beta"}' localhost:8000/classes/alpha`
+    """
+    body = await read_json(request, RenameBody)
+    return class_public(await recognizer.rename_class(query.gallery, label, body.label))
 
 
 @router.delete("/classes/{label:path}", status_code=204, responses=_PROBLEMS)

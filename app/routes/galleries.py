@@ -10,7 +10,16 @@ from app.deps import NoQueryDep, RecognizerDep
 from app.errors import GalleryNotFoundError, InvalidRequestError, ModelMismatchError, TooLittleDataError
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import problems
-from app.schemas import CalibrateQuery, CalibrationPublic, GalleryList, GalleryPublic
+from app.recognizer import GalleryMap
+from app.schemas import (
+    CalibrateQuery,
+    CalibrationPublic,
+    GalleryList,
+    GalleryPublic,
+    MapPoint,
+    MapPublic,
+    NeighbourPublic,
+)
 from app.store.base import GalleryRecord
 from model.calibration import Calibration
 
@@ -29,6 +38,12 @@ async def list_galleries(recognizer: RecognizerDep, _query: NoQueryDep) -> Galle
 async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> None:
     """Delete a gallery with all its classes."""
     await recognizer.remove_gallery(name)
+
+
+@router.get("/galleries/{name}/map", responses=problems(InvalidRequestError, GalleryNotFoundError, ModelMismatchError))
+async def get_map(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> MapPublic:
+    """Lay a gallery's classes out in two dimensions, like near like, with the nearest others of each."""
+    return _map_public(name, await recognizer.map(name), recognizer.model_id)
 
 
 @router.get("/galleries/{name}/calibration", responses=problems(InvalidRequestError, GalleryNotFoundError))
@@ -73,6 +88,21 @@ def _calibration_public(gallery: str, calibration: Calibration) -> CalibrationPu
         smallest_fmr=calibration.errors.smallest_fmr,
         smallest_fpir=calibration.chances.smallest_fpir,
     )
+
+
+def _map_public(gallery: str, found: GalleryMap, model: str) -> MapPublic:
+    labels, near = found.labels, found.near
+    rows = zip(near.places.tolist(), found.similarities.tolist(), near.distances.tolist(), strict=True)
+    neighbours = [
+        [NeighbourPublic(label=labels[j], similarity=s, distance=d) for j, s, d in zip(*row, strict=True)]
+        for row in rows
+    ]
+    points = [
+        MapPoint(label=label, x=x, y=y, neighbours=near_by)
+        for label, (x, y), near_by in zip(labels, found.projection.points.tolist(), neighbours, strict=True)
+    ]
+    explained = found.projection.explained
+    return MapPublic(gallery=gallery, gallery_size=found.size, points=points, explained=explained, model=model)
 
 
 def _public(record: GalleryRecord) -> GalleryPublic:

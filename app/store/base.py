@@ -159,6 +159,13 @@ class Store(Protocol):
         """Delete the class with its images and vectors. Raises GalleryNotFoundError, ClassNotFoundError."""
         ...
 
+    def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
+        """Give the class another label; its shots, their ids and its times stay. Its own label changes nothing.
+
+        Raises GalleryNotFoundError, ClassNotFoundError, ClassExistsError (another class has the new label).
+        """
+        ...
+
     def set_calibration(self, gallery: str, calibration: str | None) -> None:
         """Give the gallery a calibration of its own, as JSON, or none any more. Raises GalleryNotFoundError."""
         ...

@@ -9,6 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.errors import (
+    ClassExistsError,
     ClassNotFoundError,
     GalleryNotFoundError,
     ImageNotFoundError,
@@ -67,6 +68,18 @@ class SqlStore:
             connection.execute(sa.delete(classes).where(classes.c.id == class_id))
             record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
         self._database.scrub()
+
+    def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
+        """See `Store.rename_class`."""
+        with self._database.write() as connection:
+            gallery_id, class_id = _find_class(connection, gallery, label)
+            if new_label != label:
+                _refuse_taken(connection, gallery_id, new_label)
+                connection.execute(sa.update(classes).where(classes.c.id == class_id).values(label=new_label))
+                record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
+            row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
+        self._database.scrub()  # the old label may be a person's name
+        return ClassRecord(gallery, *row)
 
     def set_calibration(self, gallery: str, calibration: str | None) -> None:
         """See `Store.set_calibration`."""
@@ -199,3 +212,9 @@ def _find_class(connection: sa.Connection, gallery: str, label: str) -> tuple[in
     if class_id is None:
         raise ClassNotFoundError(gallery, label)
     return gallery_id, class_id
+
+
+def _refuse_taken(connection: sa.Connection, gallery_id: int, label: str) -> None:
+    query = sa.select(classes.c.id).where(classes.c.gallery_id == gallery_id, classes.c.label == label)
+    if connection.execute(query).first() is not None:
+        raise ClassExistsError([label])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
+from urllib.parse import quote
 
 import pytest
 
 from tests.app.conftest import Running, assert_problem
+from tests.factories import draw_character, png_bytes
 
 
 def test_pages_cover_all_classes_once_in_order(served: Running, gallery: str, images: list[bytes]):
@@ -34,6 +36,77 @@ def test_deleting_a_class_forgets_it_everywhere(served: Running, gallery: str, i
     for gone in ("/classes/a", "/classes/a/image"):
         assert_problem(served.client.get(gone, params=where), 404, "class-not-found")
     assert_problem(served.client.delete("/classes/a", params=where), 404, "class-not-found")
+
+
+def rename(served: Running, label: str, new: str, **query: str):
+    return served.client.patch(f"/classes/{quote(label, safe='')}", params=query, json={"label": new})
+
+
+def test_renaming_keeps_everything_but_the_label(served: Running, gallery: str, images: list[bytes]):
+    before = served.enroll("a/b", images[0], gallery=gallery).json()["class"]
+    response = rename(served, "a/b", "  a\u0308 ", gallery=gallery)
+    assert (response.status_code, response.json()) == (200, {**before, "label": "\u00e4"})
+    assert served.classify(images[0], gallery=gallery).json()["candidates"][0]["label"] == "\u00e4"
+    assert served.client.get("/classes/%C3%A4/image", params={"gallery": gallery}).content == images[0]
+    assert_problem(served.client.get("/classes/a%2Fb", params={"gallery": gallery}), 404, "class-not-found")
+    assert_problem(rename(served, "a/b", "c", gallery=gallery), 404, "class-not-found")
+
+
+def test_renaming_to_a_taken_label_is_a_conflict(served: Running, gallery: str, images: list[bytes]):
+    for label, image in zip("ab", images, strict=False):
+        served.enroll(label, image, gallery=gallery)
+    assert "'b'" in assert_problem(rename(served, "a", "b", gallery=gallery), 409, "class-exists")["detail"]
+    assert served.client.get("/classes/a/image", params={"gallery": gallery}).content == images[0]
+    assert rename(served, "a", "a", gallery=gallery).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "problem"),
+    [
+        (b'{"label": ""}', "application/json", (422, "invalid-request")),
+        (b'{"label": 3}', "application/json", (422, "invalid-request")),
+        (b'{"label": "b", "lable": "c"}', "application/json", (422, "invalid-request")),
+        (b"{}", "application/json", (422, "invalid-request")),
+        (b"[]", "application/json", (422, "invalid-request")),
+        (b"{", "application/json", (400, "malformed-body")),
+        (b'{"label": "\xff"}', "application/json", (400, "malformed-body")),
+        (b"", "application/json", (400, "malformed-body")),
+        (b'{"label": "b"}', "text/plain", (415, "unsupported-media-type")),
+        (b'{"label": "' + b"b" * 20_000 + b'"}', "application/json", (413, "payload-too-large")),
+    ],
+)
+def test_a_wrong_new_label_is_told(served: Running, gallery: str, body: bytes, kind: str, problem: tuple[int, str]):
+    served.enroll("a", png_bytes(draw_character(0)), gallery=gallery)
+    headers = {"content-type": kind}
+    response = served.client.patch("/classes/a", params={"gallery": gallery}, content=body, headers=headers)
+    found = assert_problem(response, *problem)
+    assert "invalid-request" not in problem or found["errors"][0]["loc"][0] == "body"
+    assert served.client.get("/classes/a", params={"gallery": gallery}).status_code == 200
+
+
+def test_the_map_has_every_class_and_the_distances_of_verification(served: Running, gallery: str, images: list[bytes]):
+    for number, image in enumerate(images):
+        served.enroll(f"c{number}", image, gallery=gallery)
+    found = served.client.get(f"/galleries/{gallery}/map").json()
+    assert found["gallery_size"] == len(found["points"]) == len(images)
+    assert 0 < found["explained"] <= 1
+    for point in found["points"]:
+        others = point["neighbours"]
+        assert len(others) == 5
+        assert point["label"] not in [other["label"] for other in others]
+        assert [other["distance"] for other in others] == sorted(other["distance"] for other in others)
+    point = found["points"][0]
+    number = int(point["label"][1:])
+    answer = served.classify(images[number], gallery=gallery, k=2).json()
+    assert point["neighbours"][0]["label"] == answer["candidates"][1]["label"]
+    assert point["neighbours"][0]["distance"] == pytest.approx(answer["candidates"][1]["distance"], abs=1e-5)
+    assert point["neighbours"][0]["similarity"] == pytest.approx(answer["candidates"][1]["similarity"], abs=1e-4)
+
+
+def test_the_map_of_nothing_is_empty(serve):
+    with serve() as server:
+        assert server.client.get("/galleries/default/map").json()["points"] == []
+        assert_problem(server.client.get("/galleries/other/map"), 404, "gallery-not-found")
 
 
 def test_galleries_are_apart(served: Running, gallery: str, images: list[bytes]):

@@ -94,6 +94,19 @@ class GalleryMachine(RuleBasedStateMachine):
         with pytest.raises(ClassNotFoundError if gallery in self.model else GalleryNotFoundError):
             self.sides[side][0].remove_class(gallery, label)
 
+    @precondition(lambda self: any(self.model.values()))
+    @rule(side=SIDES, data=st.data(), new_label=LABELS)
+    def rename(self, side: int, data: st.DataObject, new_label: str) -> None:
+        gallery = data.draw(st.sampled_from(sorted(name for name, classes in self.model.items() if classes)))
+        classes = self.model[gallery]
+        label = data.draw(st.sampled_from(sorted(classes)))
+        if new_label != label and new_label in classes:
+            with pytest.raises(ClassExistsError):
+                self.sides[side][0].rename_class(gallery, label, new_label)
+            return
+        assert self.sides[side][0].rename_class(gallery, label, new_label).label == new_label
+        classes[new_label] = classes.pop(label)
+
     @precondition(lambda self: self.model)
     @rule(side=SIDES, data=st.data())
     def drop(self, side: int, data: st.DataObject) -> None:
