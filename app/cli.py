@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import inspect
 import sys
+from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from app import commands
 from app.settings import Settings, SettingsError, allowed, load_settings, option, variable
 
 cli = typer.Typer(
     help="Recognise symbols, characters, parts, logos or faces from one example each.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _WRONG_SETTING = 2
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"oneshot {version('oneshot')}\n")
+        raise typer.Exit
+
+
 @cli.callback()
-def _root() -> None:
-    """Keep the verbs, also while there is only one."""
+def _root(
+    _wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Tell the version.")
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 def serve(**options: Any) -> None:
@@ -50,6 +61,7 @@ def _register_serve() -> None:
 
 
 _register_serve()
+commands.register(cli)
 
 
 def _run(settings: Settings) -> None:

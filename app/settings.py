@@ -19,8 +19,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "ONESHOT_"
 ENV_FILE = ".env"
-#: Variables with the prefix that other programs of the repository read (training and the tests on real data).
-READ_ELSEWHERE = frozenset({"ONESHOT_DATASETS"})
+#: Variables with the prefix that are read elsewhere: by training and the tests on real data, and by the verbs that ask
+#: a service.
+READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_DATASETS", "ONESHOT_URL"})
 
 
 class SettingsError(ValueError):

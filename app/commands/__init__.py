@@ -1,0 +1,13 @@
+"""The verbs of the ``oneshot`` command, a file for each group. Heavy modules are imported where they are used."""
+
+import typer
+
+from app.commands import classes, galleries, recognise
+
+
+def register(cli: typer.Typer) -> None:
+    """Add all verbs that work on classes and images."""
+    for function in (recognise.enroll, recognise.classify, recognise.verify):
+        cli.command()(function)
+    cli.add_typer(classes.cli, name="classes")
+    cli.add_typer(galleries.cli, name="galleries")

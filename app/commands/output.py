@@ -1,0 +1,77 @@
+"""What verbs print: tables for people, one JSON object a line for programs, progress on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from app.client import ProblemError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def print_json(value: BaseModel | dict[str, Any]) -> None:
+    """One object on one line."""
+    plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+    sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
+
+
+def print_line(line: str) -> None:
+    """One line of text, as it is."""
+    sys.stdout.write(line + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table; numbers stand right, and what looks like markup in a label stays text."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        numbers = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        table.add_column(column, justify="right" if rows and numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console().print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def problem(error: Exception) -> dict[str, Any]:
+    """An error as programs get it."""
+    if isinstance(error, ProblemError):
+        return {"problem": error.slug, "detail": error.detail}
+    return {"problem": "client", "detail": str(error)}
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask before something is lost; without a terminal to ask on, and without --yes, don't do it."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        sys.stderr.write("oneshot: nobody is there to ask; give --yes to do it\n")
+        sys.exit(2)
+    typer.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on stderr, where that is a terminal and there is more than one thing to do; call it after each one."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=total < 2 or not console.is_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)

@@ -1,0 +1,216 @@
+"""``oneshot enroll``, ``classify`` and ``verify``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.client import AsyncClient, ImageSource, OnConflict, Outcome
+from app.commands.folders import Labelled, images_of, in_two_rounds, labelled_of
+from app.commands.output import Json, print_json, print_line, print_table, problem, progress
+from app.commands.target import NO, PROBLEM, YES, Target, run, verb
+from app.names import DEFAULT_GALLERY
+from app.schemas import ClassifyPublic, EnrollPublic
+
+Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=256, help="Requests in flight at once.")]
+Threshold = Annotated[
+    float | None, typer.Option("--threshold", help="Similarity from which on it counts as the same; excludes a rate.")
+]
+Prior = Annotated[float | None, typer.Option("--prior", help="Probability of 'same' before looking.")]
+
+Enrolled = Outcome[tuple[str, ImageSource], EnrollPublic]
+
+
+@verb
+def enroll(
+    target: Target,
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders with a sub-folder for each class.")],
+    *,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "-l", help="Name of the class; else the sub-folder's, or the file's without suffix."),
+    ] = None,
+    gallery: Gallery = DEFAULT_GALLERY,
+    on_conflict: Annotated[
+        OnConflict, typer.Option("--on-conflict", help="What to do with a class that exists.")
+    ] = "replace",
+    concurrency: Concurrency = 8,
+    as_json: Json = False,
+) -> int:
+    """Enrol images. Several images of one class are all kept. Exit code 2 when one could not be enrolled."""
+
+    async def work(client: AsyncClient) -> list[tuple[Labelled, Enrolled]]:
+        rounds = in_two_rounds(labelled_of(paths, label))
+        done: list[tuple[Labelled, Enrolled]] = []
+        with progress("enrolling", sum(map(len, rounds))) as tick:
+            for items, rule in zip(rounds, (on_conflict, "add"), strict=True):
+                failed = {item.label for item, outcome in done if outcome.error}  # its other images have no class
+                todo = [item for item in items if item.label not in failed]
+                many = client.enroll_many(
+                    [(item.label, item.file) for item in todo],
+                    gallery=gallery,
+                    on_conflict=rule,
+                    concurrency=concurrency,
+                )
+                index = 0
+                async for outcome in many:
+                    done.append((todo[index], outcome))
+                    index += 1
+                    tick()
+        return done
+
+    return _tell_enrolled(run(target, work), gallery, as_json)
+
+
+def _tell_enrolled(done: Sequence[tuple[Labelled, Enrolled]], gallery: str, as_json: bool) -> int:
+    if as_json:
+        for item, outcome in done:
+            told = problem(outcome.error) if outcome.error else outcome.get().model_dump(mode="json", by_alias=True)
+            print_json({"file": str(item.file), "label": item.label, **told})
+    failed = _tell_problems([(item.file, outcome.error) for item, outcome in done])
+    good = [outcome.get() for _, outcome in done if outcome.error is None]
+    if good and not as_json:
+        labels = {answer.class_.label for answer in good}
+        new = sum(answer.created for answer in good)
+        classes = f"{_count(len(labels), 'class', 'classes')} ({new} new)"
+        print_line(f"{_count(len(good), 'image')} of {classes} enrolled in gallery {gallery}")
+    return PROBLEM if failed else YES
+
+
+@verb
+def classify(
+    target: Target,
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    *,
+    gallery: Gallery = DEFAULT_GALLERY,
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many candidates to list.")] = 5,
+    fpir: Annotated[
+        float | None, typer.Option("--fpir", help="Share of strangers that may be named as somebody.")
+    ] = None,
+    threshold: Threshold = None,
+    prior: Prior = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell how unusual the best candidate is.")] = False,
+    concurrency: Concurrency = 8,
+    as_json: Json = False,
+) -> int:
+    """Name the class of each image. Exit code 0 when all are known, 1 when one is not, 2 for a problem."""
+
+    async def work(client: AsyncClient) -> list[tuple[Path, Outcome[ImageSource, ClassifyPublic]]]:
+        files = images_of(paths)
+        many = client.classify_many(
+            files,
+            gallery=gallery,
+            k=k,
+            fpir=fpir,
+            threshold=threshold,
+            prior=prior,
+            explain=explain,
+            concurrency=concurrency,
+        )
+        done: list[tuple[Path, Outcome[ImageSource, ClassifyPublic]]] = []
+        with progress("classifying", len(files)) as tick:
+            async for outcome in many:
+                done.append((files[len(done)], outcome))
+                tick()
+        return done
+
+    return _tell_classified(run(target, work), as_json)
+
+
+def _tell_classified(done: Sequence[tuple[Path, Outcome[ImageSource, ClassifyPublic]]], as_json: bool) -> int:
+    good = [(file, outcome.get()) for file, outcome in done if outcome.error is None]
+    if as_json:
+        for file, outcome in done:
+            told = problem(outcome.error) if outcome.error else outcome.get().model_dump(mode="json", by_alias=True)
+            print_json({"file": str(file), **told})
+    elif len(done) == 1 and good:
+        _tell_one(good[0][1])
+    elif good:
+        print_table(
+            ("file", "label", "similarity", "threshold", ""),
+            [(file, found.label, _best(found), found.threshold, _verdict(found)) for file, found in good],
+        )
+    if _tell_problems([(file, outcome.error) for file, outcome in done]):
+        return PROBLEM
+    return YES if all(found.label is not None for _, found in good) else NO
+
+
+def _tell_one(found: ClassifyPublic) -> None:
+    known = found.label if found.label is not None else "unknown"
+    print_line(f"{known}{' (ambiguous)' if found.ambiguous else ''}")
+    print_table(
+        ("candidate", "similarity", "distance", "evidence"),
+        [(item.label, item.similarity, item.distance, item.llr) for item in found.candidates],
+    )
+    print_line(
+        f"threshold {found.threshold:.4f}: {100 * found.fpir:.3g} % of strangers reach it among "
+        f"{_count(found.gallery_size, 'class', 'classes')}"
+    )
+    if why := found.explanation:
+        print_line(
+            f"as near are {100 * why.impostor_rank:.3g} % of pairs of different classes, and "
+            f"{100 * why.stranger_rank:.3g} % of strangers come as near to one of these classes"
+        )
+
+
+def _best(found: ClassifyPublic) -> float | None:
+    return found.candidates[0].similarity if found.candidates else None
+
+
+def _verdict(found: ClassifyPublic) -> str:
+    if found.label is None:
+        return "unknown"
+    return "ambiguous" if found.ambiguous else "known"
+
+
+@verb
+def verify(
+    target: Target,
+    image1: Annotated[Path, typer.Argument(help="An image.")],
+    image2: Annotated[Path | None, typer.Argument(help="The image to compare it with.", show_default=False)] = None,
+    *,
+    label: Annotated[
+        str | None, typer.Option("--label", "-l", help="Compare with this class instead of a second image.")
+    ] = None,
+    gallery: Gallery = DEFAULT_GALLERY,
+    fmr: Annotated[
+        float | None, typer.Option("--fmr", help="Share of different pairs that may be taken for the same.")
+    ] = None,
+    threshold: Threshold = None,
+    prior: Prior = None,
+    as_json: Json = False,
+) -> int:
+    """Tell whether two images, or an image and a class, are the same. Exit code 0 when they are, 1 when not."""
+    if (image2 is None) == (label is None):
+        raise typer.BadParameter("give either a second image or --label", param_hint="IMAGE2")
+    found = run(
+        target,
+        lambda client: client.verify(
+            image1, image2, label=label, gallery=gallery, fmr=fmr, threshold=threshold, prior=prior
+        ),
+    )
+    if as_json:
+        print_json(found)
+    else:
+        sign = ">=" if found.verified else "<"
+        print_line(
+            f"{'same' if found.verified else 'different'}: similarity {found.similarity:.4f} {sign} threshold "
+            f"{found.threshold:.4f} (FMR {100 * found.fmr:.3g} %, FNMR {100 * found.fnmr.value:.3g} %)"
+        )
+    return YES if found.verified else NO
+
+
+def _tell_problems(outcomes: Sequence[tuple[Path, Exception | None]]) -> int:
+    failed = [(file, error) for file, error in outcomes if error is not None]
+    for file, error in failed:
+        sys.stderr.write(f"oneshot: {file}: {error}\n")
+    return len(failed)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
