@@ -111,6 +111,11 @@ class Batcher:
         self._thread.start()
 
     @property
+    def max_queue(self) -> int:
+        """Most images that may wait."""
+        return self._max_queue
+
+    @property
     def depth(self) -> int:
         """Images that wait."""
         return self._depth

@@ -40,7 +40,7 @@ class Calibrations:
         """Fit to the gallery's images, and keep it. Raises GalleryNotFoundError, TooLittleDataError."""
         from model.calibrating import CalibrationError, fit_calibration  # noqa: PLC0415 - scipy is slow to import
 
-        vectors, classes = self._index.labelled(gallery)
+        vectors, classes = self._index.labelled(gallery, self._manifest.digest)
         try:
             calibration = fit_calibration(
                 self._manifest.metric,

@@ -16,9 +16,11 @@
     ├── NotFoundError                     404  not-found
     │   ├── GalleryNotFoundError          404  gallery-not-found
     │   ├── ClassNotFoundError            404  class-not-found
+    │   ├── ModelNotFoundError            404  model-not-found
     │   └── ImageNotFoundError            404  image-not-found
     ├── MethodNotAllowedError             405  method-not-allowed
     ├── ConflictError                     409  conflict
+    │   ├── ImagesNotKeptError            409  images-not-kept
     │   ├── ClassExistsError              409  class-exists
     │   └── ModelMismatchError            409  model-mismatch
     ├── UnavailableError                  503  unavailable          (+ Retry-After)
@@ -215,6 +217,16 @@ class ImageNotFoundError(NotFoundError):
         self.shot = shot
 
 
+class ModelNotFoundError(NotFoundError):
+    """The data folder has no (whole) artefact of this model."""
+
+    status, slug, title = 404, "model-not-found", "Model not found"
+
+    def __init__(self, digest: str, why: str = "install it with `oneshot model switch`") -> None:
+        super().__init__(f"The data folder has no model {digest[:12]}: {why}.")
+        self.digest = digest
+
+
 class MethodNotAllowedError(OneshotError):
     """The address exists, but not with this method."""
 
@@ -250,6 +262,18 @@ class ModelMismatchError(ConflictError):
         self.gallery = gallery
         self.pinned = pinned
         self.offered = offered
+
+
+class ImagesNotKeptError(ConflictError):
+    """Images that were not kept (`ONESHOT_KEEP_IMAGES=false`) can't be embedded anew by another model."""
+
+    status, slug, title = 409, "images-not-kept", "Images not kept"
+
+    def __init__(self, gallery: str, shots: int) -> None:
+        super().__init__(
+            f"Gallery {gallery!r} has {shots} images that were not kept (ONESHOT_KEEP_IMAGES=false), so another model "
+            "can't embed them. It stays with its model; to change, delete the gallery and enrol its images again."
+        )
 
 
 # -- what the service can't do now -------------------------------------------------------------

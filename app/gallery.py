@@ -50,6 +50,7 @@ class GalleryView:
 
     def __init__(self, info: GalleryInfo, metric: Metric) -> None:
         self.info = info
+        self.searchable = True  # False for a model that isn't known: its classes are counted only
         self.metric = metric
         self._lock = ReadWriteLock()
         self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports
@@ -166,20 +167,23 @@ class GalleryView:
 
 
 class GalleryIndex:
-    """All galleries of the store, for the model of `manifest`. Every method may be called from any thread.
+    """All galleries of the store, for the model of `manifest` and others. Every method may be called from any thread.
 
     Each call first looks whether the store has changed, in this process or another (microseconds when not), and brings
-    the views up to date: it sees whatever was committed before it began. Galleries of another model are counted, but
-    their vectors are neither kept nor searched.
+    the views up to date: it sees whatever was committed before it began. `others` gives the manifests of
+    further models that galleries may be of. Those of models that it doesn't know are counted, but their vectors are
+    neither kept nor searched.
 
     All methods pass on the store's StoreUnavailableError and StoreCorruptError.
     """
 
-    def __init__(self, store: Store, manifest: Manifest) -> None:
+    def __init__(
+        self, store: Store, manifest: Manifest, others: Callable[[str], Manifest | None] = lambda _digest: None
+    ) -> None:
         self._store = store
-        self._metric = manifest.metric
-        self._dim = manifest.similarity.dim
+        self._manifest = manifest
         self._digest = manifest.digest
+        self._others = others
         self._refreshing = threading.Lock()
         self._version: int | None = None  # of the store, as of the last refresh
         self._seq = 0  # how far the change log is applied
@@ -209,47 +213,70 @@ class GalleryIndex:
         if changes.gallery is None:
             self._views.pop(changes.gallery_id, None)
             return
-        view = self._views.get(changes.gallery_id)
-        if view is None:
-            view = self._views[changes.gallery_id] = GalleryView(changes.gallery, self._metric)
-        view.info = changes.gallery
-        if changes.gallery.model_digest != self._digest:
+        view, info = self._views.get(changes.gallery_id), changes.gallery
+        manifest = self._manifest_of(info.model_digest)
+        if view is None or view.info.model_digest != info.model_digest:
+            if view is not None:  # the gallery has switched its model: all its vectors are others now
+                changes = self._read_whole(changes)
+            view = self._views[changes.gallery_id] = GalleryView(info, (manifest or self._manifest).metric)
+            view.searchable = manifest is not None
+        view.info = info
+        if not view.searchable:
             changes = _without_vectors(changes)
         view.apply(changes)
 
-    def search(self, gallery: str, query: Vectors, k: int) -> list[Match]:
+    def _manifest_of(self, digest: str) -> Manifest | None:
+        """The manifest of a model whose galleries can be searched."""
+        return self._manifest if digest == self._digest else self._others(digest)
+
+    def _read_whole(self, changes: GalleryChanges) -> GalleryChanges:
+        """All of the gallery instead of its last changes."""
+        for whole in self._store.changes_since(0, changes.gallery_id).galleries:
+            return whole
+        return changes
+
+    def search(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> list[Match]:
         """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).
+
+        The query is of the model `digest`, which must be the gallery's; by default, whichever that is.
 
         A class's distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label.
         Raises GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
         """
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
-        if query.shape != (self._dim,) or not np.isfinite(query).all():
-            raise ValueError(f"a query must be {self._dim} finite numbers, not of shape {query.shape}")
-        return self._searchable(gallery).search(np.ascontiguousarray(query, dtype=np.float32), k)
+        view = self._searchable(gallery, digest)
+        if query.shape != (view.info.dim,) or not np.isfinite(query).all():
+            raise ValueError(f"a query must be {view.info.dim} finite numbers, not of shape {query.shape}")
+        return view.search(np.ascontiguousarray(query, dtype=np.float32), k)
 
-    def vectors(self, gallery: str, label: str) -> Vectors:
-        """Return the vectors of a class's shots, oldest first, shape (n, dim).
+    def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
+        """Return the vectors of a class's shots, oldest first, shape (n, dim); see `search` for `digest`.
 
         Raises GalleryNotFoundError, ClassNotFoundError, ModelMismatchError.
         """
-        return self._searchable(gallery).vectors(label)
+        return self._searchable(gallery, digest).vectors(label)
 
-    def sample(self, gallery: str, limit: int) -> tuple[list[str], Vectors, Metric]:
+    def digest(self, gallery: str) -> str | None:
+        """Return the digest of the gallery's model, None where there is no such gallery."""
+        self.refresh()
+        view = self._by_name.get(gallery)
+        return None if view is None else view.info.model_digest
+
+    def sample(self, gallery: str, limit: int, digest: str | None = None) -> tuple[list[str], Vectors, Metric]:
         """Return up to `limit` classes, evenly spread over all: their labels, and their oldest shots, shape (n, dim).
 
-        And the metric that compares them. Raises GalleryNotFoundError, ModelMismatchError.
+        And the metric that compares them; see `search` for `digest`. Raises GalleryNotFoundError, ModelMismatchError.
         """
-        view = self._searchable(gallery)
+        view = self._searchable(gallery, digest)
         return *view.sample(limit), view.metric
 
-    def labelled(self, gallery: str) -> tuple[Vectors, Ids]:
+    def labelled(self, gallery: str, digest: str | None = None) -> tuple[Vectors, Ids]:
         """Return all shots of a gallery, shape (n, dim), and the class of each as a number, shape (n,).
 
         Raises GalleryNotFoundError, ModelMismatchError.
         """
-        return self._searchable(gallery).labelled()
+        return self._searchable(gallery, digest).labelled()
 
     def calibration(self, gallery: str) -> str | None:
         """Return the JSON of the gallery's own calibration, None where it has none. Raises GalleryNotFoundError."""
@@ -264,10 +291,14 @@ class GalleryIndex:
         self.refresh()
         return {name: len(view) for name, view in self._by_name.items()}
 
-    def _searchable(self, gallery: str) -> GalleryView:
+    def _searchable(self, gallery: str, digest: str | None = None) -> GalleryView:
         view = self._view(gallery)
-        if view.info.model_digest != self._digest:
-            raise ModelMismatchError(gallery, view.info.model_digest, self._digest)
+        if not view.searchable and self._manifest_of(view.info.model_digest):  # its model has come since
+            with self._refreshing:
+                self._seq, self._version, self._views = 0, None, {}
+            view = self._view(gallery)
+        if not view.searchable or view.info.model_digest != (digest or view.info.model_digest):
+            raise ModelMismatchError(gallery, view.info.model_digest, digest or self._digest)
         return view
 
     def _view(self, gallery: str) -> GalleryView:

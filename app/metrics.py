@@ -48,6 +48,12 @@ class Metrics:
         self.galleries = Gauge("oneshot_galleries", "Galleries.", registry=registry)
         self.classes = Gauge("oneshot_gallery_classes", "Classes in all galleries.", registry=registry)
         self.largest = Gauge("oneshot_gallery_classes_max", "Classes in the largest gallery.", registry=registry)
+        self.change_shots = Gauge(
+            "oneshot_model_change_shots", "Images in galleries that have another model yet.", registry=registry
+        )
+        self.change_done = Gauge(
+            "oneshot_model_change_done_shots", "Those of them that are embedded by the new one.", registry=registry
+        )
         self.classifications = Counter(
             "oneshot_classifications", "Classified images by outcome: known, unknown.", ["outcome"], registry=registry
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.batching import F32, Batcher
+from app.bulk import ManyImages, Result, enroll_each
 from app.calibrations import Calibrations
 from app.decision import (
     Decision,
@@ -31,6 +32,7 @@ from app.errors import (
     GalleryNotFoundError,
     InferenceError,
     InvalidRequestError,
+    OneshotError,
     TooManyPixelsError,
     UndecodableImageError,
     UnsupportedImageError,
@@ -134,6 +136,7 @@ class Recognizer:
         decoding: WorkPool,
         storing: WorkPool,
         limits: images.ImageLimits,
+        keep_images: bool = True,
     ) -> None:
         self._embedder = embedder
         self._calibrations = Calibrations(store, index, embedder.manifest)
@@ -144,6 +147,8 @@ class Recognizer:
         self._decoding = decoding
         self._storing = storing
         self._limits = limits
+        self._keep_images = keep_images
+        self._many = ManyImages(self._prepare, batcher, decoding)
 
     @property
     def model_id(self) -> str:
@@ -174,7 +179,7 @@ class Recognizer:
     async def verify_class(self, image: Upload, gallery: str, label: str, wanted: Wanted) -> Verification:
         """Whether an image is of an enrolled class: by the nearest of the class's shots."""
         with _default_is_empty(gallery, label):  # and before the image costs anything
-            supports = await self._storing.run(lambda: self._index.vectors(gallery, label))
+            supports = await self._storing.run(lambda: self._index.vectors(gallery, label, self._digest))
         calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
         return self._verification(await self.embed([image]), supports, calibration, wanted)
 
@@ -197,8 +202,28 @@ class Recognizer:
     async def enroll(self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict) -> EnrollOutcome:
         """Enrol one image. When this returns, the enrolment is durable and seen by every later request."""
         [embedding] = await self.embed([upload])
-        support = NewSupport(label, upload.data, images.sniff_media_type(upload.data), embedding, self._digest)
+        support = self._support(label, upload, embedding)
         return await self._storing.run(lambda: self._enroll(gallery, support, on_conflict))
+
+    async def enroll_many(
+        self, gallery: str, items: Sequence[tuple[str, Upload]], on_conflict: OnConflict
+    ) -> list[Result]:
+        """Enrol many images in one commit: an outcome or an error for each, in order. A bad one harms no other."""
+        embedded = await self._many.embed([upload for _, upload in items])
+        supports = [
+            each if isinstance(each, OneshotError) else self._support(label, upload, each)
+            for (label, upload), each in zip(items, embedded, strict=True)
+        ]
+        return await self._storing.run(lambda: enroll_each(self._store, gallery, supports, on_conflict))
+
+    async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
+        """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
+        vectors: list[F32] = []
+        for each in await self._many.embed([Upload(data, "image") for data in pictures]):
+            if isinstance(each, OneshotError):
+                raise each
+            vectors.append(each)
+        return np.stack(vectors)
 
     async def get_class(self, gallery: str, label: str) -> ClassRecord:
         """One class."""
@@ -248,7 +273,7 @@ class Recognizer:
         calibration = self._calibrations.of(gallery, wanted.prior)
         try:
             # One more than asked for: the runner-up tells whether the best is ambiguous.
-            matches, size = self._index.search(gallery, query, max(k, 2)), self._index.size(gallery)
+            matches, size = self._index.search(gallery, query, max(k, 2), self._digest), self._index.size(gallery)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise
@@ -273,6 +298,10 @@ class Recognizer:
             prior=calibration.prior,
         )
 
+    def _support(self, label: str, upload: Upload, embedding: F32) -> NewSupport:
+        image = upload.data if self._keep_images else None
+        return NewSupport(label, image, images.sniff_media_type(upload.data), embedding, self._digest)
+
     def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
         [outcome] = self._store.enroll(gallery, [support], on_conflict)
         return outcome
@@ -280,7 +309,7 @@ class Recognizer:
     def _map(self, gallery: str) -> GalleryMap:
         calibration = self._calibrations.of(gallery)
         try:
-            labels, vectors, metric = self._index.sample(gallery, MAP_SIZE)
+            labels, vectors, metric = self._index.sample(gallery, MAP_SIZE, self._digest)
             size = self._index.size(gallery)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:

@@ -285,8 +285,34 @@ class RenameBody(BaseModel):
     label: Label = Field(description="What the class is to be called.", examples=["beta"])
 
 
+class ModelChangePublic(BaseModel):
+    """How far a gallery is on its way to another model; until then its present model answers for it."""
+
+    digest: str = Field(description="The model that it will have.")
+    shots: int = Field(ge=0, description="Images of the gallery.")
+    done: int = Field(ge=0, description="Those that the new model has embedded.")
+    without_image: int = Field(ge=0, description="Those that can't be embedded, because they were not kept.")
+
+
+class ModelsPublic(BaseModel):
+    """The models of the data folder, and a change that is under way."""
+
+    model: str | None = Field(description="Digest of the model that all galleries have or change to.")
+    previous: str | None = Field(description="Digest of the model that a rollback goes back to.")
+    available: list[str] = Field(description="Digests of the models that the data folder holds.")
+    galleries: dict[str, ModelChangePublic] = Field(description="The galleries that have another model yet.")
+
+
+class SwitchQuery(_Query):
+    """The model to change to."""
+
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of a model that the data folder holds.")
+
+
 class GalleryPublic(BaseModel):
     """A gallery."""
+
+    model_change: ModelChangePublic | None = Field(None, description="Set while the gallery changes its model.")
 
     name: str = Field(examples=[DEFAULT_GALLERY])
     classes: int = Field(ge=0)

@@ -11,15 +11,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.batching import Batcher
-from app.errors import StartupError
+from app.errors import ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.gallery import GalleryIndex
 from app.metrics import Metrics
+from app.models import Models, ModelShelf, RunningModel
 from app.recognizer import Recognizer
+from app.remodel import Remodeller
 from app.settings import Settings, variable
-from app.store import SqlStore, Store
+from app.store import SqlStore
+from app.store.models import MODEL
 from app.workers import WorkPool
 from model import DEFAULT_ARTIFACT
-from model.artifact import ArtifactError, load_artifact
+from model.artifact import Artifact, ArtifactError, load_artifact
 from model.embedder import DeviceError, Embedder
 from model.images import ImageLimits
 
@@ -34,12 +37,26 @@ class Service:
 
     settings: Settings
     metrics: Metrics
-    embedder: Embedder
-    batcher: Batcher
-    store: Store
+    models: Models
+    store: SqlStore
     index: GalleryIndex
-    recognizer: Recognizer
     storing: WorkPool
+    remodeller: Remodeller
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model that answers what concerns no gallery."""
+        return self.models.primary.embedder
+
+    @property
+    def batcher(self) -> Batcher:
+        """The queue in front of that model."""
+        return self.models.primary.batcher
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The use cases over that model."""
+        return self.models.primary.recognizer
 
 
 @asynccontextmanager
@@ -47,6 +64,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
     """Build every part; the network warms up in the background. Raises StartupError with one clear line."""
     with ExitStack() as parts:
         service = await asyncio.to_thread(_build, settings, metrics, parts)
+        service.remodeller.start(asyncio.get_running_loop())
         try:
             yield service
         finally:
@@ -55,14 +73,51 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
 
 
 def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
-    embedder = _embedder(settings)
-    store = SqlStore(_home(settings.home) / STORE_FILE)
+    home = _home(settings.home)
+    shelf = ModelShelf(home)
+    store = SqlStore(home / STORE_FILE)
     parts.callback(store.close)
-    index = GalleryIndex(store, embedder.manifest)
-    index.refresh()
+    artifact = _artifact(settings, store, shelf)
+    index = GalleryIndex(store, artifact.manifest, shelf.manifest)
+    try:
+        index.refresh()
+    except (StoreCorruptError, StoreUnavailableError) as error:
+        raise StartupError(f"Can't read the store {store.path}: {error}") from error
     # roomier than what comes before it: refusing an image that has been through the network would waste the pass
     storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
     parts.callback(storing.close)
+    decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
+    parts.callback(decoding.close)
+
+    def start(artifact: Artifact, counts: Metrics | None = None) -> RunningModel:
+        embedder = Embedder(artifact, settings.device, settings.threads)
+        batcher = _batcher(embedder, settings, counts)
+        recognizer = Recognizer(
+            embedder=embedder,
+            batcher=batcher,
+            store=store,
+            index=index,
+            decoding=decoding,
+            storing=storing,
+            limits=ImageLimits(settings.max_pixels),
+            keep_images=settings.keep_images,
+        )
+        return RunningModel(embedder, batcher, recognizer)
+
+    try:
+        primary = start(artifact, metrics)
+    except DeviceError as error:
+        raise StartupError(f"{variable('device')}: {error}") from error
+    models = Models(primary, shelf, index, storing, start)
+    parts.callback(models.close)
+    remodeller = Remodeller(home, store.models, store.version, models)
+    parts.callback(remodeller.close)
+    manifest = artifact.manifest
+    metrics.describe(version=version("oneshot"), model=manifest.model_id, device=primary.embedder.device)
+    return Service(settings, metrics, models, store, index, storing, remodeller)
+
+
+def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics | None) -> Batcher:
     batcher = Batcher(
         embedder.embed,
         max_batch=settings.max_batch,
@@ -71,30 +126,23 @@ def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
         metrics=metrics,
     )
     batcher.start()
-    parts.callback(batcher.close)
-    decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
-    parts.callback(decoding.close)
-    recognizer = Recognizer(
-        embedder=embedder,
-        batcher=batcher,
-        store=store,
-        index=index,
-        decoding=decoding,
-        storing=storing,
-        limits=ImageLimits(settings.max_pixels),
-    )
-    metrics.describe(version=version("oneshot"), model=embedder.manifest.model_id, device=embedder.device)
-    return Service(settings, metrics, embedder, batcher, store, index, recognizer, storing)
+    return batcher
 
 
-def _embedder(settings: Settings) -> Embedder:
-    path = settings.model or DEFAULT_ARTIFACT
+def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifact:
+    """The model to start with: the one that is set, else the data folder's own, else the shipped one."""
     try:
-        return Embedder(load_artifact(path), settings.device, settings.threads)
-    except ArtifactError as error:
+        own = store.models.fact(MODEL)
+        if settings.model is None and own is not None and own in shelf:
+            return shelf.load(own)
+        artifact = load_artifact(settings.model or DEFAULT_ARTIFACT)
+        shelf.put(artifact.path, artifact.manifest)
+        store.models.want(artifact.manifest.digest)
+    except (ArtifactError, ModelNotFoundError) as error:
         raise StartupError(f"{variable('model')}: {error}") from error
-    except DeviceError as error:
-        raise StartupError(f"{variable('device')}: {error}") from error
+    except (OSError, StoreUnavailableError, StoreCorruptError) as error:
+        raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
+    return artifact
 
 
 def _home(home: Path) -> Path:

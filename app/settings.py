@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
     model: Path | None = _setting(
-        None, "Folder of the model artefact; the shipped one when not set.", "a folder's path"
+        None,
+        "Folder of the model artefact; when not set, the one the data folder has, at first the shipped one.",
+        "a folder's path",
     )
     device: str = _setting(
         "auto",
@@ -69,6 +71,11 @@ class Settings(BaseSettings):
     max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
     max_pixels: int = _count(40_000_000, "Largest image, checked before it is decoded.", "pixels")
     max_images: int = _count(64, "Most images in one request.", "images")
+    max_enroll_images: int = _count(1000, "Most images in one `POST /enroll/batch`.", "images")
+    max_enroll_bytes: int = _count(64 * 2**20, "Largest body of one `POST /enroll/batch`.", "bytes")
+    keep_images: bool = _setting(
+        True, "Whether enrolled images are kept; without them the model can't be changed.", "true or false"
+    )
     max_batch: int = _count(64, "Most images in one forward pass.", "images")
     max_queue: int = _count(256, "Most images that wait for the network; more are answered with 503.", "images")
     request_timeout: float = _setting(

@@ -97,7 +97,7 @@ async def read_form(request: Request, max_bytes: int, spec: FormSpec) -> Form:
         )
     # one part more than allowed in all, so that a field given twice is told by its name and not by a count
     max_parts = sum(spec.images.values()) + len(spec.texts) + 1
-    parts = await read_parts(content_type, _capped(request, max_bytes), max_parts)
+    parts = await read_parts(content_type, capped(request, max_bytes), max_parts)
     for part in parts:
         _check(part, spec)
     for name, limit in {**spec.images, **dict.fromkeys(spec.texts, 1)}.items():
@@ -121,7 +121,7 @@ async def read_image(request: Request, max_bytes: int) -> Upload:
             "Send the image as field 'image' of multipart/form-data, or as the body with an image/* content type; "
             f"got {kind or 'no content type'}."
         )
-    return _upload(b"".join([chunk async for chunk in _capped(request, max_bytes)]), "image")
+    return _upload(b"".join([chunk async for chunk in capped(request, max_bytes)]), "image")
 
 
 async def read_json(request: Request, model: type[M]) -> M:
@@ -129,7 +129,7 @@ async def read_json(request: Request, model: type[M]) -> M:
     kind = _kind(request.headers.get("content-type", ""))
     if kind != "application/json":
         raise UnsupportedMediaTypeError(f"Send application/json; got {kind or 'no content type'}.")
-    data = b"".join([chunk async for chunk in _capped(request, _MAX_JSON_BYTES)])
+    data = b"".join([chunk async for chunk in capped(request, _MAX_JSON_BYTES)])
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
@@ -160,7 +160,8 @@ def _check(part: Part, spec: FormSpec) -> None:
         raise InvalidRequestError.at("body", part.name, message="is a file; expected text", kind="text_type")
 
 
-async def _capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body as it comes in. Raises PayloadTooLargeError as soon as it is known to be larger."""
     error = PayloadTooLargeError(f"The request's body is larger than {max_bytes} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
-from app.deps import NoQueryDep, RecognizerDep
+from app.deps import NoQueryDep, RecognizerDep, ServiceDep
 from app.errors import GalleryNotFoundError, InvalidRequestError, ModelMismatchError, TooLittleDataError
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import problems
 from app.recognizer import GalleryMap
+from app.remodel import read_change
+from app.routes.models import change_public
 from app.schemas import (
     CalibrateQuery,
     CalibrationPublic,
@@ -21,6 +23,7 @@ from app.schemas import (
     NeighbourPublic,
 )
 from app.store.base import GalleryRecord
+from app.store.models import Progress
 from model.calibration import Calibration
 
 router = APIRouter(tags=["galleries"])
@@ -29,9 +32,12 @@ NamePath = Annotated[GalleryName, Path(description="Name of the gallery.", examp
 
 
 @router.get("/galleries", responses=problems(InvalidRequestError))
-async def list_galleries(recognizer: RecognizerDep, _query: NoQueryDep) -> GalleryList:
-    """List all galleries that somebody has enrolled into."""
-    return GalleryList(galleries=[_public(record) for record in await recognizer.list_galleries()])
+async def list_galleries(service: ServiceDep, _query: NoQueryDep) -> GalleryList:
+    """List all galleries that somebody has enrolled into, and how far each is that changes its model."""
+    records = await service.recognizer.list_galleries()
+    change = await service.storing.run(lambda: read_change(service.store.models))
+    pending = {each.gallery: each for each in change.pending}
+    return GalleryList(galleries=[_public(record, change.model, pending.get(record.name)) for record in records])
 
 
 @router.delete("/galleries/{name}", status_code=204, responses=problems(InvalidRequestError, GalleryNotFoundError))
@@ -41,15 +47,16 @@ async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQu
 
 
 @router.get("/galleries/{name}/map", responses=problems(InvalidRequestError, GalleryNotFoundError, ModelMismatchError))
-async def get_map(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> MapPublic:
+async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> MapPublic:
     """Lay a gallery's classes out in two dimensions, like near like, with the nearest others of each."""
-    return _map_public(name, await recognizer.map(name), recognizer.model_id)
+    return _map_public(name, *await service.models.answer(name, lambda it: it.map(name)))
 
 
 @router.get("/galleries/{name}/calibration", responses=problems(InvalidRequestError, GalleryNotFoundError))
-async def get_calibration(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> CalibrationPublic:
+async def get_calibration(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> CalibrationPublic:
     """Tell what the gallery's similarities mean, and which error rates its data supports."""
-    return _calibration_public(name, await recognizer.calibration(name))
+    calibration, _ = await service.models.answer(name, lambda it: it.calibration(name))
+    return _calibration_public(name, calibration)
 
 
 @router.post(
@@ -57,13 +64,14 @@ async def get_calibration(name: NamePath, recognizer: RecognizerDep, _query: NoQ
     responses=problems(InvalidRequestError, TooLittleDataError, GalleryNotFoundError, ModelMismatchError),
 )
 async def calibrate(
-    name: NamePath, recognizer: RecognizerDep, query: Annotated[CalibrateQuery, Query()]
+    name: NamePath, service: ServiceDep, query: Annotated[CalibrateQuery, Query()]
 ) -> CalibrationPublic:
     """Fit what a distance means to the gallery's own images; its classes must hold several shots each.
 
     `curl -X POST localhost:8000/galleries/default/calibrate`
     """
-    return _calibration_public(name, await recognizer.calibrate(name, query.prior))
+    calibration, _ = await service.models.answer(name, lambda it: it.calibrate(name, query.prior))
+    return _calibration_public(name, calibration)
 
 
 @router.delete(
@@ -105,8 +113,9 @@ def _map_public(gallery: str, found: GalleryMap, model: str) -> MapPublic:
     return MapPublic(gallery=gallery, gallery_size=found.size, points=points, explained=explained, model=model)
 
 
-def _public(record: GalleryRecord) -> GalleryPublic:
+def _public(record: GalleryRecord, wanted: str | None, progress: Progress | None) -> GalleryPublic:
     return GalleryPublic(
+        model_change=None if progress is None else change_public(wanted, progress),
         name=record.name,
         classes=record.classes,
         digest=record.model_digest,

@@ -78,20 +78,20 @@ _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLeng
 async def enroll(
     request: Request,
     response: Response,
-    recognizer: RecognizerDep,
-    settings: SettingsDep,
+    service: ServiceDep,
     query: Annotated[EnrollQuery, Query()],
 ) -> EnrollPublic:
     """Enrol one image of a class. What was answered is durable.
 
     `curl -F label=alpha -F image=@alpha.png localhost:8000/enroll`
     """
-    fields = await read_form(request, settings.max_upload_bytes, _ENROLL)
+    fields = await read_form(request, service.settings.max_upload_bytes, _ENROLL)
     label, gallery, on_conflict = _label(fields), _gallery(fields, query.gallery), _on_conflict(fields)
-    outcome = await recognizer.enroll(gallery, label, fields.image("image"), on_conflict)
+    image = fields.image("image")
+    outcome, model = await service.models.answer(gallery, lambda it: it.enroll(gallery, label, image, on_conflict))
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = class_path(label, gallery)
-    return EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=recognizer.model_id)
+    return EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=model)
 
 
 @router.post(
@@ -108,9 +108,11 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
     upload = await read_image(request, service.settings.max_upload_bytes)
     wanted = Wanted(query.fpir, query.threshold, query.prior)
     with _gallery_is_an_input():
-        found = await service.recognizer.classify(upload, query.gallery, query.k, wanted, query.explain)
+        found, model = await service.models.answer(
+            query.gallery, lambda it: it.classify(upload, query.gallery, query.k, wanted, query.explain)
+        )
     service.metrics.observe_decision(found.decision)
-    return _classify_public(found, query.gallery, service.recognizer.model_id)
+    return _classify_public(found, query.gallery, model)
 
 
 @router.post(
@@ -120,8 +122,7 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
 )
 async def verify(
     request: Request,
-    recognizer: RecognizerDep,
-    settings: SettingsDep,
+    service: ServiceDep,
     query: Annotated[VerifyQuery, Query()],
 ) -> VerifyPublic:
     """Tell whether two images, or an image and an enrolled class, are the same: give `image2` or `label`, not both.
@@ -129,7 +130,7 @@ async def verify(
     `curl -F image1=@a.png -F image2=@b.png localhost:8000/verify` or
     `curl -F image1=@a.png -F label=alpha localhost:8000/verify`
     """
-    fields = await read_form(request, settings.max_upload_bytes, _VERIFY)
+    fields = await read_form(request, service.settings.max_upload_bytes, _VERIFY)
     first = fields.image("image1")
     if ("image2" in fields) == ("label" in fields):
         given = "both" if "label" in fields else "none"
@@ -139,10 +140,16 @@ async def verify(
     wanted = Wanted(query.fmr, query.threshold, query.prior)
     with _gallery_is_an_input():
         if "image2" in fields:
-            found = await recognizer.verify(first, fields.image("image2"), query.gallery, wanted)
+            second = fields.image("image2")
+            found, model = await service.models.answer(
+                query.gallery, lambda it: it.verify(first, second, query.gallery, wanted)
+            )
         else:
-            found = await recognizer.verify_class(first, query.gallery, _label(fields), wanted)
-    return _verify_public(found, recognizer.model_id)
+            label = _label(fields)
+            found, model = await service.models.answer(
+                query.gallery, lambda it: it.verify_class(first, query.gallery, label, wanted)
+            )
+    return _verify_public(found, model)
 
 
 @router.post(

@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from app.deps import NoQueryDep, ServiceDep
 from app.errors import InvalidRequestError, NotReadyError
 from app.openapi import problems
+from app.remodel import read_change
 from app.schemas import HealthPublic, ModelPublic
 
 router = APIRouter(tags=["system"])
@@ -50,4 +51,7 @@ async def readyz(service: ServiceDep) -> HealthPublic:
 async def metrics(service: ServiceDep) -> Response:
     """Counts and times for Prometheus."""
     service.metrics.set_galleries(await service.storing.run(service.index.sizes))
+    change = await service.storing.run(lambda: read_change(service.store.models))
+    service.metrics.change_shots.set(change.shots)
+    service.metrics.change_done.set(change.done)
     return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -66,9 +66,10 @@ class ModelStore:
             return used | set(connection.execute(facts).scalars())
 
     def progress(self, digest: str) -> list[Progress]:
-        """How far each gallery is on its way to the model, ordered by name. Counts: not for every request."""
+        """How far the galleries of other models are on their way to this one, ordered by name."""
+        others = sa.select(galleries).where(galleries.c.model_digest != digest).order_by(galleries.c.name)
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(galleries).order_by(galleries.c.name)).all()
+            rows = connection.execute(others).all()
             return [_progress(connection, row, digest) for row in rows]
 
     def waiting(self, gallery_id: int, digest: str, limit: int) -> list[Waiting]:

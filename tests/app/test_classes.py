@@ -155,15 +155,3 @@ def test_times_have_their_zone(served: Running, gallery: str, images: list[bytes
 )
 def test_wrong_questions(served: Running, path: str, status: int, slug: str):
     assert_problem(served.client.get(path), status, slug)
-
-
-def test_a_gallery_of_another_model_is_a_conflict(serve, artifact_of, images: list[bytes]):
-    with serve() as server:
-        server.enroll("a", images[0])
-    with serve(model=artifact_of("euclidean")) as server:
-        assert_problem(server.enroll("b", images[1]), 409, "model-mismatch")
-        assert_problem(server.classify(images[0]), 409, "model-mismatch")
-        assert server.client.get("/classes/a/image").content == images[0]
-        assert server.enroll("a", images[0], gallery="new").status_code == 201
-    with serve() as server:
-        assert server.classify(images[0]).json()["label"] == "a"

@@ -1,0 +1,37 @@
+"""What goes over the wire when many images are enrolled at once; see `app.schemas`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.names import DEFAULT_GALLERY, GalleryName
+from app.schemas import ModelId
+from app.store.base import OnConflict
+
+
+class BatchQuery(BaseModel):
+    """How to enrol many images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gallery: GalleryName = Field(DEFAULT_GALLERY, description="Gallery to enrol into; made at need.")
+    on_conflict: OnConflict = Field(OnConflict.REPLACE, description="What to do with a class that exists.")
+
+
+class BatchItem(BaseModel):
+    """What became of one image of a batch."""
+
+    index: int = Field(ge=0, description="Its place in the request, counted from 0.")
+    label: str | None = Field(description="Its label, null where it had none that can be used.", examples=["alpha"])
+    status: int = Field(description="201: a new class; 200: replaced or added to; else as of its problem.")
+    problem: str | None = Field(default=None, description="Slug of the problem.", examples=["undecodable-image"])
+    detail: str | None = Field(default=None, description="What was wrong, for people.")
+
+
+class BatchPublic(BaseModel):
+    """What became of a batch: all good images were enrolled in one commit."""
+
+    enrolled: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    items: list[BatchItem] = Field(description="One for each image, in order.")
+    model: ModelId

@@ -1,0 +1,104 @@
+"""Many images at once: through the queues in parts, and into the store in one commit, with a result for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from app.batching import F32, Batcher
+from app.errors import BadImageError, ClassExistsError, InferenceError, OneshotError, OverloadedError
+from app.store.base import EnrollOutcome, NewSupport, OnConflict, Store
+from app.uploads import Upload
+from app.workers import WorkPool
+
+T = TypeVar("T")
+Embedded: TypeAlias = F32 | OneshotError
+Result: TypeAlias = EnrollOutcome | OneshotError
+
+#: A large request goes through the queues in parts of this many images, at most so many parts at once.
+_PART = 32
+_PARTS_AT_ONCE = 4
+_PAUSE_SECONDS = 0.02
+
+
+class ManyImages:
+    """Embeds any number of images, in parts that leave room in the queues for other requests.
+
+    Where others are refused because the queues are full, it waits; the request's deadline ends it.
+    """
+
+    def __init__(self, prepare: Callable[[Upload], F32], batcher: Batcher, decoding: WorkPool) -> None:
+        self._prepare = prepare
+        self._batcher = batcher
+        self._decoding = decoding
+        self._part = min(_PART, batcher.max_queue)
+
+    async def embed(self, uploads: Sequence[Upload]) -> list[Embedded]:
+        """A vector (D,) or an error for each image, in order."""
+        parts = [uploads[start : start + self._part] for start in range(0, len(uploads), self._part)]
+        turns = asyncio.Semaphore(_PARTS_AT_ONCE)
+
+        async def in_turn(part: Sequence[Upload]) -> list[Embedded]:
+            async with turns:
+                return await self._embed_part(part)
+
+        return [each for part in await asyncio.gather(*map(in_turn, parts)) for each in part]
+
+    async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
+        [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
+        good = [each for each in prepared if not isinstance(each, OneshotError)]
+        vectors = iter(await _patiently(lambda: self._batcher.embed(good)) if good else ())
+        return [each if isinstance(each, OneshotError) else _finite(next(vectors)) for each in prepared]
+
+    def _prepare_each(self, uploads: Sequence[Upload]) -> list[Embedded]:
+        prepared: list[Embedded] = []
+        for upload in uploads:
+            try:
+                prepared.append(self._prepare(upload))
+            except BadImageError as error:
+                prepared.append(error)
+        return prepared
+
+
+async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
+    while True:
+        try:
+            return await work()
+        except OverloadedError:
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _finite(vector: F32) -> Embedded:
+    if np.isfinite(vector).all():
+        return vector
+    return InferenceError("the network made a vector that is not finite")
+
+
+def enroll_each(
+    store: Store, gallery: str, items: Sequence[NewSupport | OneshotError], on_conflict: OnConflict
+) -> list[Result]:
+    """Enrol all that are no error in one commit; an outcome or an error for each, in order.
+
+    With FAIL, an item whose label is enrolled already, or came before it, is refused alone.
+    """
+    results: dict[int, Result] = {place: each for place, each in enumerate(items) if isinstance(each, OneshotError)}
+    good = {place: each for place, each in enumerate(items) if not isinstance(each, OneshotError)}
+    if on_conflict is OnConflict.FAIL:
+        first = {item.label: place for place, item in reversed(good.items())}
+        _refuse(good, results, {place for place, item in good.items() if first[item.label] != place})
+    while good:
+        try:
+            results |= zip(good, store.enroll(gallery, list(good.values()), on_conflict), strict=True)
+            break
+        except ClassExistsError as error:
+            taken = set(error.labels)
+            _refuse(good, results, {place for place, item in good.items() if item.label in taken})
+    return [results[place] for place in range(len(items))]
+
+
+def _refuse(good: dict[int, NewSupport], results: dict[int, Result], places: set[int]) -> None:
+    for place in places:
+        results[place] = ClassExistsError([good.pop(place).label])

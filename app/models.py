@@ -1,0 +1,183 @@
+"""The models that a data folder needs: that which the service runs, and those that its galleries were made with.
+
+Artefacts are kept in `models/<digest>/` of the home folder, so that a gallery's own model can answer for it when the
+service is started with another, until the gallery has been embedded anew.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+from app.batching import Batcher
+from app.errors import ModelMismatchError, ModelNotFoundError
+from app.gallery import GalleryIndex
+from app.recognizer import Recognizer
+from app.workers import WorkPool
+from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, Artifact, ArtifactError, load_artifact, read_manifest
+from model.embedder import Embedder
+from model.manifest import Manifest
+
+T = TypeVar("T")
+
+MODELS_FOLDER = "models"
+_TRIES = 3
+
+
+class ModelShelf:
+    """The artefacts in the home folder, by digest."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home / MODELS_FOLDER
+
+    def path(self, digest: str) -> Path:
+        """Where the artefact is, or would be."""
+        return self.folder / digest
+
+    def __contains__(self, digest: str) -> bool:
+        return (self.path(digest) / MANIFEST_FILE).is_file()
+
+    def digests(self) -> list[str]:
+        """All that are there."""
+        return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
+
+    def put(self, artifact: Path, manifest: Manifest) -> None:
+        """Copy the artefact in, whole or not at all; one that differs only in its calibration is replaced."""
+        target = self.path(manifest.digest)
+        if manifest.digest in self and (target / MANIFEST_FILE).read_bytes() == (artifact / MANIFEST_FILE).read_bytes():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+        try:
+            for name in (WEIGHTS_FILE, MANIFEST_FILE):
+                shutil.copyfile(artifact / name, copy / name)
+                _flush(copy / name)
+            if manifest.digest in self:  # the same weights: only the manifest is another
+                (copy / MANIFEST_FILE).replace(target / MANIFEST_FILE)
+            else:
+                copy.chmod(0o755)
+                copy.rename(target)
+        except OSError:
+            if manifest.digest not in self:  # unless another process was quicker
+                raise
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    def manifest(self, digest: str) -> Manifest | None:
+        """The manifest, or None when the artefact isn't there (or isn't what it should be)."""
+        return _manifest(self.path(digest)) if digest in self else None
+
+    def load(self, digest: str) -> Artifact:
+        """The artefact. Raises ModelNotFoundError."""
+        try:
+            artifact = load_artifact(self.path(digest))
+        except ArtifactError as error:
+            raise ModelNotFoundError(digest, str(error)) from error
+        if artifact.manifest.digest != digest:
+            raise ModelNotFoundError(digest, f"{self.path(digest)} holds another one")
+        return artifact
+
+
+@lru_cache(maxsize=64)
+def _manifest(path: Path) -> Manifest | None:
+    try:
+        manifest = read_manifest(path)
+    except ArtifactError:
+        return None
+    return manifest if manifest.digest == path.name else None
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class RunningModel:
+    """A model in memory, with the thread that runs it and the use cases over it."""
+
+    embedder: Embedder
+    batcher: Batcher
+    recognizer: Recognizer
+
+    @property
+    def digest(self) -> str:
+        """The model's digest."""
+        return self.embedder.manifest.digest
+
+
+class Models:
+    """The running models: `primary` answers what concerns no gallery and makes new ones; others are loaded at need.
+
+    `start` loads an artefact and starts its thread; it may raise DeviceError.
+    """
+
+    def __init__(
+        self,
+        primary: RunningModel,
+        shelf: ModelShelf,
+        index: GalleryIndex,
+        storing: WorkPool,
+        start: Callable[[Artifact], RunningModel],
+    ) -> None:
+        self.primary = primary
+        self.shelf = shelf
+        self._index = index
+        self._storing = storing
+        self._start = start
+        self._running = {primary.digest: primary}
+        self._lock = threading.Lock()
+
+    async def answer(self, gallery: str, use: Callable[[Recognizer], Awaitable[T]]) -> tuple[T, str]:
+        """`use` the recogniser of the gallery's model; returns its answer, and the model's name.
+
+        A gallery that switches its model meanwhile is asked again.
+        """
+        for attempt in range(_TRIES):
+            model = await self._storing.run(lambda: self.of(gallery))
+            try:
+                return await use(model.recognizer), model.recognizer.model_id
+            except ModelMismatchError:
+                if attempt == _TRIES - 1:
+                    raise
+        raise AssertionError  # unreachable: the last attempt returns or raises
+
+    def of(self, gallery: str) -> RunningModel:
+        """The model of the gallery; that of the service where there is no gallery yet. Blocks.
+
+        Raises ModelMismatchError when the gallery's model isn't there.
+        """
+        digest = self._index.digest(gallery)
+        if digest is None:
+            return self.primary
+        try:
+            return self.get(digest)
+        except ModelNotFoundError as error:
+            raise ModelMismatchError(gallery, digest, self.primary.digest) from error
+
+    def get(self, digest: str) -> RunningModel:
+        """The model, loaded at need. Blocks. Raises ModelNotFoundError."""
+        running = self._running.get(digest)
+        if running is not None:
+            return running
+        with self._lock:
+            if digest not in self._running:
+                self._running[digest] = self._start(self.shelf.load(digest))
+            return self._running[digest]
+
+    def make_primary(self, digest: str) -> None:
+        """From now on this model answers what concerns no gallery. Blocks. Raises ModelNotFoundError."""
+        self.primary = self.get(digest)
+
+    def close(self) -> None:
+        """End all threads."""
+        with self._lock:
+            for model in self._running.values():
+                model.batcher.close()

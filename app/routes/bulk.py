@@ -1,0 +1,54 @@
+"""Enrol many images with one request and one commit."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from app.batch_schemas import BatchItem, BatchPublic, BatchQuery
+from app.batches import NDJSON, Item, read_batch
+from app.bulk import Result
+from app.deps import ServiceDep
+from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
+from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
+from app.recognizer import Recognizer
+
+router = APIRouter(tags=["recognise"])
+
+_BODY = form(["image"], image=FILES, label={"type": "array", "items": {"type": "string"}})
+_LINES = {"type": "string", "description": 'Lines {"label": "alpha", "image": "<base64>"}.'}
+_BODY["requestBody"]["content"][NDJSON] = {"schema": _LINES}
+
+
+@router.post(
+    "/enroll/batch",
+    responses=problems(MalformedBodyError, InvalidRequestError, ModelMismatchError, TooManyPartsError, *IMAGE_PROBLEMS),
+    openapi_extra=_BODY,
+)
+async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[BatchQuery, Query()]) -> BatchPublic:
+    """Enrol many images. Each has its own status; all good ones are durable, in one commit, when this is answered.
+
+    The label of each file `image` is the `label` at the same place, or, without any label, the file's name without its
+    ending: `curl -F image=@alpha.png -F image=@beta.png localhost:8000/enroll/batch`
+    """
+    settings = service.settings
+    items = await read_batch(request, settings.max_enroll_bytes, settings.max_enroll_images)
+
+    async def enroll(recognizer: Recognizer) -> list[Result]:
+        good = [item for item in items if not isinstance(item, OneshotError)]
+        results = iter(await recognizer.enroll_many(query.gallery, good, query.on_conflict))
+        return [item if isinstance(item, OneshotError) else next(results) for item in items]
+
+    results, model = await service.models.answer(query.gallery, enroll)
+    answers = [_public(place, item, result) for place, (item, result) in enumerate(zip(items, results, strict=True))]
+    failed = sum(answer.problem is not None for answer in answers)
+    return BatchPublic(enrolled=len(answers) - failed, failed=failed, items=answers, model=model)
+
+
+def _public(place: int, item: Item, result: Result) -> BatchItem:
+    label = None if isinstance(item, OneshotError) else item[0]
+    if isinstance(result, OneshotError):
+        detail = result.detail if result.public else result.title
+        return BatchItem(index=place, label=label, status=result.status, problem=result.slug, detail=detail)
+    return BatchItem(index=place, label=label, status=201 if result.created else 200)

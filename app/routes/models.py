@@ -1,0 +1,66 @@
+"""The models of the data folder: which there are, change to another, go back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.deps import NoQueryDep, ServiceDep
+from app.errors import ConflictError, ImagesNotKeptError, InvalidRequestError, ModelNotFoundError
+from app.openapi import problems
+from app.remodel import previous_model, read_change, want_model
+from app.schemas import ModelChangePublic, ModelsPublic, SwitchQuery
+from app.service import Service
+from app.store.models import Progress
+
+router = APIRouter(tags=["models"])
+
+
+def change_public(wanted: str | None, progress: Progress) -> ModelChangePublic:
+    """A gallery's change as it goes over the wire."""
+    return ModelChangePublic(
+        digest=wanted or progress.model_digest,
+        shots=progress.shots,
+        done=progress.done,
+        without_image=progress.without_image,
+    )
+
+
+@router.get("/models", responses=problems(InvalidRequestError))
+async def get_models(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
+    """Tell which models the data folder has, and how far a change is."""
+    return await service.storing.run(lambda: _models(service))
+
+
+@router.post(
+    "/models/switch", status_code=202, responses=problems(InvalidRequestError, ModelNotFoundError, ImagesNotKeptError)
+)
+async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query()]) -> ModelsPublic:
+    """Change all galleries to a model; each answers with its present one until all its images are embedded anew."""
+    return await service.storing.run(lambda: _switch(service, query.digest))
+
+
+@router.post(
+    "/models/rollback", status_code=202, responses=problems(InvalidRequestError, ConflictError, ImagesNotKeptError)
+)
+async def roll_back(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
+    """Go back to the model before; its vectors were kept, so only what was enrolled since is embedded."""
+    return await service.storing.run(lambda: _switch(service, previous_model(service.store.models)))
+
+
+def _switch(service: Service, digest: str) -> ModelsPublic:
+    if service.models.shelf.manifest(digest) is None:
+        raise ModelNotFoundError(digest)
+    want_model(service.store.models, digest)
+    return _models(service)
+
+
+def _models(service: Service) -> ModelsPublic:
+    change = read_change(service.store.models)
+    return ModelsPublic(
+        model=change.model,
+        previous=change.previous,
+        available=service.models.shelf.digests(),
+        galleries={each.gallery: change_public(change.model, each) for each in change.pending},
+    )

@@ -1,0 +1,116 @@
+"""Many images in one request: one commit, a status for each, limits."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.app.conftest import Running, assert_problem
+
+
+def batch(server: Running, files: list[tuple[str, bytes]], labels: list[str] | None = None, **query: str) -> Any:
+    parts: list[Any] = [("image", (name, data)) for name, data in files]
+    if labels is not None:
+        parts += [("label", (None, label)) for label in labels]
+    return server.client.post("/enroll/batch", params=query, files=parts)
+
+
+def lines(server: Running, items: list[tuple[str, bytes]], **query: str) -> httpx.Response:
+    body = "\n".join(json.dumps({"label": label, "image": base64.b64encode(data).decode()}) for label, data in items)
+    headers = {"Content-Type": "application/x-ndjson"}
+    return server.client.post("/enroll/batch", params=query, content=body, headers=headers)
+
+
+def test_labels_come_from_file_names(served: Running, gallery: str, images: list[bytes]):
+    found = batch(served, [(f"dir/c {n}.png", image) for n, image in enumerate(images)], gallery=gallery).json()
+    assert (found["enrolled"], found["failed"]) == (len(images), 0)
+    assert [item["label"] for item in found["items"]] == [f"c {n}" for n in range(len(images))]
+    assert {item["status"] for item in found["items"]} == {201}
+    for number, image in enumerate(images):
+        assert served.classify(image, gallery=gallery, threshold=0).json()["label"] == f"c {number}"
+        assert served.client.get(f"/classes/c {number}/image?gallery={gallery}").content == image
+
+
+def test_labels_come_from_fields_and_lines_of_json_do_the_same(served: Running, gallery: str, images: list[bytes]):
+    labels = ["a", "日本", "a", "x/y"]
+    first = batch(served, [("x", image) for image in images[:4]], labels, gallery=gallery).json()
+    assert [item["status"] for item in first["items"]] == [201, 201, 200, 201]
+    other = lines(served, list(zip(labels, images, strict=False)), gallery=f"{gallery}2").json()
+    assert other["items"] == first["items"]
+    shots = served.client.get("/classes/a", params={"gallery": gallery}).json()["shots"]
+    assert shots == 1
+    batch(served, [("x", images[5]), ("x", images[6])], ["a", "a"], gallery=gallery, on_conflict="add")
+    assert served.client.get("/classes/a", params={"gallery": gallery}).json()["shots"] == 3
+
+
+def test_a_bad_image_harms_no_other(served: Running, gallery: str, images: list[bytes]):
+    items = [("a", images[0]), ("b", b""), ("c", images[1][:60]), ("d", b"nonsense"), ("", images[2]), ("e", images[3])]
+    found = lines(served, items, gallery=gallery).json()
+    assert [item["status"] for item in found["items"]] == [201, 422, 422, 415, 422, 201]
+    problems = [None, "empty-image", "undecodable-image", "unsupported-image", "invalid-request", None]
+    assert [item["problem"] for item in found["items"]] == problems
+    assert (found["enrolled"], found["failed"]) == (2, 4)
+    listed = served.client.get("/classes", params={"gallery": gallery}).json()["classes"]
+    assert [each["label"] for each in listed] == ["a", "e"]
+
+
+def test_fail_refuses_only_what_exists(served: Running, gallery: str, images: list[bytes]):
+    served.enroll("b", images[0], gallery=gallery)
+    items = list(zip("abcac", images, strict=False))
+    found = lines(served, items, gallery=gallery, on_conflict="fail").json()
+    assert [item["status"] for item in found["items"]] == [201, 409, 201, 409, 409]
+    assert served.client.get(f"/classes/a/image?gallery={gallery}").content == images[0]
+
+
+def test_a_batch_is_one_commit(served: Running, gallery: str, images: list[bytes]):
+    served.enroll("first", images[0], gallery=gallery)
+    before = served.service.store.version()
+    lines(served, [(f"c{n}", images[n % 8]) for n in range(200)], gallery=gallery)
+    assert served.service.store.version() == before + 1
+    assert served.service.index.size(gallery) == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "slug"),
+    [
+        (b"", "application/x-ndjson", 422, "invalid-request"),
+        (b"x", "text/plain", 415, "unsupported-media-type"),
+        (b"x", "multipart/form-data", 400, "malformed-body"),
+    ],
+)
+def test_bodies_that_cannot_be(served: Running, body: bytes, kind: str, status: int, slug: str):
+    response = served.client.post("/enroll/batch", content=body, headers={"Content-Type": kind})
+    assert_problem(response, status, slug)
+
+
+def test_lines_that_are_wrong_are_told_one_by_one(served: Running, gallery: str):
+    body = b'nonsense\n[]\n{"label": 3, "image": ""}\n{"label": "a", "image": "%%"}\n{"label": "a"}\n'
+    headers = {"Content-Type": "application/x-ndjson"}
+    response = served.client.post("/enroll/batch", params={"gallery": gallery}, content=body, headers=headers)
+    assert [item["problem"] for item in response.json()["items"]] == ["invalid-request"] * 5
+    assert response.json()["enrolled"] == 0
+
+
+def test_labels_must_be_as_many_as_images(served: Running, images: list[bytes]):
+    assert_problem(batch(served, [("a", images[0]), ("b", images[1])], ["one"]), 422, "invalid-request")
+    assert_problem(served.client.post("/enroll/batch", files={"picture": ("a", b"x")}), 422, "invalid-request")
+
+
+def test_limits(serve, images: list[bytes], tmp_path: Path):
+    with serve(max_enroll_images=3, max_enroll_bytes=20_000) as server:
+        assert lines(server, [(f"{n}", images[n]) for n in range(3)]).json()["enrolled"] == 3
+        assert_problem(lines(server, [(f"{n}", images[n]) for n in range(4)]), 413, "too-many-parts")
+        assert_problem(batch(server, [(f"{n}", images[n]) for n in range(4)]), 413, "too-many-parts")
+        assert_problem(lines(server, [("big", bytes(30_000))]), 413, "payload-too-large")
+        assert server.service.index.size("default") == 3
+
+
+def test_a_batch_larger_than_the_queue_waits_for_its_turn(serve, images: list[bytes]):
+    with serve(max_queue=8, max_batch=8, max_images=8) as server:
+        found = lines(server, [(f"c{n}", images[n % 8]) for n in range(100)]).json()
+        assert found["enrolled"] == 100
