@@ -108,7 +108,7 @@ def identify(size: int, artifact: Artifact, vectors: np.ndarray, prepared: Prepa
     """Measure identification among ``size`` enrolled classes."""
     calibration = artifact.manifest.calibration
     classes = prepared.classes.numpy()
-    n_galleries = max(20, 2_000 // size)
+    n_galleries = max(100, 2_000 // size)
     found = search_galleries(artifact.manifest.metric, vectors, classes, size=size, n_galleries=n_galleries, seed=SEED)
     knowing = calibration.threshold_at_fpir(FPIR, size)
     fixed = calibration.threshold_at_fmr(FPIR)

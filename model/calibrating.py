@@ -30,8 +30,12 @@ MOST_IMAGES = 4_000
 FOLDS = 5
 BINS = 15
 RESAMPLES = 1_000
-GALLERIES = 200
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+ENROLLED = 20_000
+"""Classes enrolled, over all galleries of one size, to find what their chances are worth."""
+LEAST_GALLERIES = 500
+STRANGERS = 1_000
+"""Strangers that search one gallery at most."""
+SIZES = (2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
 FPIRS = (0.003, 0.01, 0.03, 0.1, 0.3)
 LEAST_GENUINE = 100
 LEAST_IMPOSTOR = 1_000
@@ -321,16 +325,17 @@ def _chances(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Gen
     by which look-alike classes are worth less than independent ones.
     """
     n_classes = int(classes.max()) + 1
-    sizes = [size for size in SIZES if size <= n_classes // 2]
+    # A tenth of the classes stay out of every gallery: a few strangers would stand for all.
+    sizes = [size for size in SIZES if size <= 0.9 * n_classes]
     points = torch.from_numpy(vectors)
     found = tensor_distances(metric, points, points).clamp_min(0).numpy()
     single = np.sort(found[classes[:, None] != classes[None, :]])
     rates = [rate for rate in FPIRS if rate * len(classes) >= TAIL_PAIRS] or [max(FPIRS)]
-    shares = []
+    shares = [tuple(1.0 for _ in rates)]  # one class is one chance
     for size in sizes:
         nearest = _nearest_strangers(found, classes, size, rng)
         shares.append(tuple(_share(nearest, single, size, rate) for rate in rates))
-    return Chances(sizes=tuple(sizes), rates=tuple(rates), shares=tuple(shares), n_strangers=len(classes))
+    return Chances(sizes=(1, *sizes), rates=tuple(rates), shares=tuple(shares), n_strangers=len(classes))
 
 
 def _nearest_strangers(found: Floats, classes: Ints, size: int, rng: np.random.Generator) -> Floats:
@@ -338,10 +343,10 @@ def _nearest_strangers(found: Floats, classes: Ints, size: int, rng: np.random.G
     n_classes = int(classes.max()) + 1
     members = [np.flatnonzero(classes == label) for label in range(n_classes)]
     nearest = []
-    for _ in range(GALLERIES):
+    for _ in range(max(LEAST_GALLERIES, ENROLLED // size)):
         enrolled = rng.permutation(n_classes)[:size]
         supports = np.array([rng.choice(members[label]) for label in enrolled])
-        strangers = np.flatnonzero(~np.isin(classes, enrolled))
+        strangers = rng.permutation(np.flatnonzero(~np.isin(classes, enrolled)))[:STRANGERS]
         nearest.append(found[strangers[:, None], supports[None, :]].min(1))
     return np.concatenate(nearest)
 
@@ -351,4 +356,5 @@ def _share(nearest: Floats, single: Floats, size: int, rate: float) -> float:
     distance = np.quantile(nearest, rate)
     below = float(np.searchsorted(single, distance, side="right")) / len(single)
     below = min(max(below, 1 / len(single)), 1 - 1e-9)
-    return float(np.clip(np.log1p(-rate) / (size * np.log1p(-below)), 0.05, 1.25))
+    # N classes are never worth more than N chances (Boole's inequality); more is chance itself.
+    return float(np.clip(np.log1p(-rate) / (size * np.log1p(-below)), 0.05, 1.0))
