@@ -79,7 +79,8 @@ class Batcher:
     """A bounded queue in front of `forward`, which takes (B, C, S, S) and gives (B, D), served by one thread.
 
     The thread first calls `warm_up`; images that come before it is done wait in the queue. `ready` is true from then on
-    until `close` or until the thread dies, after which every call gets NotReadyError.
+    until `close` or until the thread dies, after which every call gets NotReadyError; `on_death` is then called by the
+    thread, when the calls that waited have been told.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Batcher:
         max_queue: int = 256,
         warm_up: Callable[[], None] | None = None,
         metrics: Metrics | None = None,
+        on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self._forward = forward
         self._warm_up = warm_up
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._metrics = metrics or Metrics()
+        self._on_death = on_death
         self._jobs: deque[_Job] = deque()
         self._depth = 0
         self._closing = False
@@ -187,10 +190,15 @@ class Batcher:
                 self._serve(batch)
         except BaseException:  # a thread has nobody above it: log it, and let `ready` say that it is dead
             log.exception("worker_died")
-        finally:
-            with self._state:  # before the last look at the queue, so that nothing can be queued after it
-                self._dead = True
-            self._fail_waiting()
+            self._end()
+            self._on_death()
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        with self._state:  # before the last look at the queue, so that nothing can be queued after it
+            self._dead = True
+        self._fail_waiting()
 
     def _take(self) -> list[tuple[_Job, Sequence[F32]]]:
         """The next batch, waiting for one; empty when the queue is closed and drained."""

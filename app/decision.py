@@ -101,7 +101,7 @@ def pair_threshold(calibration: Calibration, *, fmr: float | None, threshold: fl
     Raises UnsupportedRateError for an FMR that is too small for the calibration's data.
     """
     if threshold is None:
-        rate = max(DEFAULT_ERROR_RATE, calibration.errors.smallest_fmr) if fmr is None else fmr
+        rate = _default_rate(calibration.errors.smallest_fmr) if fmr is None else fmr
         threshold = calibration.threshold_at_fmr(rate)
         distance = calibration.errors.distance_at_fmr(rate)
     else:
@@ -119,7 +119,7 @@ def gallery_threshold(
     Raises UnsupportedRateError for an FPIR that is too small for the calibration's data.
     """
     if threshold is None:
-        rate = max(DEFAULT_ERROR_RATE, calibration.chances.smallest_fpir) if fpir is None else fpir
+        rate = _default_rate(calibration.chances.smallest_fpir) if fpir is None else fpir
         return GalleryThreshold(calibration.threshold_at_fpir(rate, max(size, 1)), rate, size)
     return GalleryThreshold(threshold, _stranger_rank(calibration, _distance_at(calibration, threshold), size), size)
 
@@ -148,6 +148,11 @@ def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
 def similarity_of(calibration: Calibration, distance: float) -> float:
     """The probability, as a plain number, that a pair at this distance is of the same class."""
     return float(calibration.probability(distance))
+
+
+def _default_rate(smallest: float) -> float:
+    # below 1: fewer than 4 events support no rate at all, which is for the calibration to say
+    return min(max(DEFAULT_ERROR_RATE, smallest), 1 - _EDGE)
 
 
 def _score(match: Matched, calibration: Calibration) -> Scored:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
 from app.middleware import RawClassPaths, RequestContext
@@ -28,12 +29,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Nothing is opened until the server starts the application's lifespan.
     """
     settings = settings or load_settings()
-    metrics = Metrics()
+    metrics, lifecycle = Metrics(), Lifecycle()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         _warn_of_typos()
-        async with open_service(settings, metrics) as service:
+        async with open_service(settings, metrics, lifecycle) as service:
             app.state.service = service
             facts = {"model": service.recognizer.model_id, "device": service.embedder.device}
             log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
@@ -43,12 +44,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(
         title="oneshot", version=version("oneshot"), summary=_DESCRIPTION, lifespan=lifespan, redirect_slashes=False
     )
+    app.state.lifecycle = lifecycle
     for module in (recognize, bulk, classes, galleries, models, system):
         app.include_router(module.router)
     install_handlers(app)
     install_openapi(app)
     app.add_middleware(RawClassPaths)
-    app.add_middleware(RequestContext, metrics=metrics, seconds=settings.request_timeout)
+    app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=settings.request_timeout)
     return app
 
 

@@ -15,7 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DeadlineExceededError, OneshotError, StartupError
+from app.errors import DeadlineExceededError, NotReadyError, OneshotError, StartupError
+from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
 from app.problems import problem_response
@@ -32,9 +33,10 @@ _CLIENT_CLOSED = 499
 class RequestContext:
     """Gives each request its context, and turns whatever goes wrong in it into a problem."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, lifecycle: Lifecycle, seconds: float) -> None:
         self._app = app
         self._metrics = metrics
+        self._lifecycle = lifecycle
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +44,7 @@ class RequestContext:
         if scope["type"] == "lifespan":
             await _Lifespan(send).run(self._app, scope, receive)
         elif scope["type"] == "http":
-            await _Exchange(scope, send, self._metrics).run(self._app, receive, self._seconds)
+            await _Exchange(scope, send, self._metrics, self._lifecycle).run(self._app, receive, self._seconds)
         else:
             await self._app(scope, receive, send)
 
@@ -50,13 +52,14 @@ class RequestContext:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, send: Send, metrics: Metrics) -> None:
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics, lifecycle: Lifecycle) -> None:
         sent_id = Headers(scope=scope).get("x-request-id", "")
         self._id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = self._id
         self._scope = scope
         self._send = send
         self._metrics = metrics
+        self._lifecycle = lifecycle
         self._status = 0
         self._began = time.perf_counter()
 
@@ -73,6 +76,10 @@ class _Exchange:
                 await app(self._scope, receive, self.send)
         except ClientDisconnect:
             self._status = _CLIENT_CLOSED
+        except asyncio.CancelledError:
+            if not self._lifecycle.draining:
+                raise
+            await self._fail(NotReadyError("The service stopped before it could answer."), receive)
         except TimeoutError as error:
             if deadline.expired():
                 await self._fail(DeadlineExceededError(f"The request took longer than {seconds:g} seconds."), receive)
@@ -84,7 +91,10 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            MutableHeaders(scope=message)["X-Request-ID"] = self._id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._id
+            if self._lifecycle.draining:  # the client shall send its next request elsewhere
+                headers["Connection"] = "close"
         await self._send(message)
 
     async def _fail(self, error: OneshotError, receive: Receive) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from app.batching import Batcher
 from app.errors import ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.gallery import GalleryIndex
+from app.health import Health
+from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.models import Models, ModelShelf, RunningModel
 from app.recognizer import Recognizer
@@ -42,6 +44,7 @@ class Service:
     index: GalleryIndex
     storing: WorkPool
     remodeller: Remodeller
+    health: Health
 
     @property
     def embedder(self) -> Embedder:
@@ -60,10 +63,13 @@ class Service:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Service]:
+async def open_service(
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle | None = None
+) -> AsyncIterator[Service]:
     """Build every part; the network warms up in the background. Raises StartupError with one clear line."""
+    lifecycle = lifecycle or Lifecycle()
     with ExitStack() as parts:
-        service = await asyncio.to_thread(_build, settings, metrics, parts)
+        service = await asyncio.to_thread(_build, settings, metrics, lifecycle, parts)
         service.remodeller.start(asyncio.get_running_loop())
         try:
             yield service
@@ -72,7 +78,7 @@ async def open_service(settings: Settings, metrics: Metrics) -> AsyncIterator[Se
             await asyncio.to_thread(parts.close)
 
 
-def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
+def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: ExitStack) -> Service:
     home = _home(settings.home)
     shelf = ModelShelf(home)
     store = SqlStore(home / STORE_FILE)
@@ -91,7 +97,7 @@ def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
 
     def start(artifact: Artifact, counts: Metrics | None = None) -> RunningModel:
         embedder = Embedder(artifact, settings.device, settings.threads)
-        batcher = _batcher(embedder, settings, counts)
+        batcher = _batcher(embedder, settings, counts, lifecycle)
         recognizer = Recognizer(
             embedder=embedder,
             batcher=batcher,
@@ -114,16 +120,18 @@ def _build(settings: Settings, metrics: Metrics, parts: ExitStack) -> Service:
     parts.callback(remodeller.close)
     manifest = artifact.manifest
     metrics.describe(version=version("oneshot"), model=manifest.model_id, device=primary.embedder.device)
-    return Service(settings, metrics, models, store, index, storing, remodeller)
+    health = Health(lifecycle, models, store, storing)
+    return Service(settings, metrics, models, store, index, storing, remodeller, health)
 
 
-def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics | None) -> Batcher:
+def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics | None, lifecycle: Lifecycle) -> Batcher:
     batcher = Batcher(
         embedder.embed,
         max_batch=settings.max_batch,
         max_queue=settings.max_queue,
         warm_up=lambda: embedder.warm_up((1, settings.max_batch)),
         metrics=metrics,
+        on_death=lambda: lifecycle.fail("The worker thread is dead."),
     )
     batcher.start()
     return batcher

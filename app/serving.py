@@ -21,9 +21,12 @@ from app.settings import Settings, variable
 
 #: Exit code of a start that can't succeed, after one line on stderr.
 CANNOT_START = 2
+#: Exit code of a process that can't go on; a supervisor starts another.
+FAILED = 1
 #: A worker that died is started again after this long, so that one that dies at once does not spin.
 _PAUSE_SECONDS = 1.0
-_STOP_SECONDS = 30.0
+#: What a worker may take to end beyond its limit for what is in flight: its last batch, its logs.
+_STOP_MARGIN_SECONDS = 10.0
 
 
 def serve(settings: Settings) -> int:
@@ -41,33 +44,55 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     configure_logging(settings.log_level, settings.log_format)
     import uvicorn  # noqa: PLC0415
 
+    from app.draining import DrainingServer  # noqa: PLC0415
     from app.main import create_app  # noqa: PLC0415
 
     app = create_app(settings)
+    _exit_cleanly_on_sigterm()
     # a start that fails for a known reason says so in one line, which uvicorn would surround with its own
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, ws="none")
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
     app.state.url = _url(listening)  # told in the log once it is ready
-    # KeyboardInterrupt: uvicorn has shut down by then, and passes the signal on. SystemExit: judged below.
+    # uvicorn has shut down when it passes the signal on, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        uvicorn.Server(config).run(sockets=[listening])
+        DrainingServer(config, app.state.lifecycle).run(sockets=[listening])
     if error := getattr(app.state, "startup_error", None):
         sys.stderr.write(f"oneshot: {error.detail}\n")
         return CANNOT_START
-    return 0 if hasattr(app.state, "service") else 1
+    return 0 if hasattr(app.state, "service") and app.state.lifecycle.failed is None else FAILED
+
+
+def _exit_cleanly_on_sigterm() -> None:
+    """While the server runs it handles the signal; before and after, the process just ends."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, leave)
 
 
 def bind(settings: Settings) -> socket.socket:
     """Take the port before anything else, so that a wrong address is told at once. Raises StartupError."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        with contextlib.ExitStack() as undo:
+            listening = undo.enter_context(socket.socket(family, kind))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            undo.pop_all()
     except OSError as error:
         where = f"{variable('host')}={settings.host} {variable('port')}={settings.port}"
         raise StartupError(f"{where}: can't listen there: {error.strerror or error}") from error
-    return listening
+    return listening  # bound, and kept open
 
 
 def _url(listening: socket.socket) -> str:
@@ -122,10 +147,11 @@ class _Supervisor:
         self._stopping.set()
 
     def _end(self) -> None:
+        self._listening.close()  # each worker has its own handle, and takes what still waits for a connection
         for worker in self._workers:
             if worker.is_alive():
                 worker.terminate()
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + self._settings.shutdown_timeout + _STOP_MARGIN_SECONDS
         for worker in self._workers:
             worker.join(max(0.0, deadline - time.monotonic()))
             worker.kill()

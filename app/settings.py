@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     request_timeout: float = _setting(
         30.0, "Seconds that one request may take, its upload included; then 504.", "a number of seconds above 0", gt=0
     )
+    shutdown_timeout: int = _count(30, "How long a stop waits for what is in flight.", "seconds")
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "Least severe log entry that is written.", "debug, info, warning or error"
     )

@@ -37,8 +37,8 @@ async def livez() -> HealthPublic:
 
 @router.get("/readyz", responses=problems(NotReadyError))
 async def readyz(service: ServiceDep) -> HealthPublic:
-    """Tell whether requests can be served: the network is warm and its worker thread is alive."""
-    if reason := service.batcher.not_ready_because:
+    """Tell whether requests can be served: the network is warm, its thread alive, the store can be written."""
+    if reason := await service.health.not_ready_because():
         raise NotReadyError(reason)
     return HealthPublic(status="ready")
 

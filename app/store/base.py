@@ -197,6 +197,10 @@ class Store(Protocol):
         """
         ...
 
+    def check_writable(self) -> None:
+        """Write something of no importance, durably. Raises what an enrolment would."""
+        ...
+
     def version(self) -> int:
         """Return a number that changes when anything was committed, by any thread or process; takes microseconds.
 

@@ -31,7 +31,7 @@ from app.store.enrolment import check_items, enroll, select_classes
 from app.store.log import present_vector, read_changes, record_classes, record_gallery, record_settings
 from app.store.migrations import migrate
 from app.store.models import ModelStore
-from app.store.schema import calibrations, classes, galleries, images, supports
+from app.store.schema import calibrations, classes, galleries, images, meta, supports
 from app.store.sqlite import BUSY_TIMEOUT_S, Database
 from app.store.vectors import from_bytes
 
@@ -164,6 +164,12 @@ class SqlStore:
         if row is None or row.image is None:
             raise ImageNotFoundError(gallery, label, shot)
         return row.image, row.media_type
+
+    def check_writable(self) -> None:
+        """See `Store.check_writable`."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(meta).where(meta.c.key == "checked_at"))
+            connection.execute(sa.insert(meta).values(key="checked_at", value=datetime.now(UTC).isoformat()))
 
     def version(self) -> int:
         """See `Store.version`."""

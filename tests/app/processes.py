@@ -20,8 +20,11 @@ ONESHOT = Path(sys.executable).with_name("oneshot")
 class Server:
     """A started server, ready to answer; in a process group of its own, so that all of it can be killed at once."""
 
-    def __init__(self, home: Path, artifact: Path | None, *options: str, **variables: str) -> None:
-        command = [str(ONESHOT), "serve", "--port", "0", "--device", "cpu", "--home", str(home), *options]
+    def __init__(
+        self, home: Path, artifact: Path | None, *options: str, command: list[str] | None = None, **variables: str
+    ) -> None:
+        command = command or [str(ONESHOT), "serve", "--port", "0", "--device", "cpu"]
+        command = [*command, "--home", str(home), *options]
         if artifact is not None:
             command += ["--model", str(artifact)]
         self.process = subprocess.Popen(

@@ -111,3 +111,26 @@ def test_an_explanation_ranks_the_best_among_strangers():
     assert why.impostor_rank < why.stranger_rank < 10 * why.impostor_rank
     assert why.runner_up is not None
     assert why.runner_up.label == "far"
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 20, 299, 300])
+@pytest.mark.parametrize("size", [0, 1, 5, 1000])
+def test_default_thresholds_of_thin_calibrations_are_rates_or_say_that_there_is_none(count: int, size: int):
+    full = make_calibration()
+    thin = full.model_copy(
+        update={
+            "errors": full.errors.model_copy(update={"n_impostor": count}),
+            "chances": full.chances.model_copy(update={"n_strangers": count}),
+        }
+    )
+    if count < 4:
+        with pytest.raises(UnsupportedRateError):
+            pair_threshold(thin, fmr=None, threshold=None)
+        with pytest.raises(UnsupportedRateError):
+            gallery_threshold(thin, size, fpir=None, threshold=None)
+    else:
+        pair = pair_threshold(thin, fmr=None, threshold=None)
+        gallery = gallery_threshold(thin, size, fpir=None, threshold=None)
+        assert pair.fmr == gallery.fpir == pytest.approx(max(0.01, 3 / count))
+        assert 0 <= pair.threshold <= 1
+        assert 0 <= gallery.threshold <= 1

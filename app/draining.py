@@ -1,0 +1,75 @@
+"""uvicorn's server with an end that loses no request: first nothing new comes in, then everything is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import uvicorn
+
+from app.lifecycle import Lifecycle
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+#: A kept connection on which nothing comes for this long after the signal is closed: its client may be idle for hours.
+_IDLE_SECONDS = 1.0
+_POLL_SECONDS = 0.02
+
+
+class DrainingServer(uvicorn.Server):
+    """Stops in steps: no new connections; every answer closes its connection; what is in flight is finished.
+
+    By itself, uvicorn would close kept connections at once, also one on which a request has just been sent, and would
+    drop connections that wait to be accepted.
+    """
+
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+        super().__init__(config)
+        self._lifecycle = lifecycle
+        lifecycle.on_failure(self._stop)
+
+    def _stop(self) -> None:
+        self.should_exit = True  # the main loop looks ten times a second
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drain, then end."""
+        self._lifecycle.draining = True
+        waiting = [listening.dup() for listening in sockets or []]  # keeps the line open while uvicorn lets go of it
+        for server in self.servers:
+            server.close()
+        for listening in sockets or []:
+            listening.close()
+        for line in waiting:
+            await self._take_last(line)
+        await self._drain()
+        log.info("draining", connections=len(self.server_state.connections), requests=len(self.server_state.tasks))
+        await super().shutdown(sockets)
+
+    async def _take_last(self, line: socket.socket) -> None:
+        """Accept the connections that were made before the line is closed."""
+        taken: list[socket.socket] = []
+        with line:
+            line.setblocking(False)
+            while True:
+                try:
+                    connection, _ = line.accept()
+                except OSError:  # no more of them
+                    break
+                connection.setblocking(False)
+                taken.append(connection)
+        loop = asyncio.get_running_loop()
+        for connection in taken:
+            await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> asyncio.Protocol:
+        kind = self.config.http_protocol_class
+        return kind(  # type: ignore[call-arg]  # uvicorn's own protocols, as its startup makes them
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def _drain(self) -> None:
+        """Let kept connections send what is on its way; each answer closes its connection."""
+        end = asyncio.get_running_loop().time() + _IDLE_SECONDS
+        while self.server_state.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(_POLL_SECONDS)
