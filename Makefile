@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test lint bench-omniglot constraints clean
+.PHONY: help serve test lint bench-omniglot bench-decisions constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -40,6 +40,9 @@ lint: $(VENV)/.test ## ruff, its formatter as a check, and mypy strict
 
 bench-omniglot: $(VENV)/.test ## 20-way one-shot accuracy on Omniglot's official runs, over HTTP (needs ONESHOT_DATASETS)
 	@$(PY) -m benchmarks.omniglot_http --start $(ARGS)
+
+bench-decisions: $(VENV)/.test ## whether "same" and "unknown" can be trusted; writes docs/decisions.md (needs ONESHOT_DATASETS)
+	@$(PY) -m benchmarks.decisions $(ARGS)
 
 constraints: ## resolve every dependency anew (torch excepted) and rewrite constraints.txt
 	@"$(PYTHON)" -m venv --clear .venv-constraints
