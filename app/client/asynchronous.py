@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
@@ -177,6 +178,10 @@ class AsyncClient:
         """An enrolled image as it was uploaded."""
         return await self._send(calls.class_image(label, gallery, shot))
 
+    async def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+        """Give a class another label; its images stay. ConflictError when a class of that label exists."""
+        return await self._send(calls.rename_class(label, new, gallery))
+
     async def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
         """Delete a class with its images and vectors."""
         await self._send(calls.delete_class(label, gallery))
@@ -204,6 +209,21 @@ class AsyncClient:
     async def model(self) -> ModelPublic:
         """What is running."""
         return await self._send(calls.model())
+
+    async def ready(self) -> bool:
+        """Whether the service is there and takes requests now."""
+        try:
+            return (await self._http.get("/readyz")).is_success
+        except httpx.TransportError:
+            return False
+
+    async def wait_ready(self, seconds: float = 60.0) -> None:
+        """Wait for a service that is starting. Raises UnreachableError when it isn't ready in time."""
+        end = time.monotonic() + seconds
+        while not await self.ready():
+            if time.monotonic() > end:
+                raise UnreachableError(f"{self.url} is not ready after {seconds:g} seconds")
+            await asyncio.sleep(0.1)
 
     # -- the wire ------------------------------------------------------------------------------------------
 

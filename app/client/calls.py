@@ -51,11 +51,14 @@ class Call(Generic[T]):
     params: Params = field(default_factory=dict)
     data: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
+    json: Mapping[str, Any] | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What httpx's `request` takes. What was not given (None) is not sent."""
         params = {name: value for name, value in self.params.items() if value is not None}
         body: dict[str, Any] = {"data": dict(self.data), "files": list(self.files)} if self.files else {}
+        if self.json is not None:
+            body["json"] = dict(self.json)
         return {"method": self.method, "url": self.path, "params": params, **body}
 
     def read(self, response: httpx.Response) -> T:
@@ -138,6 +141,11 @@ def get_class(label: str, gallery: str) -> Call[ClassPublic]:
 def class_image(label: str, gallery: str, shot: int) -> Call[bytes]:
     """An enrolled image as it was uploaded."""
     return Call(bytes, "GET", f"{_class_path(label)}/image", {"gallery": gallery, "shot": shot})
+
+
+def rename_class(label: str, new: str, gallery: str) -> Call[ClassPublic]:
+    """Give a class another label."""
+    return Call(ClassPublic, "PATCH", _class_path(label), {"gallery": gallery}, json={"label": new})
 
 
 def delete_class(label: str, gallery: str) -> Call[None]:

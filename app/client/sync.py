@@ -173,6 +173,10 @@ class Client:
         """An enrolled image as it was uploaded."""
         return self._send(calls.class_image(label, gallery, shot))
 
+    def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+        """Give a class another label; its images stay. ConflictError when a class of that label exists."""
+        return self._send(calls.rename_class(label, new, gallery))
+
     def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
         """Delete a class with its images and vectors."""
         self._send(calls.delete_class(label, gallery))
@@ -200,6 +204,21 @@ class Client:
     def model(self) -> ModelPublic:
         """What is running."""
         return self._send(calls.model())
+
+    def ready(self) -> bool:
+        """Whether the service is there and takes requests now."""
+        try:
+            return self._http.get("/readyz").is_success
+        except httpx.TransportError:
+            return False
+
+    def wait_ready(self, seconds: float = 60.0) -> None:
+        """Wait for a service that is starting. Raises UnreachableError when it isn't ready in time."""
+        end = time.monotonic() + seconds
+        while not self.ready():
+            if time.monotonic() > end:
+                raise UnreachableError(f"{self.url} is not ready after {seconds:g} seconds")
+            time.sleep(0.1)
 
     # -- the wire ------------------------------------------------------------------------------------------
 

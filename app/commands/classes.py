@@ -14,7 +14,7 @@ from app.commands.target import Target, run, verb
 from app.names import DEFAULT_GALLERY
 from app.schemas import ClassPublic
 
-cli = typer.Typer(help="List, show and delete classes.", no_args_is_help=True)
+cli = typer.Typer(help="List, show, rename and delete classes.", no_args_is_help=True)
 
 LabelArgument = Annotated[str, typer.Argument(help="Name of the class.")]
 
@@ -61,6 +61,18 @@ def show(
         print_json(found)
     else:
         _print([found])
+
+
+@cli.command()
+@verb
+def rename(
+    target: Target,
+    label: LabelArgument,
+    new: Annotated[str, typer.Argument(help="Its new name.")],
+    gallery: Gallery = DEFAULT_GALLERY,
+) -> None:
+    """Give a class another name; its images stay as they are."""
+    run(target, lambda client: client.rename_class(label, new, gallery))
 
 
 @cli.command()

@@ -74,6 +74,10 @@ def test_classes_and_galleries(client: Client, gallery: str, images: list[bytes]
     assert [item.label for item in client.list_classes(gallery, after=page.next).classes] == ["ä b"]
     assert client.get_class("a/image", gallery).shots == 1
     assert client.class_image("c?d#e%2F", gallery) == images[1]
+    assert client.rename_class("a/image", "b/ü", gallery).label == "b/ü"
+    with pytest.raises(ConflictError):
+        client.rename_class("b/ü", "ä b", gallery)
+    client.rename_class("b/ü", "a/image", gallery)
     client.delete_class("a/image", gallery)
     with pytest.raises(MissingError) as caught:
         client.get_class("a/image", gallery)
@@ -112,8 +116,15 @@ def test_problems_become_exceptions(client: Client, gallery: str, images: list[b
 
 
 def test_a_service_that_is_not_there(images: list[bytes]):
-    with Client("http://127.0.0.1:9") as client, pytest.raises(UnreachableError, match=r"no answer from .*:9"):
-        client.classify(images[0])
+    with Client("http://127.0.0.1:9") as client:
+        with pytest.raises(UnreachableError, match=r"no answer from .*:9"):
+            client.classify(images[0])
+        with pytest.raises(UnreachableError, match="not ready after 0 seconds"):
+            client.wait_ready(0)
+
+
+def test_a_service_that_is_ready(client: Client):
+    client.wait_ready(0)
 
 
 def test_many_are_enrolled_and_classified_in_order(client: Client, gallery: str, images: list[bytes]):
@@ -145,6 +156,9 @@ def test_the_asynchronous_client_does_the_same(served: Running, gallery: str, im
             assert gallery not in {item.name for item in await client.galleries()}
             assert len((await client.embed(images[:2])).embeddings) == 2
             assert (await client.model()).device == "cpu"
+            await client.wait_ready()
+            assert (await client.enroll("x", images[0], gallery=gallery)).created
+            assert (await client.rename_class("x", "y", gallery)).label == "y"
 
     asyncio.run(work())
 

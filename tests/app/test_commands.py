@@ -123,6 +123,9 @@ def test_classes_are_shown_saved_and_deleted(run: Run, folder: Path, gallery: st
     saved = tmp_path / "saved.png"
     assert "alpha" in run("classes", "show", "alpha", "-g", gallery, "--save", saved, "--shot", 0).stdout
     assert saved.read_bytes() == (folder / "alpha/1.png").read_bytes()
+    run("classes", "rename", "alpha", "a/1", "-g", gallery)
+    assert "enrolled: 'beta'" in run("classes", "rename", "a/1", "beta", "-g", gallery, code=2).stderr
+    run("classes", "rename", "a/1", "alpha", "-g", gallery)
     assert "give --yes" in run("classes", "delete", "alpha", "-g", gallery, code=2).stderr
     run("classes", "delete", "alpha", "beta", "-g", gallery, "--yes")
     assert [item["label"] for item in objects(run("classes", "list", "-g", gallery, "--json"))] == ["gamma"]
