@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from app.backup import STORE_FILE, serving
 from app.batching import Batcher
-from app.errors import ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
+from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.gallery import GalleryIndex
 from app.health import Health
 from app.lifecycle import Lifecycle
@@ -28,8 +29,6 @@ from model.artifact import Artifact, ArtifactError, load_artifact
 from model.embedder import DeviceError, Embedder
 from model.images import ImageLimits
 
-#: The store's file in the home folder.
-STORE_FILE = "oneshot.db"
 _STORE_THREADS = 4
 
 
@@ -80,6 +79,10 @@ async def open_service(
 
 def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: ExitStack) -> Service:
     home = _home(settings.home)
+    try:
+        parts.enter_context(serving(home))
+    except (ConflictError, OSError) as error:
+        raise StartupError(f"{variable('home')}: {error}") from error
     shelf = ModelShelf(home)
     store = SqlStore(home / STORE_FILE)
     parts.callback(store.close)

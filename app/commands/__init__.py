@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import classes, galleries, recognise
+from app.commands import classes, data, galleries, model, recognise
 
 
 def register(cli: typer.Typer) -> None:
@@ -11,3 +11,6 @@ def register(cli: typer.Typer) -> None:
         cli.command()(function)
     cli.add_typer(classes.cli, name="classes")
     cli.add_typer(galleries.cli, name="galleries")
+    cli.add_typer(model.cli, name="model")
+    for function in (data.backup, data.restore, data.export):
+        cli.command()(function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,15 +34,28 @@ def images_of(paths: Sequence[Path]) -> list[Path]:
 
 def labelled_of(paths: Sequence[Path], label: str | None = None) -> list[Labelled]:
     """The images and their classes: `label` for all; else the name of the sub-folder, or the file's name without its
-    suffix. Raises as `images_of` does."""
+    suffix. What `oneshot export` wrote has its labels in a file. Raises as `images_of` does."""
     items: list[Labelled] = []
     for path in paths:
+        labels = _exported_labels(path)
         for file in _files(path):
             inside = file.relative_to(path).parts if path.is_dir() else (file.name,)
-            items.append(Labelled(label or (inside[0] if len(inside) > 1 else file.stem), file))
+            name = inside[0] if len(inside) > 1 else file.stem
+            items.append(Labelled(label or labels.get(name, name), file))
     if not items:
         raise ValueError(f"no image in {', '.join(map(str, paths))}")
     return items
+
+
+def _exported_labels(path: Path) -> dict[str, str]:
+    """The label of each sub-folder, where `oneshot export` wrote the folder."""
+    file = path / "labels.json"
+    if not file.is_file():
+        return {}
+    labels = json.loads(file.read_text("utf-8"))
+    if not isinstance(labels, dict) or not all(isinstance(each, str) for each in labels.values()):
+        raise ValueError(f"{file} is not what 'oneshot export' writes")
+    return labels
 
 
 def in_two_rounds(items: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:

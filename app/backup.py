@@ -1,0 +1,245 @@
+"""A data folder as one file, taken while it is served, and back again: verified before anything is touched.
+
+The file is a tar: `manifest.json` first, then the store (as `VACUUM INTO` writes it: one snapshot, and no free pages in
+which deleted content could linger) and the artefacts of the models that its galleries use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptError
+from app.models import MODELS_FOLDER, ModelShelf
+from app.store import SqlStore
+from app.store.sqlite import translated_errors
+from model.artifact import MANIFEST_FILE, WEIGHTS_FILE
+
+STORE_FILE = "oneshot.db"
+INDEX_FOLDER = "index"
+SERVING_LOCK = "serving.lock"
+_MANIFEST = "manifest.json"
+_FORMAT = 1
+_MEMBER = re.compile(rf"{STORE_FILE}|{MODELS_FOLDER}/[0-9a-f]{{64}}/({MANIFEST_FILE}|{WEIGHTS_FILE})")
+_BLOCK = 1 << 20
+
+
+class BackupError(OneshotError):
+    """The file is no whole backup; nothing was touched."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a backup holds."""
+
+    created: str
+    galleries: int
+    classes: int
+    shots: int
+    images: int
+    models: list[str]
+
+
+@contextmanager
+def serving(home: Path, exclusive: bool = False) -> Iterator[None]:
+    """Hold the data folder: shared by any number of servers, or, for a restore, alone. Raises ConflictError."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / SERVING_LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            other = "is being served; stop its servers first" if exclusive else "is being restored"
+            raise ConflictError(f"The data folder {home} {other}.") from None
+        yield
+
+
+def back_up(home: Path, file: Path) -> Summary:
+    """Write all of the data folder to `file`; a server may go on. Raises StoreUnavailableError, StoreCorruptError."""
+    store = home / STORE_FILE
+    if not store.is_file():
+        raise BackupError(f"There is no store in {home}.")
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.resolve().parent) as folder:
+        copy = Path(folder) / STORE_FILE
+        with translated_errors(), closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=rw", uri=True)) as source:
+            source.execute("PRAGMA busy_timeout = 10000")
+            source.execute("VACUUM INTO ?", (str(copy),))
+        members = {STORE_FILE: copy} | _artefacts(home, _digests(copy))
+        summary = _summarise(copy)
+        unfinished = Path(folder) / "backup.tar"
+        _write(unfinished, members, summary)
+        unfinished.replace(file)
+    _flush_folder(file.resolve().parent)
+    return summary
+
+
+def restore(file: Path, home: Path, replace: bool = False) -> Summary:
+    """Make the data folder what the backup holds. Everything is verified first.
+
+    Raises BackupError (not a whole backup), ConflictError (the folder has a store and `replace` is false, or it is
+    being served), SchemaTooNewError; the folder is then as it was.
+    """
+    with serving(home, exclusive=True):
+        if (home / STORE_FILE).exists() and not replace:
+            raise ConflictError(f"The data folder {home} has a store already; --replace puts the backup in its place.")
+        with tempfile.TemporaryDirectory(prefix=".restore-", dir=home) as folder:
+            staged = Path(folder)
+            summary = _unpack(file, staged)
+            _check_store(staged / STORE_FILE)
+            _put_in_place(staged, home)
+    return summary
+
+
+def _digests(store: Path) -> set[str]:
+    with closing(sqlite3.connect(store)) as connection:
+        used = connection.execute("SELECT model_digest FROM galleries UNION SELECT value FROM meta WHERE key = 'model'")
+        return {digest for (digest,) in used}
+
+
+def _artefacts(home: Path, digests: set[str]) -> dict[str, Path]:
+    shelf = ModelShelf(home)
+    return {
+        f"{MODELS_FOLDER}/{digest}/{name}": shelf.path(digest) / name
+        for digest in sorted(digests)
+        if digest in shelf
+        for name in (MANIFEST_FILE, WEIGHTS_FILE)
+    }
+
+
+def _summarise(store: Path) -> Summary:
+    with closing(sqlite3.connect(store)) as connection:
+        tables = ("galleries", "classes", "supports", "images")
+        found = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]  # noqa: S608
+    counts = dict(zip(("galleries", "classes", "shots", "images"), found, strict=True))
+    return Summary(created=datetime.now(UTC).isoformat(timespec="seconds"), models=sorted(_digests(store)), **counts)
+
+
+def _write(target: Path, members: dict[str, Path], summary: Summary) -> None:
+    files = {name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for name, path in members.items()}
+    content = json.dumps({"format": _FORMAT, **asdict(summary), "files": files}, indent=2).encode()
+    with target.open("wb") as raw:
+        with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            head = tarfile.TarInfo(_MANIFEST)
+            head.size = len(content)
+            tar.addfile(head, io.BytesIO(content))
+            for name, path in members.items():
+                member = tarfile.TarInfo(name)
+                member.size = path.stat().st_size
+                with path.open("rb") as file:
+                    tar.addfile(member, file)
+        raw.flush()
+        os.fsync(raw.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unpack(file: Path, folder: Path) -> Summary:
+    """Write all members to the folder, checked against the manifest. Only names that a backup can have are written."""
+    try:
+        with tarfile.open(file, mode="r:") as tar:
+            head = tar.next()
+            content = tar.extractfile(head) if head is not None and head.name == _MANIFEST else None
+            if content is None:
+                raise BackupError(f"{file} is no backup: it has no {_MANIFEST}.")
+            manifest = _manifest(file, content)
+            left = dict(manifest["files"])
+            while (member := tar.next()) is not None:
+                expected, source = left.pop(member.name, None), tar.extractfile(member)
+                if expected is None or source is None or not _MEMBER.fullmatch(member.name):
+                    raise BackupError(f"{file} holds {member.name!r}, which is not in its manifest.")
+                _copy_checked(source, folder / member.name, member.name, expected)
+    except (tarfile.TarError, EOFError) as error:
+        raise BackupError(f"{file} is no whole backup: {error}.") from error
+    except OSError as error:
+        raise BackupError(f"{file} can't be read: {error.strerror or error}.") from error
+    if left:
+        raise BackupError(f"{file} is cut off: {', '.join(left)} is missing.")
+    return Summary(**{name: manifest[name] for name in Summary.__dataclass_fields__})
+
+
+def _manifest(file: Path, content: IO[bytes]) -> Any:
+    try:
+        manifest = json.loads(content.read(_BLOCK))
+        known = manifest["format"] == _FORMAT and STORE_FILE in manifest["files"]
+    except (ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise BackupError(f"{file} is no backup that this version can read.")
+    return manifest
+
+
+def _copy_checked(source: IO[bytes], target: Path, name: str, expected: dict[str, Any]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with target.open("wb") as out:
+        while block := source.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
+            out.write(block)
+        out.flush()
+        os.fsync(out.fileno())
+    if (size, digest.hexdigest()) != (expected["bytes"], expected["sha256"]):
+        raise BackupError(f"The backup is damaged: {name} is not what its manifest says.")
+
+
+def _check_store(path: Path) -> None:
+    try:
+        with closing(sqlite3.connect(path)) as connection:
+            for check in ("integrity_check", "foreign_key_check"):
+                found = connection.execute(f"PRAGMA {check}").fetchall()
+                if found not in ([], [("ok",)]):
+                    raise BackupError(f"The backup's store is damaged: {found[0]}.")
+        store = SqlStore(path)  # brings an older schema up to date, refuses a newer
+    except (sqlite3.Error, StoreCorruptError) as error:
+        raise BackupError(f"The backup's store is damaged: {error}.") from error
+    try:
+        store.models.renew_identity(secrets.token_hex(16))  # what indices remember of the old content is void
+    finally:
+        store.close()
+
+
+def _put_in_place(staged: Path, home: Path) -> None:
+    for artefact in (staged / MODELS_FOLDER).glob("*"):
+        target = home / MODELS_FOLDER / artefact.name
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            artefact.rename(target)
+    shutil.rmtree(home / INDEX_FOLDER, ignore_errors=True)
+    _settle(home / STORE_FILE)
+    (staged / STORE_FILE).replace(home / STORE_FILE)
+    _flush_folder(home)
+
+
+def _settle(store: Path) -> None:
+    """Leave no write-ahead log behind: beside the new store, it would be taken for that one's."""
+    if store.exists():
+        with contextlib.suppress(StartupError):  # damaged: it goes anyway
+            SqlStore(store).close()
+    for end in ("-wal", "-shm"):
+        store.with_name(store.name + end).unlink(missing_ok=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,92 @@
+"""``oneshot model``: which model a data folder has, and changing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.commands.data import Home, home_folder, one_line_problems
+from app.commands.output import print_line
+
+if TYPE_CHECKING:
+    from app.models import ModelShelf
+    from app.store import SqlStore
+
+cli = typer.Typer(help="Which model a data folder has, and changing it.", no_args_is_help=True)
+
+_NEXT = (
+    "A running service embeds the images anew in the background, and so does the next start; 'oneshot model status' "
+    "tells how far it is. A service that is started with ONESHOT_MODEL changes to that one again."
+)
+
+
+@cli.command()
+def status(home: Home = None) -> None:
+    """Tell which model the galleries have, and how far a change is."""
+    with _opened(home) as (store, shelf):
+        _tell(store, shelf)
+
+
+@cli.command()
+def switch(artifact: Annotated[Path, typer.Argument(help="Folder of the model artefact.")], home: Home = None) -> None:
+    """Change all galleries to a model. Each answers with its present one until its images are embedded anew."""
+    with _opened(home) as (store, shelf):
+        from app.remodel import want_model  # noqa: PLC0415
+        from model.artifact import ArtifactError, load_artifact  # noqa: PLC0415
+
+        try:
+            loaded = load_artifact(artifact)
+        except ArtifactError as error:
+            raise ValueError(str(error)) from error
+        shelf.put(artifact, loaded.manifest)
+        want_model(store.models, loaded.manifest.digest)
+        _tell(store, shelf)
+        print_line(_NEXT)
+
+
+@cli.command()
+def rollback(home: Home = None) -> None:
+    """Go back to the model before; only what was enrolled since then has to be embedded."""
+    with _opened(home) as (store, shelf):
+        from app.remodel import previous_model, want_model  # noqa: PLC0415
+
+        want_model(store.models, previous_model(store.models))
+        _tell(store, shelf)
+        print_line(_NEXT)
+
+
+@contextmanager
+def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
+    from app.backup import STORE_FILE, serving  # noqa: PLC0415 - torch and all come with it
+    from app.models import ModelShelf  # noqa: PLC0415
+    from app.store import SqlStore  # noqa: PLC0415
+
+    folder = home_folder(home)
+    with one_line_problems(), serving(folder):
+        store = SqlStore(folder / STORE_FILE)
+        try:
+            yield store, ModelShelf(folder)
+        finally:
+            store.close()
+
+
+def _tell(store: SqlStore, shelf: ModelShelf) -> None:
+    from app.remodel import read_change  # noqa: PLC0415
+
+    change = read_change(store.models)
+
+    def name(digest: str | None) -> str:
+        manifest = None if digest is None else shelf.manifest(digest)
+        return manifest.model_id if manifest else (digest or "none")
+
+    print_line(f"model     {name(change.model)}")
+    print_line(f"previous  {name(change.previous)}")
+    for each in change.pending:
+        lacking = f", {each.without_image} can't be: their images were not kept" if each.without_image else ""
+        print_line(
+            f"gallery {each.gallery}: has {name(each.model_digest)}; {each.done} of {each.shots} images done{lacking}"
+        )
