@@ -1,0 +1,275 @@
+"""Kill the server at random moments under concurrent work, and compare what it acknowledged with what is there.
+
+`python -m benchmarks.faults --kills 300` starts a real server (with one worker, every third time with two), lets
+several clients enrol (one by one and in batches), add, replace and delete, sends SIGKILL to all its processes after a
+random time, starts it again on the same data folder, and compares every class: what was acknowledged must be there,
+with the same bytes, and found by its image; what was deleted must be gone; an operation that was never answered is
+there as a whole or not at all. Exit code 1 when anything is lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+_LABELS_EACH = 12
+_START_SECONDS = 120.0
+
+#: The images of a class, oldest first; empty: there is no such class.
+Shots = tuple[bytes, ...]
+
+
+@dataclass
+class Report:
+    """What a run found."""
+
+    kills: int = 0
+    acknowledged: int = 0
+    unanswered: int = 0
+    compared: int = 0
+    searched: int = 0
+    lost: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def render(self) -> str:
+        """For people."""
+        load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
+        lines = [
+            f"kills survived           {self.kills}",
+            f"operations acknowledged  {self.acknowledged}",
+            f"operations cut off       {self.unanswered} (each then found whole or not at all)",
+            f"classes compared         {self.compared}",
+            f"classes searched for     {self.searched}",
+            f"lost or wrong            {len(self.lost)}",
+            f"seconds                  {self.seconds:.0f} (load average {load})",
+        ]
+        return "\n".join([*lines, *self.lost[:20]])
+
+
+class Worker:
+    """One client with labels of its own, so that what must be there is known: `certain`, or for a label whose last
+    operation was not answered, one of `possible`."""
+
+    def __init__(self, number: int, seed: int, images: Sequence[bytes], batches: bool = True) -> None:
+        self.chance = random.Random(seed)
+        self.labels = [f"w{number} c{place}" for place in range(_LABELS_EACH)]
+        self.images = images
+        self.possible: dict[str, set[Shots]] = {label: {()} for label in self.labels}
+        self.acknowledged = 0
+        self.unanswered = 0
+        self._batches = batches
+
+    def run(self, url: str) -> None:
+        """Work until the connection breaks."""
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            while True:
+                states = self._choose()
+                before = {label: self.possible[label] for label in states}
+                for label, state in states.items():
+                    self.possible[label] = before[label] | {state}
+                try:
+                    done = self._send(client, states, before)
+                except (httpx.TransportError, ValueError):
+                    self.unanswered += 1
+                    return
+                if done:
+                    self.acknowledged += 1
+                    self.possible |= {label: {state} for label, state in states.items()}
+                else:
+                    self.possible |= before
+
+    def _choose(self) -> dict[str, Shots]:
+        """What one operation makes of which labels."""
+        if self._batches and self.chance.random() < 0.2:
+            picked = self.chance.sample(self.labels, self.chance.randint(2, 6))
+            return {label: (self._image(label),) for label in picked}
+        label = self.chance.choice(self.labels)
+        [state] = self.possible[label]
+        if state and self.chance.random() < 0.3:
+            return {label: ()}
+        image = self._image(label)
+        return {label: (*state, image) if state and self.chance.random() < 0.4 and len(state) < 4 else (image,)}
+
+    def _image(self, label: str) -> bytes:
+        # PNG readers stop at the end chunk: what follows tells this image from every other, byte by byte
+        return self.chance.choice(self.images) + f"{label} {self.chance.getrandbits(64):016x}".encode()
+
+    def _send(self, client: httpx.Client, states: dict[str, Shots], before: dict[str, set[Shots]]) -> bool:
+        if len(states) > 1:
+            lines = [
+                json.dumps({"label": label, "image": base64.b64encode(shots[-1]).decode()})
+                for label, shots in states.items()
+            ]
+            answer = client.post(
+                "/enroll/batch", content="\n".join(lines), headers={"Content-Type": "application/x-ndjson"}
+            )
+            return answer.status_code == 200 and answer.json()["failed"] == 0
+        [(label, shots)] = states.items()
+        if not shots:
+            return client.delete(f"/classes/{label}").status_code == 204
+        [old] = before[label]
+        rule = "add" if len(shots) > 1 and shots[:-1] == old else "replace"
+        data = {"label": label, "on_conflict": rule}
+        return client.post("/enroll", data=data, files={"image": ("x.png", shots[-1])}).is_success
+
+
+class Server:
+    """`oneshot serve` on a data folder, in a process group of its own."""
+
+    def __init__(self, home: Path, model: Path | None, workers: int, log: Path) -> None:
+        command = [str(Path(sys.executable).parent / "oneshot"), "serve", "--port", "0", "--home", str(home)]
+        command += ["--workers", str(workers), "--threads", "1"] + (["--model", str(model)] if model else [])
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._log = log
+        with log.open("w") as stream:
+            self.process = subprocess.Popen(command, env=environment, stderr=stream, start_new_session=True)
+        self.url = self._wait()
+
+    def _wait(self) -> str:
+        give_up = time.monotonic() + _START_SECONDS
+        while time.monotonic() < give_up and self.process.poll() is None:
+            for line in self._lines():
+                url = json.loads(line).get("url") if line.startswith("{") else None
+                with contextlib.suppress(httpx.TransportError):
+                    if url and httpx.get(f"{url}/readyz", timeout=10, trust_env=False).is_success:
+                        return str(url)
+            time.sleep(0.02)
+        self.kill()
+        raise RuntimeError("the server did not start:\n" + "".join(self._lines()[-20:]))
+
+    def _lines(self) -> list[str]:
+        return [line for line in self._log.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def compare(url: str, worker: Worker, report: Report, searches: int) -> None:
+    """Settle what is there of the worker's classes, and note what must not be so."""
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        for label in worker.labels:
+            found = _shots(client, label)
+            report.compared += 1
+            if found not in worker.possible[label]:
+                expected = [[image[-40:] for image in shots] for shots in worker.possible[label]]
+                report.lost.append(f"{label}: {[image[-40:] for image in found]} is none of {expected}")
+            worker.possible[label] = {found}
+        there = [label for label in worker.labels if worker.possible[label] != {()}]
+        for label in worker.chance.sample(there, min(searches, len(there))):
+            [shots] = worker.possible[label]
+            report.searched += 1
+            if not _is_found(client, label, shots[-1]):
+                report.lost.append(f"{label}: stored, but not found by its image")
+
+
+def _shots(client: httpx.Client, label: str) -> Shots:
+    answer = client.get(f"/classes/{label}")
+    if answer.status_code == 404:
+        return ()
+    count = answer.raise_for_status().json()["shots"]
+    images = [client.get(f"/classes/{label}/image", params={"shot": shot}) for shot in range(count)]
+    return tuple(image.raise_for_status().content for image in images)
+
+
+def _is_found(client: httpx.Client, label: str, image: bytes) -> bool:
+    """Whether verification finds the class at distance 0, and classification no farther class before it."""
+    same = client.post("/verify", data={"label": label}, files={"image1": ("x.png", image)}).raise_for_status().json()
+    answer = client.post("/classify", params={"k": 100}, files={"image": ("x.png", image)}).raise_for_status().json()
+    nearest: dict[str, Any] = answer["candidates"][0]
+    return bool(same["distance"] < 1e-3 and nearest["distance"] < 1e-3)
+
+
+def check_file(home: Path) -> str:
+    """What SQLite says of the file; "ok" when it is whole."""
+    with contextlib.closing(sqlite3.connect(home / "oneshot.db")) as connection:
+        found = connection.execute("PRAGMA integrity_check").fetchone()[0]
+        orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    return str(found) if not orphans else f"{len(orphans)} orphans"
+
+
+def torture(
+    home: Path,
+    model: Path | None,
+    images: Sequence[bytes],
+    *,
+    kills: int | None,
+    seconds: float | None = None,
+    clients: int = 4,
+    seed: int = 0,
+) -> Report:
+    """Kill the server `kills` times, or as often as fits into `seconds`."""
+    chance, report, began = random.Random(seed), Report(), time.monotonic()
+    log = home.with_name("server.log")
+    workers = [Worker(number, seed * 1000 + number, images) for number in range(clients)]
+    while (kills is None or report.kills < kills) and (seconds is None or time.monotonic() - began < seconds):
+        server = Server(home, model, 2 if report.kills % 3 == 2 else 1, log)
+        try:
+            for worker in workers:
+                compare(server.url, worker, report, searches=2)
+            threads = [threading.Thread(target=worker.run, args=(server.url,)) for worker in workers]
+            for thread in threads:
+                thread.start()
+            time.sleep(chance.uniform(0.02, 1.5))
+        finally:
+            server.kill()
+        for thread in threads:
+            thread.join()
+        report.kills += 1
+        if (state := check_file(home)) != "ok":
+            report.lost.append(f"after kill {report.kills} the file is damaged: {state}")
+    server = Server(home, model, 1, log)
+    try:
+        for worker in workers:
+            compare(server.url, worker, report, searches=_LABELS_EACH)
+        listed = {each["label"] for each in httpx.get(f"{server.url}/classes?limit=1000").json()["classes"]}
+        expected = {label for worker in workers for label in worker.labels if worker.possible[label] != {()}}
+        report.lost += [f"{label}: listed, but nobody's" for label in listed ^ expected]
+    finally:
+        server.kill()
+    report.acknowledged = sum(worker.acknowledged for worker in workers)
+    report.unanswered = sum(worker.unanswered for worker in workers)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; the exit code is 1 when anything was lost."""
+    parser = argparse.ArgumentParser(prog="faults", description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--kills", type=int, default=300, help="how often to kill (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, help="stop after this time, however many kills that were")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", type=Path, help="model artefact (default: a small untrained one, which starts fast)")
+    options = parser.parse_args(argv)
+    from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory(prefix="oneshot-faults-") as folder:
+        model = options.model or make_artifact(Path(folder) / "model")
+        images = [png_bytes(draw_character(seed)) for seed in range(40)]
+        home = Path(folder) / "home"
+        report = torture(home, model, images, kills=options.kills, seconds=options.seconds, seed=options.seed)
+    print(report.render())
+    return 1 if report.lost else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
