@@ -14,7 +14,7 @@ from app.metrics import Metrics
 from app.middleware import RawClassPaths, RequestContext
 from app.openapi import install_openapi
 from app.problems import install_handlers
-from app.routes import bulk, classes, galleries, models, recognize, system
+from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
 
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="oneshot", version=version("oneshot"), summary=_DESCRIPTION, lifespan=lifespan, redirect_slashes=False
     )
     app.state.lifecycle = lifecycle
-    for module in (recognize, bulk, classes, galleries, models, system):
+    for module in (recognize, bulk, classes, galleries, models, system, console):
         app.include_router(module.router)
     install_handlers(app)
     install_openapi(app)

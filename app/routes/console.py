@@ -1,0 +1,69 @@
+"""The console: one page at `/` and the few files that it needs, served as they lie in `app/web`."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from fastapi import APIRouter, Request, Response
+
+from app.errors import NotFoundError
+
+router = APIRouter(include_in_schema=False)
+
+_FOLDER = Path(__file__).parent.parent / "web"
+# Spelled out, because the operating system's list may miss or distort them.
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+#: Nothing from elsewhere, nothing inline, and no text ever becomes markup: a label can't turn into a script.
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",  # asked for again each time, answered with 304: a new version shows at once
+}
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str]]:
+    """Content and ETag by name. Read once: only these names can be asked for."""
+    files = [path for path in _FOLDER.iterdir() if path.suffix in _MEDIA_TYPES]
+    return {path.name: (data := path.read_bytes(), f'"{sha256(data).hexdigest()[:32]}"') for path in files}
+
+
+@router.get("/")
+async def console(request: Request) -> Response:
+    """The page."""
+    return _answer(request, "index.html")
+
+
+@router.get("/web/{name}")
+async def console_file(request: Request, name: str) -> Response:
+    """A file of the page."""
+    return _answer(request, name)
+
+
+def _answer(request: Request, name: str) -> Response:
+    if name not in _files():
+        raise NotFoundError("The console has no such file.")
+    content, tag = _files()[name]
+    headers = {**_HEADERS, "ETag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=_MEDIA_TYPES[Path(name).suffix], headers=headers)

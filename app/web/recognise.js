@@ -1,0 +1,166 @@
+// Draw, see who it is while drawing, and give it a name.
+
+import * as api from "./api.js";
+import { attempt, el, gauge, percent, toast } from "./dom.js";
+import { EXAMPLES, makeExamples } from "./examples.js";
+import { glyph, names, strangers } from "./glyphs.js";
+import { Live } from "./live.js";
+import { Pad, drawStrokes } from "./pad.js";
+import { exists, onState, refreshGalleries, size, state } from "./state.js";
+
+let hand = 0; // each demonstration is by another hand
+
+export function mountRecognise(root) {
+  const result = el("section", { class: "panel result", "aria-label": "Result" });
+  const announce = el("p", { class: "unseen", role: "status" });
+  const pad = new Pad("Drawing", () => (pad.isEmpty ? reset() : live.poke()));
+  const live = new Live(ask, show, (error) => result.replaceChildren(verdict("error", "No answer", error.message)));
+
+  async function ask(signal) {
+    if (!exists()) return { candidates: [], gallery_size: 0 };
+    const image = await pad.image();
+    return image && api.classify(state.gallery, image, signal);
+  }
+
+  function show(answer, milliseconds) {
+    if (!answer) return;
+    const [kind, title, why] = judge(answer);
+    const took = el("span", { class: "took", title: "From the question to the answer" }, `${Math.round(milliseconds)} ms`);
+    result.replaceChildren(verdict(kind, title, why, took), cards(answer, kind));
+    result.dataset.ms = milliseconds.toFixed(1);
+    if (announce.textContent !== title) announce.textContent = title;
+  }
+
+  function reset() {
+    live.cancel();
+    delete result.dataset.ms;
+    announce.textContent = "";
+    result.replaceChildren(size() ? waiting() : welcome());
+  }
+
+  const enrol = enrolForm(pad, () => live.poke());
+  const samples = el("div", { class: "samples" });
+  const offer = () => samples.replaceChildren(...(state.gallery === EXAMPLES && size() ? demonstrations(pad) : []));
+  root.append(el("h1", { class: "unseen" }, "Recognise"),
+    el("section", { class: "panel input", "aria-label": "Image" }, pad.element),
+    el("section", { class: "panel naming", "aria-label": "Enrolment" }, enrol),
+    result, samples, announce);
+  const stop = onState(() => { offer(); if (pad.isEmpty) reset(); });
+  pad.redraw();
+  offer();
+  reset();
+  return () => { stop(); live.cancel(); pad.close(); };
+}
+
+/** Kind, title and explanation of an answer. */
+export function judge(answer) {
+  const [best, second] = answer.candidates;
+  if (!best) return ["unknown", "Nobody to compare with", "This gallery is empty. Give the drawing a name to enrol it."];
+  if (answer.label === null) {
+    return ["unknown", "Unknown", `Nobody here reaches ${percent(answer.threshold)}, which at most ${percent(answer.fpir)} of strangers would.`];
+  }
+  if (answer.ambiguous) {
+    return ["ambiguous", `Ambiguous: ${answer.label}${second ? ` or ${second.label}` : ""}`, "Two candidates fit about equally well. Another image would tell."];
+  }
+  return ["match", answer.label, `${percent(best.similarity)} sure, of ${answer.gallery_size} enrolled.`];
+}
+
+const TAGS = { match: "Recognised", unknown: "Stranger", ambiguous: "Not sure", error: "Problem" };
+
+export function verdict(kind, title, why, ...more) {
+  return el("div", { class: `verdict ${kind}` },
+    el("div", { class: "verdict-head" }, el("span", { class: "tag" }, TAGS[kind]), ...more),
+    el("h2", {}, title), el("p", {}, why));
+}
+
+function cards(answer, kind) {
+  const list = answer.candidates.map((each, place) => {
+    const reached = each.similarity >= answer.threshold;
+    return el("li", { class: `card ${place === 0 ? kind : "other"}` },
+      api.thumbnail(state.gallery, each.label),
+      el("div", { class: "card-text" },
+        el("div", { class: "card-line" }, el("b", { class: "label" }, each.label), el("span", { class: "number" }, percent(each.similarity))),
+        gauge(each.similarity, answer.threshold, reached ? "reached" : "short")));
+  });
+  if (!list.length) return el("div");
+  return el("div", {}, el("ol", { class: "cards", "aria-label": "Candidates" }, list),
+    el("p", { class: "legend" }, el("span", { class: "legend-mark" }), `threshold ${percent(answer.threshold)}`));
+}
+
+function waiting() {
+  return el("div", { class: "blank" }, el("h2", {}, "Draw something"),
+    el("p", {}, `It is compared with ${size()} ${size() === 1 ? "class" : "classes"} of “${state.gallery}” while you draw.`));
+}
+
+function welcome() {
+  const button = el("button", { type: "button", class: "primary large" }, "Try with examples");
+  const bar = el("progress", { max: "1", value: "0", hidden: true, "aria-label": "Enrolling examples" });
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    bar.hidden = false;
+    await attempt(async () => {
+      await makeExamples((done, total) => { bar.value = done / total; });
+      document.dispatchEvent(new Event("gallery-chosen"));
+      document.querySelector("[data-demo=known]")?.click();
+    });
+    button.disabled = false;
+  });
+  return el("div", { class: "blank" }, el("h2", {}, "One example is enough"),
+    el("p", {}, "Draw a sign, give it a name, and draw it again: it is recognised. No training, no waiting."),
+    el("p", {}, "Or start with a small alphabet that nobody has ever seen."),
+    button, bar);
+}
+
+function demonstrations(pad) {
+  const known = el("button", { type: "button", "data-demo": "known" }, "Draw a known one");
+  const unknown = el("button", { type: "button", "data-demo": "stranger" }, "Draw a stranger");
+  const pick = (list) => list[(hand * 7 + 12) % list.length];
+  known.addEventListener("click", () => { hand += 1; pad.play(glyph(pick(names), hand)); });
+  unknown.addEventListener("click", () => { hand += 1; pad.play(glyph(pick(strangers), hand)); });
+  const sheet = names.map((name) => {
+    const canvas = el("canvas", { width: "72", height: "72", "aria-hidden": "true" });
+    drawStrokes(canvas.getContext("2d"), glyph(name), 72, "#1c1e24");
+    return el("li", {}, canvas, el("span", {}, name));
+  });
+  return [el("section", { class: "panel", "aria-label": "Examples" },
+    el("div", { class: "panel-head" }, el("h2", {}, "Copy one, or watch"), el("div", { class: "tools" }, known, unknown)),
+    el("ul", { class: "sheet" }, sheet))];
+}
+
+/** Asks for a name; where it is taken, whether the image replaces the class's or joins them. */
+export function enrolForm(pad, done) {
+  const field = el("input", { id: "name", required: true, maxlength: "256", autocomplete: "off", placeholder: "Its name" });
+  const button = el("button", { class: "primary" }, "Enrol");
+  const taken = el("div", { class: "taken", hidden: true, role: "alert" });
+  const form = el("form", { class: "enrol" },
+    el("label", { for: "name" }, "Enrol it as"), el("div", { class: "row" }, field, button), taken);
+
+  async function send(onConflict) {
+    const image = await pad.image();
+    if (!image) return toast("Draw or choose an image first.", "error");
+    const label = field.value.trim();
+    try {
+      await api.enroll(state.gallery, label, image, onConflict);
+    } catch (error) {
+      if (error.slug !== "class-exists") throw error;
+      return askWhichWay(label);
+    }
+    taken.hidden = true;
+    field.value = "";
+    api.forgetPictures(label);
+    toast(`Enrolled “${label}”.`, "good");
+    await refreshGalleries();
+    return done();
+  }
+
+  function askWhichWay(label) {
+    const choice = (text, how) => el("button", { type: "button", onclick: () => attempt(() => send(how)) }, text);
+    taken.replaceChildren(el("p", {}, `“${label}” is enrolled already.`),
+      el("div", { class: "tools" }, choice("Add as another image", "add"), choice("Replace its images", "replace")));
+    taken.hidden = false;
+  }
+
+  field.addEventListener("input", () => { taken.hidden = true; });
+  form.addEventListener("submit", (event) => { event.preventDefault(); attempt(() => send("fail")); });
+  return form;
+}

@@ -1,0 +1,60 @@
+"""One browser and one service for all tests of the console; a fresh page and gallery for each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.app.conftest import Running
+from tests.factories import draw_character, png_bytes
+from tests.web.browser import BOX, FLASH, Console, find_chromium, launch, serving, stroke_png
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if find_chromium() is None:
+        pytest.skip("no Chromium here; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        started = launch(playwright)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with serving(tmp_path_factory.mktemp("console")) as running:
+        yield running
+
+
+@pytest.fixture
+def gallery(request: pytest.FixtureRequest) -> str:
+    return f"g{abs(hash(request.node.nodeid)):x}"
+
+
+@pytest.fixture
+def taught(server: Running, gallery: str) -> str:
+    """A gallery of two drawings, a box and a flash."""
+    for name, strokes in (("box", BOX), ("flash", FLASH)):
+        assert server.enroll(name, stroke_png(strokes), gallery=gallery).status_code == 201
+    return gallery
+
+
+@pytest.fixture
+def console(browser: Browser, server: Running) -> Iterator[Console]:
+    """A console; the test fails when the browser's console had anything to say."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    shown = Console(context.new_page(), server.url)
+    yield shown
+    context.close()
+    assert shown.errors == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A drawing in a file."""
+    path = tmp_path / "character.png"
+    path.write_bytes(png_bytes(draw_character(7, size=200)))
+    return path
