@@ -110,6 +110,12 @@ def tensor_distances(metric: Metric, queries: Tensor, supports: Tensor) -> Tenso
     return torch.cdist(queries, supports, p=1.0 if metric == "l1" else 2.0)
 
 
+def paired_distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
+    """Return the distance, shape (n,), of each query to the support beside it; both have shape (n, dim)."""
+    pairs = zip(queries, supports, strict=True)
+    return np.array([distances(metric, query[None], support[None])[0, 0] for query, support in pairs], np.float32)
+
+
 def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
     """Return distances, shape (n, m), between index-form vectors of shape (n, dim) and (m, dim).
 

@@ -61,6 +61,26 @@ def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed
     return Trials(supports, queries, answers, groups[classes[queries]])
 
 
+def any_class_trials(data: PreparedImages, *, n_draws: int, n_queries: int, seed: int) -> Trials:
+    """Draw one support of every class, and ``n_queries`` other images; ``groups`` numbers the draws."""
+    rng = np.random.default_rng(seed)
+    classes = data.classes.numpy()
+    members = [np.flatnonzero(classes == label) for label in range(data.n_classes)]
+    supports = np.array([[rng.choice(images) for images in members] for _ in range(n_draws)])
+    everyone = np.arange(len(classes))
+    queries = np.stack([rng.choice(np.setdiff1d(everyone, way), n_queries, replace=False) for way in supports])
+    order = np.stack([rng.permutation(data.n_classes) for _ in range(n_draws)])
+    places = np.argsort(order, axis=1)
+    answers = np.take_along_axis(places, classes[queries], axis=1)
+    shuffled = np.take_along_axis(supports, order, axis=1)
+    return Trials(
+        np.repeat(shuffled, n_queries, axis=0),
+        queries.ravel(),
+        answers.ravel(),
+        np.repeat(np.arange(n_draws), n_queries),
+    )
+
+
 def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) -> Tensor:
     """Say of t trials whether the right support is strictly nearer to the query than every other; a tie is wrong.
 

@@ -19,10 +19,11 @@ from tests.training.synthetic import ALPHABETS, DRAWERS, write_tree, zip_tree
 from training.data import omniglot
 from training.data.labelled import DatasetError, prepare
 from training.data.omniglot import download_omniglot, read_omniglot, read_runs
-from training.episodes import judge, judge_trials, within_group_trials
+from training.episodes import any_class_trials, judge, judge_trials, within_group_trials
 from training.evaluate import judge_runs
 from training.recipe import SamplerPart
 from training.samplers import ClassSampler
+from training.verification import balanced_pairs
 
 
 def digest(data):
@@ -196,3 +197,25 @@ def test_the_harness_counts_what_is_known_of_raw_pixels():
     assert judge_runs(runs, unit_ink, "cosine").size == 400
     assert (~judge_runs(runs, unit_ink, "cosine")).sum() == 313
     assert (~judge_runs(runs, ink, "l2")).sum() == 324
+
+
+def test_draws_of_all_classes_have_one_support_each_and_never_the_query(prepared):
+    trials = any_class_trials(prepared, n_draws=7, n_queries=20, seed=0)
+    classes = prepared.classes.numpy()
+    rows = np.arange(140)
+    assert (np.sort(classes[trials.supports], axis=1) == np.arange(prepared.n_classes)).all()
+    assert (classes[trials.supports[rows, trials.answers]] == classes[trials.queries]).all()
+    assert not (trials.supports == trials.queries[:, None]).any()
+    assert len({tuple(way) for way in classes[trials.supports]}) == 7, "the order is shuffled for each draw"
+    assert np.bincount(trials.groups).tolist() == [20] * 7
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_pairs_are_balanced_and_by_two_drawers(prepared, within):
+    pairs = balanced_pairs(prepared, n_pairs=400, within=within, seed=0)
+    classes, sources = prepared.classes.numpy()[pairs.images], prepared.sources.numpy()[pairs.images]
+    groups = prepared.groups.numpy()[classes]
+    assert pairs.same.sum() == 200
+    assert ((classes[:, 0] == classes[:, 1]) == pairs.same).all()
+    assert (sources[:, 0] != sources[:, 1]).all()
+    assert (groups[:, 0] == groups[:, 1]).all() == within
