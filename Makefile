@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test lint bench-omniglot bench-decisions constraints clean
+.PHONY: help serve test lint docs bench-omniglot bench-decisions constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -44,9 +44,13 @@ bench-omniglot: $(VENV)/.test ## 20-way one-shot accuracy on Omniglot's official
 bench-decisions: $(VENV)/.test ## whether "same" and "unknown" can be trusted; writes docs/decisions.md (needs ONESHOT_DATASETS)
 	@$(PY) -m benchmarks.decisions $(ARGS)
 
+docs: $(VENV)/.docs ## build the documentation as a site in site/
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q
+	@echo "site/index.html is ready."
+
 constraints: ## resolve every dependency anew (torch excepted) and rewrite constraints.txt
 	@"$(PYTHON)" -m venv --clear .venv-constraints
-	@.venv-constraints/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" -e ".[train,dev]"
+	@.venv-constraints/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" -e ".[train,dev,docs]"
 	@{ sed -n '/^#/p' constraints.txt; \
 		.venv-constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/^\(torch==[^+]*\)+.*/\1/'; \
 		} >constraints.new
@@ -55,7 +59,7 @@ constraints: ## resolve every dependency anew (torch excepted) and rewrite const
 	@echo "constraints.txt is rewritten; see the difference with git diff, then make test."
 
 clean: ## remove the environment, caches and build leftovers (never your data)
-	@rm -rf $(VENV) .venv-constraints .venv-tools build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	@rm -rf $(VENV) .venv-constraints .venv-tools build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
 	@find app model training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.home:
@@ -74,4 +78,9 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.home
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.home
 	@echo "Installing what the tests need into $(VENV) (once; PyTorch makes it a large download) ..."
 	@$(INSTALL) -e ".[train,dev]"
+	@touch $(VENV)/.serve $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.home
+	@echo "Installing what the documentation's site needs into $(VENV) ..."
+	@$(INSTALL) -e ".[docs]"
 	@touch $(VENV)/.serve $@
