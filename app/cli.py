@@ -49,6 +49,11 @@ def _parameter(name: str) -> inspect.Parameter:
     field = Settings.model_fields[name]
     default = "not set" if field.default is None else field.default
     help_text = f"{field.description} Allowed: {allowed(field)}. [{variable(name)}; default: {default}]"
+    if name == "insecure":  # a word that has to be meant, without a value to forget
+        flag = typer.Option(option(name), help=help_text, show_default=False)
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, flag]
+        )
     annotation = Annotated[str | None, typer.Option(option(name), help=help_text, metavar="VALUE", show_default=False)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 

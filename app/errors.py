@@ -3,11 +3,16 @@
     OneshotError                          500  internal-error
     ├── RequestError                      400  bad-request
     │   ├── MalformedBodyError            400  malformed-body
+    │   ├── UploadTimeoutError            408  upload-timeout
     │   ├── PayloadTooLargeError          413  payload-too-large
     │   ├── TooManyPartsError             413  too-many-parts
     │   ├── UnsupportedMediaTypeError     415  unsupported-media-type
     │   ├── InvalidRequestError           422  invalid-request
     │   └── TooLittleDataError            422  too-little-data
+    ├── AccessError                       403  access-denied
+    │   ├── UnauthorizedError             401  unauthorized
+    │   ├── ForbiddenError                403  forbidden
+    │   └── RateLimitedError              429  rate-limited         (+ Retry-After)
     ├── BadImageError                     422  bad-image
     │   ├── EmptyImageError               422  empty-image
     │   ├── UnsupportedImageError         415  unsupported-image
@@ -134,6 +139,53 @@ class TooLittleDataError(RequestError):
     """A gallery holds too few images, or images too alike, to fit a calibration; `detail` says how much is needed."""
 
     status, slug, title = 422, "too-little-data", "Too little data"
+
+
+class UploadTimeoutError(RequestError):
+    """The body came too slowly."""
+
+    status, slug, title = 408, "upload-timeout", "Upload timeout"
+
+
+# -- who may ask -------------------------------------------------------------------------------
+
+
+class AccessError(OneshotError):
+    """The key does not open this."""
+
+    status, slug, title = 403, "access-denied", "Access denied"
+
+
+class UnauthorizedError(AccessError):
+    """No key, or none that is valid now."""
+
+    status, slug, title = 401, "unauthorized", "Unauthorized"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How to send a key."""
+        return {"WWW-Authenticate": 'Bearer realm="oneshot"'}
+
+
+class ForbiddenError(AccessError):
+    """The key is valid, but lacks the scope or the gallery."""
+
+    status, slug, title = 403, "forbidden", "Forbidden"
+
+
+class RateLimitedError(AccessError):
+    """The key has asked too often, or too much at once; a retry after `retry_after` seconds may succeed."""
+
+    status, slug, title = 429, "rate-limited", "Rate limited"
+
+    def __init__(self, detail: str, retry_after: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """`Retry-After`, in whole seconds."""
+        return {"Retry-After": str(self.retry_after)}
 
 
 class BadImageError(OneshotError):

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
+from app.access import guard
+from app.browser import SecurityHeaders, allow_origins, install_docs
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -42,15 +44,25 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             log.info("stopping")
 
     app = FastAPI(
-        title="oneshot", version=version("oneshot"), summary=_DESCRIPTION, lifespan=lifespan, redirect_slashes=False
+        title="oneshot",
+        version=version("oneshot"),
+        summary=_DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        dependencies=[Depends(guard)],
+        docs_url=None,
+        redoc_url=None,
     )
-    app.state.lifecycle = lifecycle
+    app.state.lifecycle, app.state.upload_timeout = lifecycle, settings.upload_timeout
     for module in (recognize, bulk, classes, galleries, models, system, console):
         app.include_router(module.router)
     install_handlers(app)
     install_openapi(app)
+    install_docs(app)
     app.add_middleware(RawClassPaths)
     app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=settings.request_timeout)
+    app.add_middleware(SecurityHeaders)
+    allow_origins(app, settings.cors_origins)
     return app
 
 

@@ -11,13 +11,17 @@ from pydantic import BaseModel
 
 from app.errors import (
     DeadlineExceededError,
+    ForbiddenError,
     InvalidRequestError,
     NotReadyError,
     OneshotError,
     OverloadedError,
     PayloadTooLargeError,
+    RateLimitedError,
     StoreUnavailableError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
+    UploadTimeoutError,
 )
 from app.problems import MEDIA_TYPE, TYPE_PREFIX
 from app.schemas import Problem
@@ -30,6 +34,7 @@ FILES: Json = {"type": "array", "items": FILE, "minItems": 1}
 #: What any route that takes an image may answer.
 IMAGE_PROBLEMS: tuple[type[OneshotError], ...] = (
     PayloadTooLargeError,
+    UploadTimeoutError,
     UnsupportedMediaTypeError,
     OverloadedError,
     NotReadyError,
@@ -63,7 +68,14 @@ def json_body(model: type[BaseModel]) -> Json:
 def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
     """Declares the problem answers of a route, and those that any route may give."""
     declared: dict[int | str, Json] = {}
-    everywhere: tuple[type[OneshotError], ...] = (StoreUnavailableError, DeadlineExceededError, OneshotError)
+    everywhere: tuple[type[OneshotError], ...] = (
+        UnauthorizedError,
+        ForbiddenError,
+        RateLimitedError,
+        StoreUnavailableError,
+        DeadlineExceededError,
+        OneshotError,
+    )
     for error in errors + everywhere:
         phrase = HTTPStatus(error.status).phrase
         answer = declared.setdefault(error.status, {"description": phrase, "content": {MEDIA_TYPE: _content()}})

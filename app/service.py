@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from app.access import Gate
 from app.backup import STORE_FILE, serving
 from app.batching import Batcher
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
@@ -44,6 +45,7 @@ class Service:
     storing: WorkPool
     remodeller: Remodeller
     health: Health
+    gate: Gate
 
     @property
     def embedder(self) -> Embedder:
@@ -124,7 +126,8 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     manifest = artifact.manifest
     metrics.describe(version=version("oneshot"), model=manifest.model_id, device=primary.embedder.device)
     health = Health(lifecycle, models, store, storing)
-    return Service(settings, metrics, models, store, index, storing, remodeller, health)
+    gate = Gate(settings, store.keys, storing)
+    return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
 
 
 def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics | None, lifecycle: Lifecycle) -> Batcher:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -84,6 +85,7 @@ def bind(settings: Settings) -> socket.socket:
     """Take the port before anything else, so that a wrong address is told at once. Raises StartupError."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
+        _refuse_to_be_open(settings, str(address[0]))
         with contextlib.ExitStack() as undo:
             listening = undo.enter_context(socket.socket(family, kind))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -93,6 +95,15 @@ def bind(settings: Settings) -> socket.socket:
         where = f"{variable('host')}={settings.host} {variable('port')}={settings.port}"
         raise StartupError(f"{where}: can't listen there: {error.strerror or error}") from error
     return listening  # bound, and kept open
+
+
+def _refuse_to_be_open(settings: Settings, address: str) -> None:
+    if settings.api_keys == "on" or settings.insecure or ip_address(address.partition("%")[0]).is_loopback:
+        return
+    raise StartupError(
+        f"{variable('host')}={settings.host} can be reached by other machines, and no keys are asked for: "
+        f"set {variable('api_keys')}=on and make a key with 'oneshot keys create', or give --insecure to mean it"
+    )
 
 
 def _url(listening: socket.socket) -> str:

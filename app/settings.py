@@ -52,6 +52,22 @@ class Settings(BaseSettings):
     port: int = _setting(
         8000, "TCP port to listen on; 0 takes any free one.", "a whole number from 0 to 65535", ge=0, le=65535
     )
+    api_keys: Literal["off", "on"] = _setting(
+        "off", "Whether requests need a key (`oneshot keys create`).", "off or on"
+    )
+    insecure: bool = _setting(
+        False, "Listen on an address that others can reach, although no keys are asked for.", "true or false"
+    )
+    key_rate: str = _setting(
+        "6000/minute",
+        "How often one key may ask.",
+        "<number>/second, /minute, /hour or /day",
+        pattern=r"^[1-9]\d*/(second|minute|hour|day)$",
+    )
+    key_concurrency: int = _count(64, "How much one key may ask at once.", "requests")
+    cors_origins: str | None = _setting(
+        None, "Other sites whose pages may use the service from a browser.", "origins, separated by commas, or *"
+    )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
     model: Path | None = _setting(
         None,
@@ -80,6 +96,9 @@ class Settings(BaseSettings):
     max_queue: int = _count(256, "Most images that wait for the network; more are answered with 503.", "images")
     request_timeout: float = _setting(
         30.0, "Seconds that one request may take, its upload included; then 504.", "a number of seconds above 0", gt=0
+    )
+    upload_timeout: float = _setting(
+        20.0, "Seconds that a request's body may take to come in; then 408.", "a number of seconds above 0", gt=0
     )
     shutdown_timeout: int = _count(30, "How long a stop waits for what is in flight.", "seconds")
     log_level: Literal["debug", "info", "warning", "error"] = _setting(

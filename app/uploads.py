@@ -6,6 +6,7 @@ trusted: whether bytes are an image is for the decoder to say.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,6 +21,7 @@ from app.errors import (
     PayloadTooLargeError,
     TooManyPartsError,
     UnsupportedMediaTypeError,
+    UploadTimeoutError,
 )
 from app.multipart import Part, read_parts
 from app.problems import invalid_fields
@@ -167,8 +169,23 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     if declared.isdigit() and int(declared) > max_bytes:
         raise error
     received = 0
-    async for chunk in request.stream():
+    async for chunk in _timely(request):
         received += len(chunk)
         if received > max_bytes:
             raise error
+        yield chunk
+
+
+async def _timely(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes in, as long as it is not too slow in all."""
+    seconds: float = request.app.state.upload_timeout
+    loop, stream = asyncio.get_running_loop(), aiter(request.stream())
+    end = loop.time() + seconds
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), end - loop.time())
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise UploadTimeoutError(f"The body took longer than {seconds:g} seconds to come in.") from None
         yield chunk

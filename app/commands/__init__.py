@@ -2,7 +2,7 @@
 
 import typer
 
-from app.commands import classes, data, galleries, model, recognise
+from app.commands import classes, data, galleries, keys, model, recognise
 
 
 def register(cli: typer.Typer) -> None:
@@ -14,3 +14,4 @@ def register(cli: typer.Typer) -> None:
     cli.add_typer(model.cli, name="model")
     for function in (data.backup, data.restore, data.export):
         cli.command()(function)
+    cli.add_typer(keys.cli, name="keys")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 
+from app.access import AccessDep
 from app.deps import NoQueryDep, RecognizerDep, ServiceDep
 from app.errors import GalleryNotFoundError, InvalidRequestError, ModelMismatchError, TooLittleDataError
 from app.names import DEFAULT_GALLERY, GalleryName
@@ -32,9 +33,9 @@ NamePath = Annotated[GalleryName, Path(description="Name of the gallery.", examp
 
 
 @router.get("/galleries", responses=problems(InvalidRequestError))
-async def list_galleries(service: ServiceDep, _query: NoQueryDep) -> GalleryList:
-    """List all galleries that somebody has enrolled into, and how far each is that changes its model."""
-    records = await service.recognizer.list_galleries()
+async def list_galleries(service: ServiceDep, access: AccessDep, _query: NoQueryDep) -> GalleryList:
+    """List all galleries that the key is for, and how far each is that changes its model."""
+    records = [record for record in await service.recognizer.list_galleries() if access.sees(record.name)]
     change = await service.storing.run(lambda: read_change(service.store.models))
     pending = {each.gallery: each for each in change.pending}
     return GalleryList(galleries=[_public(record, change.model, pending.get(record.name)) for record in records])

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app.access import AccessDep
 from app.decision import Scored
 from app.deps import NoQueryDep, RecognizerDep, ServiceDep, SettingsDep
 from app.errors import (
@@ -79,6 +80,7 @@ async def enroll(
     request: Request,
     response: Response,
     service: ServiceDep,
+    access: AccessDep,
     query: Annotated[EnrollQuery, Query()],
 ) -> EnrollPublic:
     """Enrol one image of a class. What was answered is durable.
@@ -87,6 +89,7 @@ async def enroll(
     """
     fields = await read_form(request, service.settings.max_upload_bytes, _ENROLL)
     label, gallery, on_conflict = _label(fields), _gallery(fields, query.gallery), _on_conflict(fields)
+    access.enter(gallery)
     image = fields.image("image")
     outcome, model = await service.models.answer(gallery, lambda it: it.enroll(gallery, label, image, on_conflict))
     response.status_code = 201 if outcome.created else 200

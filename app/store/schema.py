@@ -111,6 +111,23 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
+# Who may ask. Of a key only the SHA-256 of its secret is kept. `scopes` and `galleries` are separated by blanks;
+# without galleries it opens all of them. No foreign keys: a key may be made before its gallery.
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("secret_sha256", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),
+    sa.Column("galleries", sa.Text, nullable=True),
+    sa.Column("rate", sa.Text, nullable=True),
+    sa.Column("concurrency", sa.Integer, nullable=True),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=True),
+    sa.Column("revoked_at", UtcDateTime, nullable=True),
+)
+
 # The change log. No foreign keys: an entry outlives what it is about. Without a class_id it is about the gallery.
 changes = sa.Table(
     "changes",

@@ -28,6 +28,7 @@ from app.store.base import (
     Support,
 )
 from app.store.enrolment import check_items, enroll, select_classes
+from app.store.keys import KeyStore
 from app.store.log import present_vector, read_changes, record_classes, record_gallery, record_settings
 from app.store.migrations import migrate
 from app.store.models import ModelStore
@@ -179,6 +180,11 @@ class SqlStore:
         """See `Store.changes_since`."""
         with self._database.read() as connection:
             return read_changes(connection, seq, gallery_id, limit)
+
+    @property
+    def keys(self) -> KeyStore:
+        """The keys that open the service."""
+        return KeyStore(self._database)
 
     @property
     def models(self) -> ModelStore:

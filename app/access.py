@@ -1,0 +1,190 @@
+"""Who may ask for what: every request passes `guard` before anything of it is read but its head.
+
+What an endpoint needs stands in one table; one that isn't in it needs a key with scope admin for all galleries. Pages
+and their files, which are no part of the API, the probes and the schema need no key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from enum import Enum, auto
+from functools import cached_property
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+
+from app.errors import ForbiddenError, RateLimitedError, UnauthorizedError
+from app.keys import Key, Scope, fits, id_of
+from app.names import DEFAULT_GALLERY
+from app.settings import Settings
+from app.store.keys import KeyStore
+from app.workers import WorkPool
+
+
+class Where(Enum):
+    """What a request names its gallery by."""
+
+    NONE = auto()  # it is about none
+    ALL = auto()  # it is about all
+    OWN = auto()  # the route asks, when it knows
+    QUERY = auto()  # the parameter `gallery`
+    PATH = auto()  # the `name` in the path
+
+
+_READ, _ENROL, _ADMIN = Scope.READ, Scope.ENROL, Scope.ADMIN
+_RULES: dict[tuple[str, str], tuple[Scope, Where]] = {
+    ("POST", "/enroll"): (_ENROL, Where.OWN),
+    ("POST", "/enroll/batch"): (_ENROL, Where.QUERY),
+    ("POST", "/classify"): (_READ, Where.QUERY),
+    ("POST", "/verify"): (_READ, Where.QUERY),
+    ("POST", "/embed"): (_READ, Where.NONE),
+    ("GET", "/classes"): (_READ, Where.QUERY),
+    ("GET", "/classes/{label}"): (_READ, Where.QUERY),
+    ("GET", "/classes/{label}/image"): (_READ, Where.QUERY),
+    ("PATCH", "/classes/{label}"): (_ENROL, Where.QUERY),
+    ("DELETE", "/classes/{label}"): (_ENROL, Where.QUERY),
+    ("GET", "/galleries"): (_READ, Where.OWN),
+    ("DELETE", "/galleries/{name}"): (_ADMIN, Where.PATH),
+    ("GET", "/galleries/{name}/map"): (_READ, Where.PATH),
+    ("GET", "/galleries/{name}/calibration"): (_READ, Where.PATH),
+    ("POST", "/galleries/{name}/calibrate"): (_ADMIN, Where.PATH),
+    ("DELETE", "/galleries/{name}/calibration"): (_ADMIN, Where.PATH),
+    ("GET", "/model"): (_READ, Where.NONE),
+    ("GET", "/metrics"): (_READ, Where.ALL),
+}
+_OPEN = frozenset({"/livez", "/readyz"})
+#: How long a revoked key may still open something.
+_FRESH_SECONDS = 0.5
+
+
+class Access:
+    """What one request may do. Without a key (none are asked for) everything."""
+
+    def __init__(self, key: Key | None = None) -> None:
+        self.key = key
+
+    def sees(self, gallery: str) -> bool:
+        """Whether the gallery is open to it."""
+        return self.key is None or self.key.opens(gallery)
+
+    def enter(self, gallery: str) -> None:
+        """Raise ForbiddenError unless the gallery is open to it (whether or not it exists)."""
+        if not self.sees(gallery):
+            raise ForbiddenError(f"This key is not for gallery {gallery!r}.")
+
+    def need(self, scope: Scope) -> None:
+        """Raise ForbiddenError unless it has the scope."""
+        if self.key is not None and not self.key.may(scope):
+            raise ForbiddenError(f"This key lacks the scope {scope.value!r}.")
+
+    def need_all_galleries(self) -> None:
+        """Raise ForbiddenError unless it is for all galleries."""
+        if self.key is not None and self.key.galleries is not None:
+            raise ForbiddenError("This key is not for all galleries.")
+
+
+class Gate:
+    """Finds the key of a request, and counts what it asks. Each process counts by itself. For one event loop."""
+
+    def __init__(self, settings: Settings, keys: KeyStore, storing: WorkPool) -> None:
+        self.asks = settings.api_keys == "on"
+        self._keys, self._storing = keys, storing
+        self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
+        self._known: dict[str, Key] = {}
+        self._read_at = -_FRESH_SECONDS
+        self._rates: dict[str, RateLimitItem] = {}
+        self._running: Counter[str] = Counter()
+
+    async def find(self, texts: set[str]) -> Key:
+        """The valid key of this text. Raises UnauthorizedError."""
+        if not texts:
+            raise UnauthorizedError("Send a key: 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
+        if len(texts) > 1:
+            raise UnauthorizedError("Two different keys were sent.")
+        [text] = texts
+        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
+            self._known = {key.id: key for key in await self._storing.run(self._keys.all)}
+            self._read_at = time.monotonic()
+        key = self._known.get(id_of(text) or "")
+        if not fits(key, text) or key is None or not key.valid():
+            raise UnauthorizedError("This key is not valid.")
+        return key
+
+    @cached_property
+    def _limiter(self) -> SlidingWindowCounterRateLimiter:
+        return SlidingWindowCounterRateLimiter(
+            MemoryStorage()
+        )  # which starts a thread, so only where keys are asked for
+
+    def begin(self, key: Key) -> None:
+        """Count a request of the key; `end` must follow. Raises RateLimitedError."""
+        if self._running[key.id] >= (key.concurrency or self._concurrency):
+            raise RateLimitedError(f"This key has {self._running[key.id]} requests running.")
+        rate = key.rate or self._rate
+        item = self._rates.setdefault(rate, parse(rate))
+        if not self._limiter.hit(item, key.id):
+            wait = self._limiter.get_window_stats(item, key.id).reset_time - time.time()
+            raise RateLimitedError(f"This key may ask {rate.replace('/', ' times a ')}.", max(1, round(wait + 0.5)))
+        self._running[key.id] += 1
+
+    def end(self, key: Key) -> None:
+        """Count the end of a request."""
+        self._running[key.id] -= 1
+        if not self._running[key.id]:
+            del self._running[key.id]
+
+
+_Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]
+_Header = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))]
+
+
+async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIterator[None]:
+    """Let a request pass that may, and note as `request.state.access` what it may see."""
+    gate: Gate = request.app.state.service.gate
+    request.state.access = Access()
+    if not gate.asks or _needs_none(request):
+        yield
+        return
+    key = await gate.find({text for text in (bearer.credentials if bearer else None, header) if text is not None})
+    structlog.contextvars.bind_contextvars(key=key.id)
+    access = request.state.access = Access(key)
+    _judge(request, access)
+    gate.begin(key)
+    try:
+        yield
+    finally:
+        gate.end(key)
+
+
+def _needs_none(request: Request) -> bool:
+    route = request.scope["route"]
+    return route.path in _OPEN or (not route.include_in_schema and request.method in {"GET", "HEAD"})
+
+
+def _judge(request: Request, access: Access) -> None:
+    path = request.scope["route"].path.replace(":path}", "}")
+    scope, where = _RULES.get((request.method, path), (Scope.ADMIN, Where.ALL))
+    access.need(scope)
+    if where is Where.ALL:
+        access.need_all_galleries()
+    elif where is Where.PATH:
+        access.enter(request.path_params["name"])
+    elif where is Where.QUERY:
+        for gallery in request.query_params.getlist("gallery") or [DEFAULT_GALLERY]:
+            access.enter(gallery)
+
+
+def get_access(request: Request) -> Access:
+    """What the request may do."""
+    access: Access = request.state.access
+    return access
+
+
+AccessDep = Annotated[Access, Depends(get_access)]

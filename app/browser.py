@@ -1,0 +1,98 @@
+"""For browsers: the headers that keep pages and answers apart, and the pages of the API's documentation."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
+from starlette.datastructures import MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_ASSETS = "/docs/assets"
+#: An answer is data: nothing in it runs, and nobody frames it.
+_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+#: The documentation's pages start themselves with a script in the page.
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class SecurityHeaders:
+    """Adds the headers that an answer does not bring itself."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI scope."""
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                is_data = headers.get("content-type", "").startswith(
+                    ("application/json", "application/problem", "image/")
+                )
+                headers.setdefault("Content-Security-Policy", _DATA_POLICY if is_data else _PAGE_POLICY)
+            await send(message)
+
+        await self._app(scope, receive, sent if scope["type"] == "http" else send)
+
+
+def allow_origins(app: FastAPI, origins: str | None) -> None:
+    """Let pages of these sites (comma-separated, or *) use the service. Keys are sent by hand, so never as cookies."""
+    names = [origin.strip() for origin in (origins or "").split(",") if origin.strip()]
+    if names:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=names,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
+            expose_headers=["X-Request-ID", "Retry-After", "Location"],
+        )
+
+
+def install_docs(app: FastAPI) -> None:
+    """Serve ``/docs`` and ``/redoc`` with assets of our own: they work without the internet, and tell it nothing."""
+
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="/openapi.json",
+            title="oneshot",
+            swagger_js_url=f"{_ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{_ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{_ASSETS}/favicon.png",
+        )
+
+    async def redoc() -> HTMLResponse:
+        return get_redoc_html(
+            openapi_url="/openapi.json",
+            title="oneshot",
+            redoc_js_url=f"{_ASSETS}/redoc.standalone.js",
+            redoc_favicon_url=f"{_ASSETS}/favicon.png",
+            with_google_fonts=False,
+        )
+
+    app.mount(_ASSETS, StaticFiles(directory=_assets()), name="docs-assets")
+    app.add_api_route("/docs", docs, include_in_schema=False)
+    app.add_api_route("/redoc", redoc, include_in_schema=False)
+
+
+def _assets() -> Path:
+    spec = find_spec("fastapi_offline")
+    assert spec is not None  # noqa: S101 - a dependency
+    assert spec.origin is not None  # noqa: S101
+    return Path(spec.origin).with_name("static")
