@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from app.names import DEFAULT_GALLERY, GalleryName
 from app.schemas import ModelId
-from app.store.base import OnConflict
-
-
-class BatchQuery(BaseModel):
-    """How to enrol many images."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    gallery: GalleryName = Field(DEFAULT_GALLERY, description="Gallery to enrol into; made at need.")
-    on_conflict: OnConflict = Field(OnConflict.REPLACE, description="What to do with a class that exists.")
 
 
 class BatchItem(BaseModel):

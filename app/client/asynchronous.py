@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 import httpx
 
+from app.batch_schemas import BatchPublic
 from app.client import calls
 from app.client.bulk import Outcome, run_many_async
 from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
@@ -112,6 +113,16 @@ class AsyncClient:
         return await self._send(calls.embed(images))
 
     # -- many at a time ------------------------------------------------------------------------------------
+
+    async def enroll_batch(
+        self,
+        items: Sequence[tuple[str, ImageSource]],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        on_conflict: OnConflict = "replace",
+    ) -> BatchPublic:
+        """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
+        return await self._send(calls.enroll_batch(items, gallery, on_conflict))
 
     def enroll_many(
         self,

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
+from app.batch_schemas import BatchPublic
 from app.client.errors import UnexpectedAnswerError
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
@@ -49,7 +50,7 @@ class Call(Generic[T]):
     method: str
     path: str
     params: Params = field(default_factory=dict)
-    data: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str | list[str]] = field(default_factory=dict)
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
     json: Mapping[str, Any] | None = None
 
@@ -105,6 +106,13 @@ def enroll(label: str, image: ImageSource, gallery: str, on_conflict: OnConflict
     """Enrol one image."""
     data = {"label": label, "gallery": gallery, "on_conflict": on_conflict}
     return Call(EnrollPublic, "POST", "/enroll", data=data, files=[("image", read_source(image))])
+
+
+def enroll_batch(items: Sequence[tuple[str, ImageSource]], gallery: str, on_conflict: OnConflict) -> Call[BatchPublic]:
+    """Enrol many images with one request."""
+    params = {"gallery": gallery, "on_conflict": on_conflict}
+    files = [("image", read_source(image)) for _, image in items]
+    return Call(BatchPublic, "POST", "/enroll/batch", params, {"label": [label for label, _ in items]}, files)
 
 
 def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:

@@ -9,6 +9,7 @@ from typing import Self, TypeVar
 
 import httpx
 
+from app.batch_schemas import BatchPublic
 from app.client import calls
 from app.client.bulk import Outcome, run_many
 from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
@@ -111,6 +112,16 @@ class Client:
         return self._send(calls.embed(images))
 
     # -- many at a time ------------------------------------------------------------------------------------
+
+    def enroll_batch(
+        self,
+        items: Sequence[tuple[str, ImageSource]],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        on_conflict: OnConflict = "replace",
+    ) -> BatchPublic:
+        """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
+        return self._send(calls.enroll_batch(items, gallery, on_conflict))
 
     def enroll_many(
         self,

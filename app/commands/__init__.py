@@ -2,12 +2,12 @@
 
 import typer
 
-from app.commands import classes, data, galleries, keys, model, recognise
+from app.commands import classes, data, enrolling, galleries, keys, model, recognise
 
 
 def register(cli: typer.Typer) -> None:
     """Add all verbs that work on classes and images."""
-    for function in (recognise.enroll, recognise.classify, recognise.verify):
+    for function in (enrolling.enroll, recognise.classify, recognise.verify):
         cli.command()(function)
     cli.add_typer(classes.cli, name="classes")
     cli.add_typer(galleries.cli, name="galleries")

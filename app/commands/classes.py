@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from app.client import AsyncClient
-from app.commands.output import Json, Yes, confirm, print_json, print_line, print_table
-from app.commands.recognise import Gallery
+from app.commands.output import Gallery, Json, Yes, confirm, print_json, print_line, print_table
 from app.commands.target import Target, run, verb
 from app.names import DEFAULT_GALLERY
 from app.schemas import ClassPublic

@@ -19,6 +19,7 @@ from rich.text import Text
 from app.client import ProblemError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
+Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
@@ -50,7 +51,12 @@ def _cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def problem(error: Exception) -> dict[str, Any]:
+def count(number: int, one: str, many: str = "") -> str:
+    """The number with the right form of the noun."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def problem(error: Exception) -> dict[str, str]:
     """An error as programs get it."""
     if isinstance(error, ProblemError):
         return {"problem": error.slug, "detail": error.detail}

@@ -1,4 +1,4 @@
-"""``oneshot enroll``, ``classify`` and ``verify``."""
+"""``oneshot classify`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -9,77 +9,18 @@ from typing import Annotated
 
 import typer
 
-from app.client import AsyncClient, ImageSource, OnConflict, Outcome
-from app.commands.folders import Labelled, images_of, in_two_rounds, labelled_of
-from app.commands.output import Json, print_json, print_line, print_table, problem, progress
+from app.client import AsyncClient, ImageSource, Outcome
+from app.commands.folders import images_of
+from app.commands.output import Gallery, Json, count, print_json, print_line, print_table, problem, progress
 from app.commands.target import NO, PROBLEM, YES, Target, run, verb
 from app.names import DEFAULT_GALLERY
-from app.schemas import ClassifyPublic, EnrollPublic
+from app.schemas import ClassifyPublic
 
-Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=256, help="Requests in flight at once.")]
 Threshold = Annotated[
     float | None, typer.Option("--threshold", help="Similarity from which on it counts as the same; excludes a rate.")
 ]
 Prior = Annotated[float | None, typer.Option("--prior", help="Probability of 'same' before looking.")]
-
-Enrolled = Outcome[tuple[str, ImageSource], EnrollPublic]
-
-
-@verb
-def enroll(
-    target: Target,
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders with a sub-folder for each class.")],
-    *,
-    label: Annotated[
-        str | None,
-        typer.Option("--label", "-l", help="Name of the class; else the sub-folder's, or the file's without suffix."),
-    ] = None,
-    gallery: Gallery = DEFAULT_GALLERY,
-    on_conflict: Annotated[
-        OnConflict, typer.Option("--on-conflict", help="What to do with a class that exists.")
-    ] = "replace",
-    concurrency: Concurrency = 8,
-    as_json: Json = False,
-) -> int:
-    """Enrol images. Several images of one class are all kept. Exit code 2 when one could not be enrolled."""
-
-    async def work(client: AsyncClient) -> list[tuple[Labelled, Enrolled]]:
-        rounds = in_two_rounds(labelled_of(paths, label))
-        done: list[tuple[Labelled, Enrolled]] = []
-        with progress("enrolling", sum(map(len, rounds))) as tick:
-            for items, rule in zip(rounds, (on_conflict, "add"), strict=True):
-                failed = {item.label for item, outcome in done if outcome.error}  # its other images have no class
-                todo = [item for item in items if item.label not in failed]
-                many = client.enroll_many(
-                    [(item.label, item.file) for item in todo],
-                    gallery=gallery,
-                    on_conflict=rule,
-                    concurrency=concurrency,
-                )
-                index = 0
-                async for outcome in many:
-                    done.append((todo[index], outcome))
-                    index += 1
-                    tick()
-        return done
-
-    return _tell_enrolled(run(target, work), gallery, as_json)
-
-
-def _tell_enrolled(done: Sequence[tuple[Labelled, Enrolled]], gallery: str, as_json: bool) -> int:
-    if as_json:
-        for item, outcome in done:
-            told = problem(outcome.error) if outcome.error else outcome.get().model_dump(mode="json", by_alias=True)
-            print_json({"file": str(item.file), "label": item.label, **told})
-    failed = _tell_problems([(item.file, outcome.error) for item, outcome in done])
-    good = [outcome.get() for _, outcome in done if outcome.error is None]
-    if good and not as_json:
-        labels = {answer.class_.label for answer in good}
-        new = sum(answer.created for answer in good)
-        classes = f"{_count(len(labels), 'class', 'classes')} ({new} new)"
-        print_line(f"{_count(len(good), 'image')} of {classes} enrolled in gallery {gallery}")
-    return PROBLEM if failed else YES
 
 
 @verb
@@ -149,7 +90,7 @@ def _tell_one(found: ClassifyPublic) -> None:
     )
     print_line(
         f"threshold {found.threshold:.4f}: {100 * found.fpir:.3g} % of strangers reach it among "
-        f"{_count(found.gallery_size, 'class', 'classes')}"
+        f"{count(found.gallery_size, 'class', 'classes')}"
     )
     if why := found.explanation:
         print_line(
@@ -210,7 +151,3 @@ def _tell_problems(outcomes: Sequence[tuple[Path, Exception | None]]) -> int:
     for file, error in failed:
         sys.stderr.write(f"oneshot: {file}: {error}\n")
     return len(failed)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"

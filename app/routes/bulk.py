@@ -5,20 +5,32 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.batch_schemas import BatchItem, BatchPublic, BatchQuery
+from app.batch_schemas import BatchItem, BatchPublic
 from app.batches import NDJSON, Item, read_batch
 from app.bulk import Result
 from app.deps import ServiceDep
 from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
+from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
 from app.recognizer import Recognizer
+from app.store.base import OnConflict
 
 router = APIRouter(tags=["recognise"])
 
 _BODY = form(["image"], image=FILES, label={"type": "array", "items": {"type": "string"}})
 _LINES = {"type": "string", "description": 'Lines {"label": "alpha", "image": "<base64>"}.'}
 _BODY["requestBody"]["content"][NDJSON] = {"schema": _LINES}
+
+
+class BatchQuery(BaseModel):
+    """How to enrol many images."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gallery: GalleryName = Field(DEFAULT_GALLERY, description="Gallery to enrol into; made at need.")
+    on_conflict: OnConflict = Field(OnConflict.REPLACE, description="What to do with a class that exists.")
 
 
 @router.post(

@@ -138,6 +138,14 @@ def test_many_are_enrolled_and_classified_in_order(client: Client, gallery: str,
     assert [outcome.get().label for outcome in found] == [label for label, _ in items]
 
 
+def test_a_batch_has_a_status_for_each_image(client: Client, gallery: str, images: list[bytes]):
+    items = [("a", images[0]), ("ä/b", images[1]), ("bad", b"no image"), ("a", images[2])]
+    batch = client.enroll_batch(items, gallery=gallery, on_conflict="add")
+    assert [(item.label, item.status) for item in batch.items] == [("a", 201), ("ä/b", 201), ("bad", 415), ("a", 200)]
+    assert (batch.enrolled, batch.failed, batch.items[2].problem) == (3, 1, "unsupported-image")
+    assert client.get_class("a", gallery).shots == 2
+
+
 def test_the_asynchronous_client_does_the_same(served: Running, gallery: str, images: list[bytes]):
     async def work() -> None:
         async with AsyncClient(served.url) as client:
@@ -157,6 +165,7 @@ def test_the_asynchronous_client_does_the_same(served: Running, gallery: str, im
             assert len((await client.embed(images[:2])).embeddings) == 2
             assert (await client.model()).device == "cpu"
             await client.wait_ready()
+            assert (await client.enroll_batch(items, gallery=gallery)).enrolled == len(items)
             assert (await client.enroll("x", images[0], gallery=gallery)).created
             assert (await client.rename_class("x", "y", gallery)).label == "y"
 

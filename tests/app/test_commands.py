@@ -80,9 +80,25 @@ def test_a_bad_file_does_not_stop_the_others(run: Run, folder: Path, gallery: st
     bad.write_text("no image")
     done = run("enroll", bad, folder / "gamma.png", "-g", gallery, code=2)
     assert done.stdout == f"1 image of 1 class (1 new) enrolled in gallery {gallery}\n"
-    assert "bad.png: image: " in done.stderr
+    assert "bad.png: the bytes are no image" in done.stderr
     done = run("classify", bad, folder / "gamma.png", "-g", gallery, "--json", code=2)
     assert [item.get("problem") for item in objects(done)] == ["unsupported-image", None]
+
+
+def test_a_folder_takes_few_requests_and_splits_what_is_too_large(
+    serve: Callable[..., Any], run: Run, tmp_path: Path, images: list[bytes]
+):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(130):
+        (folder / f"{index:03}.png").write_bytes(images[index % len(images)])
+    with serve(max_enroll_images=40) as server:
+        done = run("enroll", folder, "--url", server.url, "--json")
+        assert [item["status"] for item in objects(done)] == [201] * 130
+        assert [item["label"] for item in objects(done)] == [f"{index:03}" for index in range(130)]
+        assert len(objects(run("classes", "list", "--url", server.url, "--json"))) == 130
+        requests = 'oneshot_requests_total{method="POST",route="/enroll/batch",status="200"}'
+        assert server.metric(requests) == 5  # 100 in four parts of 25, and 30
 
 
 def test_exit_codes_tell_known_and_unknown(run: Run, folder: Path, gallery: str):
