@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
+from app.client import Client, UnauthorizedError
 from app.commands.folders import in_two_rounds, labelled_of
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
@@ -146,6 +147,23 @@ def test_classes_are_shown_saved_and_deleted(run: Run, folder: Path, gallery: st
     run("classes", "delete", "alpha", "beta", "-g", gallery, "--yes")
     assert [item["label"] for item in objects(run("classes", "list", "-g", gallery, "--json"))] == ["gamma"]
     assert "no class 'alpha'" in run("classes", "show", "alpha", "-g", gallery, code=2).stderr
+
+
+def test_a_key_is_sent_and_its_rate_is_kept(serve: Callable[..., Any], run: Run, folder: Path, tmp_path: Path):
+    with serve(api_keys="on") as server:
+        where = ("--url", server.url)
+        assert "key" in run("enroll", folder, *where, code=2).stderr.lower()
+        options = ("--scope", "admin", "--rate", "5/second", "--home", tmp_path / "home")
+        key = run("keys", "create", "me", *options).stdout.strip()
+        run("enroll", folder, *where, "--api-key", key)
+        with pytest.raises(UnauthorizedError) as caught, Client(server.url) as client:
+            client.galleries()
+        assert caught.value.status == 401
+        with Client(server.url, api_key=key) as client:  # more than five a second: answers 429, and waits
+            found = [outcome.get() for outcome in client.classify_many([folder / "gamma.png"] * 12)]
+        assert len(found) == 12
+        refused = server.client.get("/metrics", headers={"X-API-Key": key})
+        assert 'status="429"' in refused.text
 
 
 def test_a_label_is_never_markup(run: Run, folder: Path, gallery: str):
