@@ -142,7 +142,8 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float grey; files do not say their white point, so the range in use decides."""
-    pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
     pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = min(0.0, float(pixels.min())), float(pixels.max())
     white = next((limit for limit in (1.0, 255.0, 65_535.0) if high <= limit), high)

@@ -11,6 +11,9 @@ from model.manifest import PreprocessSpec
 Pixels = npt.NDArray[np.uint8]
 Prepared = npt.NDArray[np.float32]
 
+_LONGEST_SIDE = 4096
+"""Pixels on a side of an image that is looked at in full; far more than any network's input."""
+
 _LEAST_CONTRAST = 16
 """Grey levels between background and boldest ink below which an image counts as blank."""
 
@@ -24,7 +27,7 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> Prepared:
         """Prepare one image; thread-safe."""
         spec = self.spec
-        pixels = np.asarray(image.convert("L" if spec.channels == 1 else "RGB"))
+        pixels = np.asarray(_within_reason(image).convert("L" if spec.channels == 1 else "RGB"))
         if spec.polarity == "ink":
             pixels = _stretch_levels(255 - pixels if _background_is_bright(pixels) else pixels)
         if spec.crop == "ink":
@@ -35,6 +38,15 @@ class Preprocess:
         resized = Image.fromarray(pixels).resize((spec.size, spec.size), Image.Resampling.BILINEAR)
         array = np.asarray(resized, dtype=np.float32) / np.float32(255)
         return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _within_reason(image: Image.Image) -> Image.Image:
+    """Shrink an image with a very long side: the square around 1 x 40,000,000 pixels would need a petabyte."""
+    longest = max(image.size)
+    if longest <= _LONGEST_SIDE:
+        return image
+    width, height = (max(1, round(side * _LONGEST_SIDE / longest)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
 
 
 def _border(pixels: Pixels) -> Pixels:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,3 +89,16 @@ def test_colour():
     prepared = Preprocess(PreprocessSpec(size=40, channels=3, polarity="as-is"))(image)
     assert prepared.shape == (3, 40, 40)
     assert prepared[:, 20, 20].tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 100_000)])
+@pytest.mark.parametrize("crop", ["none", "ink"])
+def test_very_long_images_take_little_memory(size: tuple[int, int], crop: str):
+    image = Image.new("L", size, 255)
+    image.paste(0, (0, 0, max(1, size[0] // 2), max(1, size[1] // 2)))
+    tracemalloc.start()
+    prepared = Preprocess(PreprocessSpec(size=28, crop=crop))(image)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert prepared.shape == (1, 28, 28)
+    assert peak < 100_000_000, f"{peak / 1e6:.0f} MB"
