@@ -89,8 +89,8 @@ function renaming(found, gallery, act) {
 }
 
 function replacing(found, gallery, act, box) {
-  const use = (how, done) => async () => {
-    const image = await pad.image();
+  const use = (how, done) => () => {
+    const image = pad.image();
     if (image) act(() => api.enroll(gallery, found.label, image, how), done);
     else toast("Draw or choose an image first.", "error");
   };

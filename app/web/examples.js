@@ -14,7 +14,7 @@ export async function makeExamples(progress) {
   let done = 0;
   const work = async () => {
     for (let name = waiting.shift(); name; name = waiting.shift()) {
-      await api.enroll(EXAMPLES, name, await strokesToBlob(glyph(name)), "replace");
+      await api.enroll(EXAMPLES, name, strokesToBlob(glyph(name)), "replace");
       progress((done += 1), names.length);
     }
   };

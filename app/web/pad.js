@@ -21,14 +21,16 @@ export function drawStrokes(context, strokes, side, colour) {
   }
 }
 
-/** Strokes as a PNG file: black on white, whatever the page's colours. */
+/** Strokes as a PNG file: black on white, whatever the page's colours.
+ *  Not by toBlob, which waits for an idle moment, up to a second while somebody draws. */
 export function strokesToBlob(strokes) {
   const canvas = el("canvas", { width: SENT_SIZE, height: SENT_SIZE });
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, SENT_SIZE, SENT_SIZE);
   drawStrokes(context, strokes, SENT_SIZE, "#000");
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  const bytes = Uint8Array.from(atob(canvas.toDataURL("image/png").split(",")[1]), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: "image/png" });
 }
 
 let active = null; // the pad that a paste goes to: the last one touched
@@ -177,6 +179,7 @@ export class Pad {
   async play(strokes, milliseconds = 900) {
     this.clear();
     const turn = this.playing;
+    this.element.scrollIntoView({ block: "nearest" });
     const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
     const total = strokes.reduce((sum, stroke) => sum + stroke.length, 0);
     let owed = 0;
@@ -197,8 +200,8 @@ export class Pad {
 
   /** The image as a file, or null when there is none. */
   image() {
-    if (this.file) return Promise.resolve(this.file);
-    return this.isEmpty ? Promise.resolve(null) : strokesToBlob(this.strokes);
+    if (this.file) return this.file;
+    return this.isEmpty ? null : strokesToBlob(this.strokes);
   }
 
   changed() {

@@ -18,7 +18,7 @@ export function mountRecognise(root) {
 
   async function ask(signal) {
     if (!exists()) return { candidates: [], gallery_size: 0 };
-    const image = await pad.image();
+    const image = pad.image();
     return image && api.classify(state.gallery, image, signal);
   }
 
@@ -76,7 +76,7 @@ export function verdict(kind, title, why, ...more) {
 function cards(answer, kind) {
   const list = answer.candidates.map((each, place) => {
     const reached = each.similarity >= answer.threshold;
-    return el("li", { class: `card ${place === 0 ? kind : "other"}` },
+    return el("li", { class: `card ${place === 0 || (kind === "ambiguous" && place === 1) ? kind : "other"}` },
       api.thumbnail(state.gallery, each.label),
       el("div", { class: "card-text" },
         el("div", { class: "card-line" }, el("b", { class: "label" }, each.label), el("span", { class: "number" }, percent(each.similarity))),
@@ -108,7 +108,7 @@ function welcome() {
   return el("div", { class: "blank" }, el("h2", {}, "One example is enough"),
     el("p", {}, "Draw a sign, give it a name, and draw it again: it is recognised. No training, no waiting."),
     el("p", {}, "Or start with a small alphabet that nobody has ever seen."),
-    button, bar);
+    button, bar, sheet(names.slice(0, 12)));
 }
 
 function demonstrations(pad) {
@@ -117,14 +117,17 @@ function demonstrations(pad) {
   const pick = (list) => list[(hand * 7 + 12) % list.length];
   known.addEventListener("click", () => { hand += 1; pad.play(glyph(pick(names), hand)); });
   unknown.addEventListener("click", () => { hand += 1; pad.play(glyph(pick(strangers), hand)); });
-  const sheet = names.map((name) => {
+  return [el("section", { class: "panel", "aria-label": "Examples" },
+    el("div", { class: "panel-head" }, el("h2", {}, "Copy one, or watch"), el("div", { class: "tools" }, known, unknown)),
+    sheet(names))];
+}
+
+function sheet(shown) {
+  return el("ul", { class: "sheet" }, shown.map((name) => {
     const canvas = el("canvas", { width: "72", height: "72", "aria-hidden": "true" });
     drawStrokes(canvas.getContext("2d"), glyph(name), 72, "#1c1e24");
     return el("li", {}, canvas, el("span", {}, name));
-  });
-  return [el("section", { class: "panel", "aria-label": "Examples" },
-    el("div", { class: "panel-head" }, el("h2", {}, "Copy one, or watch"), el("div", { class: "tools" }, known, unknown)),
-    el("ul", { class: "sheet" }, sheet))];
+  }));
 }
 
 /** Asks for a name; where it is taken, whether the image replaces the class's or joins them. */
@@ -136,7 +139,7 @@ export function enrolForm(pad, done) {
     el("label", { for: "name" }, "Enrol it as"), el("div", { class: "row" }, field, button), taken);
 
   async function send(onConflict) {
-    const image = await pad.image();
+    const image = pad.image();
     if (!image) return toast("Draw or choose an image first.", "error");
     const label = field.value.trim();
     try {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, expect
 
@@ -41,9 +41,9 @@ def launch(playwright: Playwright) -> Browser:
 
 
 @contextmanager
-def serving(home: Path, prepare: Callable[[FastAPI], None] = lambda _app: None) -> Iterator[Running]:
+def serving(home: Path, **settings: Any) -> Iterator[Running]:
     """The service with the model that is shipped, warm."""
-    with running(make_settings(model=DEFAULT_ARTIFACT, home=home), prepare) as server:
+    with running(make_settings(model=DEFAULT_ARTIFACT, home=home, **settings)) as server:
         while server.client.get("/readyz").status_code != 200:
             pass
         yield server

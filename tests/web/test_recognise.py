@@ -149,7 +149,7 @@ def test_a_stale_answer_is_dropped(console: Console, taught: str):
 def test_the_first_minute(console: Console):
     console.open()
     console.page.get_by_role("button", name="Try with examples").click()
-    expect(console.page.locator(".sheet li")).to_have_count(24)
+    expect(console.page.locator(".samples .sheet li")).to_have_count(24)
     assert console.page.input_value("#gallery") == "examples"
     expect(console.page.locator(".tag")).to_have_text("Recognised")
     console.page.get_by_role("button", name="Draw a stranger").click()
