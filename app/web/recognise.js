@@ -62,7 +62,7 @@ export function judge(answer) {
   if (answer.ambiguous) {
     return ["ambiguous", `Ambiguous: ${answer.label}${second ? ` or ${second.label}` : ""}`, "Two candidates fit about equally well. Another image would tell."];
   }
-  return ["match", answer.label, `${percent(best.similarity)} sure, of ${answer.gallery_size} enrolled.`];
+  return ["match", answer.label, `Similarity ${percent(best.similarity)}, among ${answer.gallery_size} enrolled.`];
 }
 
 const TAGS = { match: "Recognised", unknown: "Stranger", ambiguous: "Not sure", error: "Problem" };

@@ -12,7 +12,8 @@ from model.similarity import distances
 
 def vectors(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:
     found = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: np.ndarray = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 def test_a_plane_is_kept_as_it_is():
@@ -29,7 +30,7 @@ def test_a_plane_is_kept_as_it_is():
 
 
 def test_the_axes_are_those_of_greatest_variance_and_always_point_the_same_way():
-    cloud = vectors(200) * np.float32([9, 1, 1, 1, 5, 1, 1, 1])
+    cloud = vectors(200) * np.array([9, 1, 1, 1, 5, 1, 1, 1], np.float32)
     first, again = project(cloud), project(cloud[::-1].copy())
     spread = first.points.var(axis=0).sum() / cloud.astype(np.float64).var(axis=0).sum()
     assert first.explained == pytest.approx(spread)
