@@ -1,169 +1,27 @@
-"""The galleries in memory, searchable: a view of the store that follows its change log. The only importer of faiss."""
+"""The galleries in memory, searchable: views of the store that follow its change log."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import ceil
+from collections.abc import Callable
+from dataclasses import replace
 
-import faiss
 import numpy as np
 
-from app.errors import ClassNotFoundError, GalleryNotFoundError, ModelMismatchError
-from app.rwlock import ReadWriteLock
+from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError
+from app.gallery_view import GalleryView, Match
+from app.logs import get_logger
+from app.segment import EXACT_UP_TO
+from app.snapshots import Snapshots
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
-from model.similarity import distances
 
-_FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
-    "l1": lambda dim: faiss.IndexFlat(dim, faiss.METRIC_L1),
-    "l2": faiss.IndexFlatL2,
-    "cosine": faiss.IndexFlatIP,  # the inner product of unit vectors: 1 - distance
-}
-#: Candidates asked for beyond what is likely needed, so that one search mostly suffices.
-_MARGIN = 8
-#: Two scores of FAISS that are closer than this (relatively) may be in either order once computed exactly.
-_ROUNDING = 1e-5
+__all__ = ["GalleryIndex", "GalleryView", "Match"]
 
+log = get_logger(__name__)
 
-@dataclass(frozen=True)
-class Match:
-    """A class and the distance from the query to its nearest shot: `model.similarity.distances`, never negative."""
-
-    label: str
-    distance: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Class:
-    label: str
-    support_ids: tuple[int, ...]  # ascending: oldest shot first
-
-
-class GalleryView:
-    """One gallery: a flat (exact) index over all shots, and which class each belongs to.
-
-    Searches run concurrently, `apply` excludes them. FAISS only proposes candidates: the distance that is reported is
-    computed on the stored vectors by the function that verification uses, so that both give one number.
-    """
-
-    def __init__(self, info: GalleryInfo, metric: Metric) -> None:
-        self.info = info
-        self.searchable = True  # False for a model that isn't known: its classes are counted only
-        self.metric = metric
-        self._lock = ReadWriteLock()
-        self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports
-        self._class_of: dict[int, int] = {}  # support id -> class id
-        self._classes: dict[int, _Class] = {}
-        self._id_of: dict[str, int] = {}  # label -> class id
-
-    def __len__(self) -> int:
-        """Return the number of classes."""
-        return len(self._classes)
-
-    def apply(self, changes: GalleryChanges) -> None:
-        """Make the changed classes as `changes` has them; what is so already stays untouched."""
-        shots: dict[int, list[int]] = {class_id: [] for class_id in changes.classes}
-        for support_id, class_id in zip(changes.support_ids.tolist(), changes.class_ids.tolist(), strict=True):
-            shots[class_id].append(support_id)
-        with self._lock.writing():
-            present = {id_ for ids in shots.values() for id_ in ids}
-            self._remove(id_ for class_id in shots for id_ in self._shots_of(class_id) if id_ not in present)
-            new = np.array([id_ not in self._class_of for id_ in changes.support_ids.tolist()], dtype=bool)
-            self._index.add_with_ids(changes.vectors[new], changes.support_ids[new])
-            for class_id, label in changes.classes.items():
-                self._set_class(class_id, label, tuple(sorted(shots[class_id])))
-
-    def _remove(self, support_ids: Iterable[int]) -> None:
-        if gone := list(support_ids):
-            # One pass over the index for all of them.
-            self._index.remove_ids(faiss.IDSelectorBatch(np.array(gone, dtype=np.int64)))
-            for support_id in gone:
-                del self._class_of[support_id]
-
-    def _shots_of(self, class_id: int) -> tuple[int, ...]:
-        known = self._classes.get(class_id)
-        return known.support_ids if known else ()
-
-    def _set_class(self, class_id: int, label: str | None, support_ids: tuple[int, ...]) -> None:
-        known = self._classes.pop(class_id, None)
-        # another class may have taken the label since: of two that swap labels, the log has only how it ended
-        if known and self._id_of.get(known.label) == class_id:
-            del self._id_of[known.label]
-        if label is not None:
-            self._classes[class_id] = _Class(label, support_ids)
-            self._id_of[label] = class_id
-            self._class_of.update(dict.fromkeys(support_ids, class_id))
-
-    def vectors(self, label: str) -> Vectors:
-        """Return all shots of a class, oldest first, shape (n, dim). Raises ClassNotFoundError."""
-        with self._lock.reading():
-            class_id = self._id_of.get(label)
-            if class_id is None:
-                raise ClassNotFoundError(self.info.name, label)
-            return self._vectors_of([class_id])
-
-    def sample(self, limit: int) -> tuple[list[str], Vectors]:
-        """Return up to `limit` classes, evenly spread over all: labels, and oldest shots, shape (n, dim)."""
-        with self._lock.reading():
-            found = list(self._classes.values())
-            found = [found[number * len(found) // limit] for number in range(limit)] if len(found) > limit else found
-            if not found:
-                return [], np.empty((0, self.info.dim), dtype=np.float32)
-            ids = np.array([each.support_ids[0] for each in found], dtype=np.int64)
-            vectors: Vectors = self._index.reconstruct_batch(ids)
-            return [each.label for each in found], vectors
-
-    def labelled(self) -> tuple[Vectors, Ids]:
-        """Return all shots, shape (n, dim), and the class of each as a number, shape (n,)."""
-        with self._lock.reading():
-            if not self._classes:
-                return np.empty((0, self.info.dim), dtype=np.float32), np.empty(0, dtype=np.int64)
-            classes = list(self._classes)
-            shots = [len(self._classes[class_id].support_ids) for class_id in classes]
-            return self._vectors_of(classes), np.repeat(np.array(classes, dtype=np.int64), shots)
-
-    def _vectors_of(self, class_ids: Sequence[int]) -> Vectors:
-        ids = [support_id for class_id in class_ids for support_id in self._classes[class_id].support_ids]
-        vectors: Vectors = self._index.reconstruct_batch(np.array(ids, dtype=np.int64))
-        return vectors
-
-    def search(self, query: Vectors, k: int) -> list[Match]:
-        """Return the `k` nearest classes (all, if there are fewer), nearest first; of equally near, by label."""
-        with self._lock.reading():
-            if not self._class_of:
-                return []
-            faiss.omp_set_num_threads(1)  # holds for the calling thread only; many searches run beside each other
-            candidates = self._candidates(query[np.newaxis], k)
-            vectors = self._vectors_of(candidates)
-            found = [self._classes[class_id] for class_id in candidates]
-        starts = np.cumsum([0, *(len(each.support_ids) for each in found[:-1])])
-        nearest = np.minimum.reduceat(distances(self.metric, query[np.newaxis], vectors)[0], starts)
-        matches = [Match(each.label, float(distance)) for each, distance in zip(found, nearest, strict=True)]
-        return sorted(matches, key=lambda match: (match.distance, match.label))[:k]
-
-    def _candidates(self, query: Vectors, k: int) -> list[int]:
-        """Return the ids of classes among which the `k` nearest surely are.
-
-        The search widens until it has k classes and, beyond the k-th, a shot that is farther by more than rounding:
-        many shots of one class, or many classes equally far, can crowd a narrower search.
-        """
-        total = self._index.ntotal
-        k = min(k, len(self._classes))
-        fetch = ceil(k * total / len(self._classes)) + _MARGIN
-        while True:
-            scores, ids = self._index.search(query, min(fetch, total))
-            owners = [self._class_of[support_id] for support_id in ids[0].tolist()]
-            nearest = list(dict.fromkeys(owners))
-            if fetch >= total or (len(nearest) >= k and self._apart(scores[0], owners.index(nearest[k - 1]))):
-                return nearest
-            fetch *= 4
-
-    def _apart(self, scores: Vectors, place: int) -> bool:
-        """Return whether the last score is beyond rounding of the one at `place`."""
-        scale = max(abs(float(scores[place])), 1.0 if self.metric == "cosine" else 0.0)
-        return abs(float(scores[-1]) - float(scores[place])) > _ROUNDING * scale
+#: Entries of the log that are read at once.
+_AT_ONCE = 10_000
 
 
 class GalleryIndex:
@@ -178,9 +36,15 @@ class GalleryIndex:
     """
 
     def __init__(
-        self, store: Store, manifest: Manifest, others: Callable[[str], Manifest | None] = lambda _digest: None
+        self,
+        store: Store,
+        manifest: Manifest,
+        others: Callable[[str], Manifest | None] = lambda _digest: None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._store = store
+        self._snapshots = snapshots
+        self._settling: set[int] = set()  # galleries whose segment is being built
         self._manifest = manifest
         self._digest = manifest.digest
         self._others = others
@@ -199,41 +63,117 @@ class GalleryIndex:
             version = self._store.version()
             if version == self._version:
                 return
-            changes = self._store.changes_since(self._seq)
             try:
-                for gallery in changes.galleries:
-                    self._apply(gallery)
+                if self._snapshots and not self._seq:
+                    self._load(self._snapshots)
+                while self._follow():
+                    pass
             except BaseException:  # a view may be half changed (out of memory): build all of them anew
                 self._seq, self._views = 0, {}
                 raise
             self._by_name = {view.info.name: view for view in self._views.values()}
-            self._seq, self._version = changes.seq, version
+            self._version = version
+            self._settle()
+
+    def _load(self, snapshots: Snapshots) -> None:
+        """Build the views from segments and what changed since them, instead of from the whole log."""
+        head, infos = self._store.head(), self._store.gallery_infos()
+        snapshots.forget_others({info.id for info, _ in infos})
+        self._views = {info.id: self._open(info, shots) for info, shots in infos}
+        self._seq = head
+
+    def _open(self, info: GalleryInfo, shots: int) -> GalleryView:
+        """A gallery's view as the store has it now."""
+        manifest = self._manifest_of(info.model_digest)
+        metric, base = (manifest or self._manifest).metric, None
+        if manifest and self._snapshots:
+            base = self._snapshots.load(info, metric)
+            if base is None and shots >= EXACT_UP_TO:
+                base = self._snapshots.build(info, metric, cluster=False)  # the lists are made in the background
+        view = GalleryView(info, metric, base)
+        view.searchable = manifest is not None
+        self._catch_up(view, base.header.seq if base else 0)
+        return view
+
+    def _catch_up(self, view: GalleryView, seq: int) -> None:
+        while True:
+            changes = self._store.changes_since(seq, view.info.id, _AT_ONCE)
+            for gallery in changes.galleries:
+                if gallery.gallery is not None and gallery.gallery.model_digest == view.info.model_digest:
+                    view.apply(gallery if view.searchable else _without_vectors(gallery))
+            if changes.seq == seq:
+                return
+            seq = changes.seq
+
+    def _follow(self) -> bool:
+        """Apply the next changes of the log; whether there may be more."""
+        changes = self._store.changes_since(self._seq, limit=_AT_ONCE)
+        for gallery in changes.galleries:
+            self._apply(gallery)
+        self._seq = changes.seq
+        return sum(1 + len(gallery.classes) for gallery in changes.galleries) >= _AT_ONCE
 
     def _apply(self, changes: GalleryChanges) -> None:
-        if changes.gallery is None:
+        info = changes.gallery
+        if info is None:
             self._views.pop(changes.gallery_id, None)
+            if self._snapshots:
+                self._snapshots.forget(changes.gallery_id)
             return
-        view, info = self._views.get(changes.gallery_id), changes.gallery
-        manifest = self._manifest_of(info.model_digest)
-        if view is None or view.info.model_digest != info.model_digest:
-            if view is not None:  # the gallery has switched its model: all its vectors are others now
-                changes = self._read_whole(changes)
-            view = self._views[changes.gallery_id] = GalleryView(info, (manifest or self._manifest).metric)
+        view = self._views.get(info.id)
+        if view is not None and view.info.model_digest != info.model_digest:
+            # the gallery has switched its model: all its vectors are others now
+            view = self._views[info.id] = self._open(info, len(view))
+        if view is None:
+            manifest = self._manifest_of(info.model_digest)
+            view = self._views[info.id] = GalleryView(info, (manifest or self._manifest).metric)
             view.searchable = manifest is not None
         view.info = info
-        if not view.searchable:
-            changes = _without_vectors(changes)
-        view.apply(changes)
+        view.apply(changes if view.searchable else _without_vectors(changes))
+
+    @property
+    def settling(self) -> bool:
+        """Whether a segment is being built in the background."""
+        return bool(self._settling)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every large gallery has its segment."""
+        large = [view for view in self._views.values() if len(view) >= EXACT_UP_TO]
+        return all(view.base is not None and view.base.clustered for view in large)
+
+    def _settle(self) -> None:
+        """Have new segments built in the background for galleries with many recent shots."""
+        for gallery_id, view in self._views.items() if self._snapshots else ():
+            unclustered = view.base is not None and not view.base.clustered
+            much = view.recent >= max(EXACT_UP_TO, view.base.rows // 8 if view.base else 0)
+            if view.searchable and (much or unclustered) and gallery_id not in self._settling:
+                self._settling.add(gallery_id)
+                threading.Thread(target=self._rebuild, args=(view,), name="settle", daemon=True).start()
+
+    def _rebuild(self, view: GalleryView) -> None:
+        """Replace a view by one with a new segment; it answers until then."""
+        snapshots, info = self._snapshots, view.info
+        try:
+            assert snapshots is not None  # noqa: S101 - _settle asked
+            base = snapshots.build(info, view.metric, view.base.header.seq if view.base else -1)
+            fresh = GalleryView(info, view.metric, base)
+            self._catch_up(fresh, base.header.seq)
+            with self._refreshing:
+                if self._views.get(info.id) is view and view.info.model_digest == info.model_digest:
+                    fresh.info = view.info
+                    self._catch_up(fresh, base.header.seq)
+                    self._views[info.id] = self._by_name[info.name] = fresh
+        except OneshotError as error:  # the store is closed or can't be read now; the next change tries again
+            log.warning("settling_failed", gallery=info.name, reason=str(error))
+        except Exception:
+            log.exception("settling_failed", gallery=info.name)
+        finally:
+            self._settling.discard(info.id)
 
     def _manifest_of(self, digest: str) -> Manifest | None:
         """The manifest of a model whose galleries can be searched."""
         return self._manifest if digest == self._digest else self._others(digest)
-
-    def _read_whole(self, changes: GalleryChanges) -> GalleryChanges:
-        """All of the gallery instead of its last changes."""
-        for whole in self._store.changes_since(0, changes.gallery_id).galleries:
-            return whole
-        return changes
 
     def search(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> list[Match]:
         """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).

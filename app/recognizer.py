@@ -6,7 +6,7 @@ only waits. The gallery `default` is there without being made: until somebody en
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -242,7 +242,7 @@ class Recognizer:
     async def remove_class(self, gallery: str, label: str) -> None:
         """Delete a class and all that was stored of it."""
         with _default_is_empty(gallery, label):
-            await self._storing.run(lambda: self._store.remove_class(gallery, label))
+            await self._storing.run(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
 
     async def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
         """Give a class another label. Raises ClassExistsError when it is taken."""
@@ -259,7 +259,7 @@ class Recognizer:
 
     async def remove_gallery(self, gallery: str) -> None:
         """Delete a gallery and all that was stored of it."""
-        await self._storing.run(lambda: self._store.remove_gallery(gallery))
+        await self._storing.run(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
@@ -297,6 +297,10 @@ class Recognizer:
             at=at,
             prior=calibration.prior,
         )
+
+    def _remove(self, remove: Callable[[], None]) -> None:
+        remove()
+        self._index.refresh()  # now, so that when this is answered no file of the index has it either
 
     def _support(self, label: str, upload: Upload, embedding: F32) -> NewSupport:
         image = upload.data if self._keep_images else None

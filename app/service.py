@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.access import Gate
-from app.backup import STORE_FILE, serving
+from app.backup import INDEX_FOLDER, STORE_FILE, serving
 from app.batching import Batcher
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.gallery import GalleryIndex
@@ -22,6 +22,7 @@ from app.models import Models, ModelShelf, RunningModel
 from app.recognizer import Recognizer
 from app.remodel import Remodeller
 from app.settings import Settings, variable
+from app.snapshots import Snapshots
 from app.store import SqlStore
 from app.store.models import MODEL
 from app.workers import WorkPool
@@ -89,7 +90,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     store = SqlStore(home / STORE_FILE)
     parts.callback(store.close)
     artifact = _artifact(settings, store, shelf)
-    index = GalleryIndex(store, artifact.manifest, shelf.manifest)
+    index = GalleryIndex(store, artifact.manifest, shelf.manifest, Snapshots(home / INDEX_FOLDER, store))
     try:
         index.refresh()
     except (StoreCorruptError, StoreUnavailableError) as error:

@@ -135,6 +135,20 @@ class Changes:
     galleries: list[GalleryChanges]
 
 
+@dataclass(frozen=True)
+class GalleryContent:
+    """All of a gallery at the point `seq` of the log: shots ordered by class and age, and the classes' ids and labels.
+
+    `vectors` has shape (n, D); `owners`, shape (n,), says which place in `class_ids` (ascending) each shot has.
+    """
+
+    seq: int
+    vectors: Vectors
+    owners: npt.NDArray[np.int32]
+    class_ids: Ids
+    labels: Sequence[str]
+
+
 class Store(Protocol):
     """Durable galleries of labelled images. All methods may be called from any thread.
 
@@ -213,6 +227,22 @@ class Store(Protocol):
 
         Only the changes of one gallery, if it is given; at most `limit` entries of the log, if it isn't negative.
         """
+        ...
+
+    def store_id(self) -> str:
+        """Return what tells this store from every other, and from itself before a restore."""
+        ...
+
+    def head(self) -> int:
+        """Return the point that the log has reached."""
+        ...
+
+    def gallery_infos(self) -> list[tuple[GalleryInfo, int]]:
+        """Return all galleries, with the number of shots of each."""
+        ...
+
+    def read_gallery(self, gallery_id: int) -> GalleryContent:
+        """Return all shots of the gallery (no images), read in one snapshot; empty if there is no such gallery."""
         ...
 
     def close(self) -> None:

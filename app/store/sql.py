@@ -22,6 +22,8 @@ from app.store.base import (
     ClassPage,
     ClassRecord,
     EnrollOutcome,
+    GalleryContent,
+    GalleryInfo,
     GalleryRecord,
     NewSupport,
     OnConflict,
@@ -31,10 +33,11 @@ from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
 from app.store.log import present_vector, read_changes, record_classes, record_gallery, record_settings
 from app.store.migrations import migrate
-from app.store.models import ModelStore
+from app.store.models import STORE_ID, ModelStore
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
 from app.store.sqlite import BUSY_TIMEOUT_S, Database
 from app.store.vectors import from_bytes
+from app.store.whole import read_head, read_infos, read_whole
 
 
 class SqlStore:
@@ -190,6 +193,25 @@ class SqlStore:
     def models(self) -> ModelStore:
         """What a change of the model needs of the store."""
         return ModelStore(self._database)
+
+    def store_id(self) -> str:
+        """See `Store.store_id`."""
+        return self.models.fact(STORE_ID) or ""
+
+    def head(self) -> int:
+        """See `Store.head`."""
+        with self._database.read() as connection:
+            return read_head(connection)
+
+    def gallery_infos(self) -> list[tuple[GalleryInfo, int]]:
+        """See `Store.gallery_infos`."""
+        with self._database.read() as connection:
+            return read_infos(connection)
+
+    def read_gallery(self, gallery_id: int) -> GalleryContent:
+        """See `Store.read_gallery`."""
+        with self._database.read() as connection:
+            return read_whole(connection, gallery_id)
 
     def close(self) -> None:
         """See `Store.close`."""

@@ -246,13 +246,13 @@ class WatchedStore(SqlStore):
     instead: Changes | Exception | None = None
     meanwhile: Callable[[], object] | None = None
 
-    def changes_since(self, seq: int) -> Changes:
+    def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
         self.reads += 1
         instead, self.instead = self.instead, None
         meanwhile, self.meanwhile = self.meanwhile, None
         if isinstance(instead, Exception):
             raise instead
-        changes = instead or super().changes_since(seq)
+        changes = instead or super().changes_since(seq, gallery_id, limit)
         if meanwhile:
             meanwhile()
         return changes
