@@ -155,7 +155,9 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
         store.models.want(artifact.manifest.digest)
     except (ArtifactError, ModelNotFoundError) as error:
         raise StartupError(f"{variable('model')}: {error}") from error
-    except (OSError, StoreUnavailableError, StoreCorruptError) as error:
+    except StoreCorruptError as error:
+        raise StartupError(f"Can't read the store {store.path}: {error}") from error
+    except (OSError, StoreUnavailableError) as error:
         raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
     return artifact
 

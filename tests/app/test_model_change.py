@@ -138,7 +138,8 @@ def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, 
         assert gallery_of(server)["model_change"]["without_image"] == 5
 
 
-def test_a_gallery_whose_model_is_gone_is_a_conflict(serve, artifact_of, images: list[bytes], tmp_path):
+def test_a_gallery_whose_model_is_gone_is_a_conflict(serve, artifact_of, images: list[bytes], tmp_path, monkeypatch):
+    monkeypatch.setattr("app.remodel._LOOK_SECONDS", 1000)  # nothing is embedded anew meanwhile
     with serve() as server:
         server.enroll("a", images[0])
     shutil.rmtree(tmp_path / "home" / "models")
