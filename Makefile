@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test lint docs bench-omniglot bench-decisions constraints clean
+.PHONY: help serve test lint docs bench-omniglot bench-decisions sbom constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -47,6 +47,14 @@ bench-decisions: $(VENV)/.test ## whether "same" and "unknown" can be trusted; w
 docs: $(VENV)/.docs ## build the documentation as a site in site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q
 	@echo "site/index.html is ready."
+
+sbom: ## write sbom.json, a CycloneDX list of all that serving installs (into an environment of its own)
+	@"$(PYTHON)" -m venv --clear .venv-sbom
+	@.venv-sbom/bin/python -m pip install -qq --constraint constraints.txt .
+	@"$(PYTHON)" -m venv --clear .venv-tools && .venv-tools/bin/python -m pip install -qq "$$(grep '^cyclonedx-bom==' .ci/tools.txt)"
+	@.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json .venv-sbom/bin/python
+	@rm -rf .venv-sbom
+	@echo "sbom.json is written."
 
 constraints: ## resolve every dependency anew (torch excepted) and rewrite constraints.txt
 	@"$(PYTHON)" -m venv --clear .venv-constraints
