@@ -116,7 +116,7 @@ def test_a_file_can_be_chosen_pasted_and_dropped(console: Console, gallery: str,
         console.page.get_by_role("button", name="Clear").click()
         bring()
         expect(console.page.locator(".verdict h2")).to_have_text("file")
-        expect(console.page.locator(".verdict p")).to_contain_text("of 1 enrolled")
+        expect(console.page.locator(".verdict p")).to_contain_text("among 1 enrolled")
 
 
 def test_a_phone_may_take_a_photo_and_sees_the_answer_without_scrolling(browser: Browser, server: Running):
