@@ -196,9 +196,9 @@ def test_limits_of_a_key(guarded: Guarded):
 def test_a_key_may_not_ask_too_much_at_once(guarded: Guarded):
     key = guarded.key(Scope.READ, concurrency=1)
     host, port = guarded.server.url.removeprefix("http://").split(":")
-    head = f"POST /embed HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: multipart/form-data; boundary=b"
+    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: image/png"
     with socket.create_connection((host, int(port)), timeout=10) as slow:
-        slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\n--b".encode())
+        slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
         wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 429)
     wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)
 
