@@ -85,9 +85,9 @@ def fit_calibration(
     if len(vectors) > MOST_IMAGES:
         kept = np.sort(rng.permutation(len(vectors))[:MOST_IMAGES])
         vectors, classes, groups = vectors[kept], classes[kept], None if groups is None else groups[kept]
-    _, classes = np.unique(classes, return_inverse=True)
+    names, classes = np.unique(classes, return_inverse=True)
     pairs = compare(metric, vectors, classes, groups, within_share)
-    _check(pairs, int(classes.max()) + 1)
+    _check(pairs, len(names))
     method, quality = _choose(pairs, rng)
     ratio = _METHODS[method](*_sample(pairs, rng))
     errors = _errors(pairs, rng)
@@ -98,7 +98,7 @@ def fit_calibration(
         errors=errors,
         chances=_chances(metric, vectors, classes, rng),
         quality=quality,
-        n_classes=int(classes.max()) + 1,
+        n_classes=len(names),
         source=source,
     )
 

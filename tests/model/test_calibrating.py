@@ -107,7 +107,7 @@ def test_a_fit_repeats():
     assert first == second
 
 
-@pytest.mark.parametrize(("n_classes", "n_images"), [(9, 20), (40, 2), (12, 3)])
+@pytest.mark.parametrize(("n_classes", "n_images"), [(0, 1), (1, 1), (1, 9), (9, 20), (40, 2), (12, 3)])
 def test_too_little_data_says_how_much_is_needed(n_classes, n_images):
     with pytest.raises(CalibrationError, match="at least 10 classes, 100 pairs"):
         fit_calibration("l2", *draw(n_classes, n_images, seed=0), source="few")
