@@ -197,8 +197,10 @@ def test_a_key_may_not_ask_too_much_at_once(guarded: Guarded):
     key = guarded.key(Scope.READ, concurrency=1)
     host, port = guarded.server.url.removeprefix("http://").split(":")
     head = f"POST /classify HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: image/png"
+    wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)  # the key is known
     with socket.create_connection((host, int(port)), timeout=10) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
+        time.sleep(0.3)  # asked at once, the question below could be the one that runs, and this one the one too many
         wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 429)
     wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)
 
