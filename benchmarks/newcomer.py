@@ -43,8 +43,8 @@ def main(json_file: Annotated[Path | None, typer.Option("--json", help="Where to
         _inside(container, NEEDS)
         _inside(container, "git config --global --add safe.directory '*'")
         began = time.monotonic()
-        _inside(container, f"cd /root && {clone} && ({serve} >/tmp/serve.log 2>&1 &)")
-        answer = json.loads(_inside(container, f"cd /root/oneshot && {FIRST_STEPS}"))
+        _inside(container, f"cd ~ && {clone} && ({serve} >/tmp/serve.log 2>&1 &)")
+        answer = json.loads(_inside(container, f"cd ~/oneshot && {FIRST_STEPS}"))
         seconds = time.monotonic() - began
     finally:
         _docker("rm", "--force", container)
