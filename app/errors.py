@@ -66,6 +66,8 @@ class OneshotError(Exception):
     title: ClassVar[str] = "Internal error"
     #: Whether `detail` goes to the client; a 500's text may name files or statements, so it stays in the log.
     public: ClassVar[bool] = True
+    #: Seconds after which the same request may succeed; None where it won't.
+    retry_after: int | None = None
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -73,8 +75,8 @@ class OneshotError(Exception):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Extra headers of the answer."""
-        return {}
+        """Extra headers of the answer: `Retry-After`, in whole seconds, where a retry may succeed."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
     @property
     def field_errors(self) -> Sequence[FieldError]:
@@ -181,11 +183,6 @@ class RateLimitedError(AccessError):
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """`Retry-After`, in whole seconds."""
-        return {"Retry-After": str(self.retry_after)}
 
 
 class BadImageError(OneshotError):
@@ -339,11 +336,6 @@ class UnavailableError(OneshotError):
     def __init__(self, detail: str, retry_after: int = 1) -> None:
         super().__init__(detail)
         self.retry_after = retry_after
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """`Retry-After`, in whole seconds."""
-        return {"Retry-After": str(self.retry_after)}
 
 
 class NotReadyError(UnavailableError):

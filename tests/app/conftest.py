@@ -19,7 +19,9 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.service import Service
 from app.settings import PREFIX, READ_ELSEWHERE, Settings
+from app.store import SqlStore
 from model.manifest import SimilarityKind
+from tests.app.store.helpers import put_new_store
 from tests.factories import draw_character, make_artifact, png_bytes
 
 
@@ -146,3 +148,15 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
     assert body["request_id"] == response.headers["x-request-id"]
     assert set(body) <= {"type", "title", "status", "detail", "instance", "request_id", "errors"}
     return body
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqlStore]:
+    opened = SqlStore(put_new_store(path))
+    yield opened
+    opened.close()

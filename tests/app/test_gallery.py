@@ -23,18 +23,6 @@ METRICS: list[Metric] = ["l1", "l2", "cosine"]
 OURS = make_manifest("l2", 2)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(put_new_store(path))
-    yield opened
-    opened.close()
-
-
 def support(label: str, vector: object, manifest: Manifest = OURS) -> NewSupport:
     return NewSupport(label, b"image", "image/png", np.asarray(vector, dtype=np.float32), manifest.digest)
 
