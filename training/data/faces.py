@@ -1,0 +1,95 @@
+"""The AT&T (ORL) faces: 40 people, ten grey photographs of 92 x 112 pixels each.
+
+Samaria and Harter, "Parameterisation of a stochastic model for human face identification" (1994); credit is due to the
+Olivetti Research Laboratory.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+
+from model.images import ImageError, decode_image
+from training.data.labelled import DatasetError, LabelledImages
+
+_NAME: Final = "att_faces"
+_PLACE: Final = re.compile(r"(?:^|/)s(\d+)/(\d+)\.pgm$")
+"""``s7/3.pgm``: the third photograph of person 7."""
+
+
+def read_faces(root: Path) -> LabelledImages:
+    """Read ``s1/1.pgm`` to ``s40/10.pgm`` from a folder, or from ``att_faces.zip``.
+
+    They are looked for in ``root`` itself and in its sub-folder ``att_faces``. A person is a class, in order of
+    number; a photograph's number is its source; all people form one group, ``people``.
+
+    Raises:
+        DatasetError: they are not there, or a file is no image.
+    """
+    files = sorted(_files(root))
+    people = sorted({person for person, _, _ in files})
+    number = {person: index for index, person in enumerate(people)}
+    images = []
+    for person, photograph, data in files:
+        try:
+            images.append(decode_image(data).convert("L"))
+        except ImageError as error:
+            raise DatasetError(f"s{person}/{photograph}.pgm in {root}: {error}") from error
+    return LabelledImages(
+        images=images,
+        classes=[number[person] for person, _, _ in files],
+        sources=[photograph for _, photograph, _ in files],
+        class_names=[f"s{person}" for person in people],
+        groups=[0] * len(people),
+        group_names=["people"],
+    )
+
+
+def of_people(images: LabelledImages, people: list[int]) -> LabelledImages:
+    """Return only the photographs of the classes ``people``, numbered anew in that order."""
+    number = {person: index for index, person in enumerate(people)}
+    kept = [index for index, label in enumerate(images.classes) if label in number]
+    return LabelledImages(
+        images=[images.images[index] for index in kept],
+        classes=[number[images.classes[index]] for index in kept],
+        sources=[images.sources[index] for index in kept],
+        class_names=[images.class_names[person] for person in people],
+        groups=[0] * len(people),
+        group_names=images.group_names,
+    )
+
+
+def split_people(n_people: int, n_test: int, seed: int) -> tuple[list[int], list[int]]:
+    """Return the people to train on and the ``n_test`` others to test on, each in order, drawn by ``seed``."""
+    order = np.random.default_rng(seed).permutation(n_people)
+    return sorted(order[n_test:].tolist()), sorted(order[:n_test].tolist())
+
+
+def _files(root: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Yield person, number of the photograph, and content."""
+    for base in (root / _NAME, root):
+        found = [(place, file) for file in base.glob("s*/*.pgm") if (place := _PLACE.search(file.as_posix()))]
+        if found:
+            yield from ((int(place[1]), int(place[2]), file.read_bytes()) for place, file in found)
+            return
+        if (base / f"{_NAME}.zip").is_file():
+            yield from _zipped(base / f"{_NAME}.zip")
+            return
+    raise DatasetError(f"neither s1/1.pgm nor {_NAME}.zip is in {root} or in {root / _NAME}")
+
+
+def _zipped(file: Path) -> Iterator[tuple[int, int, bytes]]:
+    try:
+        with zipfile.ZipFile(file) as archive:
+            places = [(_PLACE.search(PurePosixPath(name).as_posix()), name) for name in archive.namelist()]
+            found = [(int(place[1]), int(place[2]), archive.read(name)) for place, name in places if place]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{file} cannot be read: {error}") from error
+    if not found:
+        raise DatasetError(f"{file} holds no s1/1.pgm")
+    yield from found
