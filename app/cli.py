@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from app import commands
+from app.commands.pipes import let_readers_leave
 from app.settings import Settings, SettingsError, allowed, load_settings, option, variable
 
 cli = typer.Typer(
@@ -86,4 +87,5 @@ def _stop(line: str) -> NoReturn:
 
 def main() -> None:
     """Entry point of the ``oneshot`` script."""
+    let_readers_leave()
     cli()

@@ -97,6 +97,42 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["galleries", "list", "--local", "--home", "{home}"]])
+def test_a_reader_may_leave_before_anything_is_written(words: list[str], tmp_path: Path):
+    reader, writer = os.pipe()
+    os.close(reader)  # not `| head`, which may or may not be gone by then
+    try:
+        done = subprocess.run(
+            [ONESHOT, *(word.format(home=tmp_path / "data") for word in words)],
+            env=environment(),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_problem_keeps_its_exit_code_when_nobody_reads_it():
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [ONESHOT, "classes", "list", "--url", "http://127.0.0.1:1"],
+            env=environment(),
+            stdout=writer,
+            stderr=writer,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert done.returncode == 2
+
+
 def test_a_wrong_value_in_the_environment_stops_the_start(tmp_path: Path):
     line = fails(tmp_path, ONESHOT_PORT="abc")
     assert line == "oneshot: ONESHOT_PORT (--port) is 'abc'; allowed: a whole number from 0 to 65535"

@@ -1,0 +1,35 @@
+"""Readers that go away: `oneshot classes list | head`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TextIO
+
+
+class _Pipe(io.FileIO):
+    """A stream whose reader may close it early: what nobody reads any more is dropped."""
+
+    def write(self, data: object, /) -> int:
+        try:
+            return super().write(data)  # type: ignore[arg-type]
+        except BrokenPipeError:
+            return len(memoryview(data))  # type: ignore[arg-type]
+
+
+def let_readers_leave() -> None:
+    """Let `| head` and the like close this program's output without an error, a traceback or another exit code.
+
+    A verb has done its work when it prints, so that its exit code is true whoever reads on.
+    """
+    sys.stdout = _forgiving(sys.stdout)
+    sys.stderr = _forgiving(sys.stderr)
+
+
+def _forgiving(stream: TextIO | None) -> TextIO:
+    if stream is None or stream.isatty():  # closed from the start, or a terminal, which nobody closes early
+        return stream  # type: ignore[return-value]
+    stream.flush()
+    pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))
+    line_by_line = bool(getattr(stream, "line_buffering", False))
+    return io.TextIOWrapper(pipe, stream.encoding, stream.errors, line_buffering=line_by_line)
