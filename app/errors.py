@@ -7,6 +7,7 @@
     │   ├── PayloadTooLargeError          413  payload-too-large
     │   ├── TooManyPartsError             413  too-many-parts
     │   ├── UnsupportedMediaTypeError     415  unsupported-media-type
+    │   ├── HeadTooLargeError             431  head-too-large
     │   ├── InvalidRequestError           422  invalid-request
     │   └── TooLittleDataError            422  too-little-data
     ├── AccessError                       403  access-denied
@@ -143,8 +144,14 @@ class TooLittleDataError(RequestError):
     status, slug, title = 422, "too-little-data", "Too little data"
 
 
+class HeadTooLargeError(RequestError):
+    """The request line and headers are larger than any client needs."""
+
+    status, slug, title = 431, "head-too-large", "Request header fields too large"
+
+
 class UploadTimeoutError(RequestError):
-    """The body came too slowly."""
+    """The head or the body came too slowly."""
 
     status, slug, title = 408, "upload-timeout", "Upload timeout"
 

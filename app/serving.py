@@ -45,6 +45,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     configure_logging(settings.log_level, settings.log_format)
     import uvicorn  # noqa: PLC0415
 
+    from app.connections import guarded  # noqa: PLC0415
     from app.draining import DrainingServer  # noqa: PLC0415
     from app.main import create_app  # noqa: PLC0415
 
@@ -54,6 +55,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
     config = uvicorn.Config(
         app,
+        http=guarded(settings.head_timeout),
         log_config=None,
         access_log=False,
         lifespan="on",

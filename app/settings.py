@@ -97,6 +97,12 @@ class Settings(BaseSettings):
     request_timeout: float = _setting(
         30.0, "Seconds that one request may take, its upload included; then 504.", "a number of seconds above 0", gt=0
     )
+    head_timeout: float = _setting(
+        10.0,
+        "Seconds that a request's line and headers may take to come in; then 408.",
+        "a number of seconds above 0",
+        gt=0,
+    )
     upload_timeout: float = _setting(
         20.0, "Seconds that a request's body may take to come in; then 408.", "a number of seconds above 0", gt=0
     )

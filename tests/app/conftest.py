@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from app.connections import guarded
 from app.main import create_app
 from app.service import Service
 from app.settings import PREFIX, READ_ELSEWHERE, Settings
@@ -87,7 +88,9 @@ def running(settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app
     app = create_app(settings)
     prepare(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", ws="none"))
+        connections = guarded(settings.head_timeout)
+        config = uvicorn.Config(app, http=connections, log_config=None, access_log=False, lifespan="on", ws="none")
+        server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         while not server.started:

@@ -1,0 +1,140 @@
+"""What a connection may do before there is a request: neither wait, nor drip, nor flood for ever."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import time
+from collections.abc import Iterable, Iterator
+
+import httpx
+import pytest
+
+from app.connections import MAX_HEAD_BYTES
+from tests.app.conftest import Running
+
+SECONDS = 0.4
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def server(serve) -> Iterator[Running]:
+    with serve(head_timeout=SECONDS) as running:
+        yield running
+
+
+def connect(server: Running) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def drip(connection: socket.socket, data: Iterable[bytes], pause: float = 0.02) -> tuple[bytes, float]:
+    """Send piece by piece until the server closes; what it said, and after how many seconds."""
+    began = time.monotonic()
+    connection.settimeout(pause)
+    answer = b""
+    for piece in data:
+        try:
+            connection.sendall(piece)
+            if not (part := connection.recv(4000)):
+                break
+            answer += part
+        except TimeoutError:
+            continue
+        except OSError:  # the server closed while we sent
+            break
+    return answer, time.monotonic() - began
+
+
+def assert_problem(answer: bytes, status: int, slug: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status), answer
+    assert b"connection: close" in head.lower()
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == (f"urn:oneshot:problem:{slug}", status)
+    assert f"x-request-id: {problem['request_id']}".encode() in head
+
+
+def endless_header() -> Iterator[bytes]:
+    yield b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
+    yield from itertools.repeat(b"a")
+
+
+def test_a_head_that_drips_in_is_given_up(server: Running):
+    with connect(server) as connection:
+        answer, seconds = drip(connection, endless_header())
+    assert_problem(answer, 408, "upload-timeout")
+    assert SECONDS * 0.9 < seconds < SECONDS + 2
+
+
+@pytest.mark.parametrize("piece", [b"", b"\r\n"])
+def test_a_connection_without_a_request_is_closed(server: Running, piece: bytes):
+    with connect(server) as connection:
+        connection.settimeout(10)
+        began = time.monotonic()
+        connection.sendall(piece)
+        answer = connection.recv(4000)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - began < SECONDS + 2
+
+
+def test_the_next_head_on_a_kept_connection_is_timed_too(server: Running):
+    with connect(server) as connection:
+        connection.sendall(REQUEST)
+        assert connection.recv(4000).startswith(b"HTTP/1.1 200")
+        time.sleep(SECONDS * 1.5)  # idle: that is the keep-alive's business
+        answer, seconds = drip(connection, endless_header())
+    assert_problem(answer, 408, "upload-timeout")
+    assert SECONDS * 0.9 < seconds < SECONDS + 2
+
+
+def test_a_head_without_end_is_refused(server: Running):
+    with connect(server) as connection:
+        flood = itertools.chain(
+            [b"GET /livez HTTP/1.1\r\nHost: x\r\n"], itertools.repeat(b"X-A: " + b"a" * 1000 + b"\r\n")
+        )
+        answer, _ = drip(connection, flood, pause=0.001)
+    assert_problem(answer, 431, "head-too-large")
+
+
+def test_a_large_head_within_the_limit_is_fine(server: Running):
+    with connect(server) as connection:
+        connection.sendall(REQUEST[:-2] + b"X-A: " + b"a" * (MAX_HEAD_BYTES // 2) + b"\r\n\r\n")
+        assert connection.recv(4000).startswith(b"HTTP/1.1 200")
+
+
+def test_a_body_may_take_longer_than_a_head(server: Running, images: list[bytes]):
+    def body() -> Iterator[bytes]:
+        for start in range(0, len(images[0]), len(images[0]) // 4):
+            time.sleep(SECONDS / 2)
+            yield images[0][start : start + len(images[0]) // 4]
+
+    answer = httpx.post(f"{server.url}/classify", content=body(), headers={"Content-Type": "image/png"})
+    assert answer.status_code == 200
+
+
+def test_kept_connections_and_pipelined_requests_go_on(server: Running):
+    with connect(server) as connection:
+        connection.sendall(REQUEST * 3)
+        got = b""
+        while got.count(b"HTTP/1.1 200") < 3:
+            got += connection.recv(4000)
+        for _ in range(3):
+            time.sleep(SECONDS / 2)
+            connection.sendall(REQUEST)
+            assert connection.recv(4000).startswith(b"HTTP/1.1 200")
+
+
+def test_many_slow_heads_leave_room_for_others(server: Running):
+    slow = [connect(server) for _ in range(200)]
+    try:
+        for connection in slow:
+            connection.sendall(b"GET /livez HTTP/1.1\r\nX-")
+        assert server.client.get("/readyz").status_code == 200
+        for connection in slow:
+            connection.settimeout(10)
+            assert_problem(connection.recv(4000), 408, "upload-timeout")
+    finally:
+        for connection in slow:
+            connection.close()
