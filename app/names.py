@@ -23,16 +23,26 @@ def clean_label(text: str) -> str:
     Raises ValueError when it is then empty, longer than MAX_LABEL_LENGTH characters, holds control characters, or is
     ``.`` or ``..`` (clients remove these from URLs before they send them, so such a class could never be addressed).
     """
-    label = unicodedata.normalize("NFC", text).strip()
-    if not label:
-        raise ValueError("a label must have at least 1 character")
-    if len(label) > MAX_LABEL_LENGTH:
-        raise ValueError(f"a label may have at most {MAX_LABEL_LENGTH} characters, this one has {len(label)}")
-    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in label):
-        raise ValueError("a label must not contain control characters or line breaks")
+    label = _clean(text, "a label")
     if label in {".", ".."}:
         raise ValueError("a label must not be '.' or '..'")
     return label
+
+
+def clean_search(text: str) -> str:
+    """Part of a label, as labels are written. Raises ValueError when no label could have it."""
+    return _clean(text, "what is searched for")
+
+
+def _clean(text: str, what: str) -> str:
+    clean = unicodedata.normalize("NFC", text).strip()
+    if not clean:
+        raise ValueError(f"{what} must have at least 1 character")
+    if len(clean) > MAX_LABEL_LENGTH:
+        raise ValueError(f"{what} may have at most {MAX_LABEL_LENGTH} characters, this has {len(clean)}")
+    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in clean):
+        raise ValueError(f"{what} must not contain control characters or line breaks")
+    return clean
 
 
 def clean_gallery(text: str) -> str:
@@ -67,6 +77,7 @@ def _gallery_query(gallery: str) -> str:
 
 
 Label = Annotated[str, AfterValidator(clean_label)]
+SearchText = Annotated[str, AfterValidator(clean_search)]
 GalleryName = Annotated[
     str, AfterValidator(clean_gallery), Field(json_schema_extra={"pattern": GALLERY_PATTERN, "maxLength": 64})
 ]

@@ -230,9 +230,9 @@ class Recognizer:
         with _default_is_empty(gallery, label):
             return await self._storing.run(lambda: self._store.get_class(gallery, label))
 
-    async def list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
-        """One page of a gallery's classes."""
-        return await self._storing.run(lambda: self._list_classes(gallery, limit, after))
+    async def list_classes(self, gallery: str, limit: int, after: str | None, search: str | None) -> ClassPage:
+        """One page of a gallery's classes, or of those whose label contains `search`."""
+        return await self._storing.run(lambda: self._list_classes(gallery, limit, after, search))
 
     async def read_image(self, gallery: str, label: str, shot: int) -> tuple[bytes, str]:
         """An enrolled image as it was uploaded, and its media type."""
@@ -322,9 +322,9 @@ class Recognizer:
         near = nearest(metric, vectors, MAP_NEIGHBOURS)
         return GalleryMap(labels, project(vectors), near, calibration.probability(near.distances), size)
 
-    def _list_classes(self, gallery: str, limit: int, after: str | None) -> ClassPage:
+    def _list_classes(self, gallery: str, limit: int, after: str | None, search: str | None) -> ClassPage:
         try:
-            return self._store.list_classes(gallery, limit, after)
+            return self._store.list_classes(gallery, limit, after, search)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from app.names import DEFAULT_GALLERY, GalleryName, Label
+from app.names import DEFAULT_GALLERY, GalleryName, Label, SearchText
 
 _EXAMPLE_MODEL = "omniglot@3f9a1c0b72de"
 
@@ -116,6 +116,9 @@ class PageQuery(GalleryQuery):
 
     limit: int = Field(100, ge=1, le=1000, description="Most classes on one page.")
     after: Label | None = Field(None, description="`next` of the page before.")
+    search: SearchText | None = Field(
+        None, description="Only classes whose label contains this, in upper or lower case.", examples=["house"]
+    )
 
 
 class ShotQuery(GalleryQuery):

@@ -166,18 +166,23 @@ class AsyncClient:
     # -- classes and galleries -----------------------------------------------------------------------------
 
     async def list_classes(
-        self, gallery: str = DEFAULT_GALLERY, *, limit: int = 100, after: str | None = None
+        self,
+        gallery: str = DEFAULT_GALLERY,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        search: str | None = None,
     ) -> ClassPage:
-        """One page of a gallery's classes, in the order of their labels."""
-        return await self._send(calls.list_classes(gallery, limit, after))
+        """One page of a gallery's classes in the order of their labels, of those that contain `search` if given."""
+        return await self._send(calls.list_classes(gallery, limit, after, search))
 
-    async def classes(self, gallery: str = DEFAULT_GALLERY) -> AsyncIterator[ClassPublic]:
-        """All classes of a gallery, fetched page by page."""
-        page = await self.list_classes(gallery, limit=1000)
+    async def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> AsyncIterator[ClassPublic]:
+        """All classes of a gallery, or all whose label contains `search`, fetched page by page."""
+        page = await self.list_classes(gallery, limit=1000, search=search)
         for item in page.classes:
             yield item
         while page.next is not None:
-            page = await self.list_classes(gallery, limit=1000, after=page.next)
+            page = await self.list_classes(gallery, limit=1000, after=page.next, search=search)
             for item in page.classes:
                 yield item
 

@@ -136,9 +136,10 @@ def embed(images: Sequence[ImageSource]) -> Call[EmbedPublic]:
     return Call(EmbedPublic, "POST", "/embed", files=[("image", read_source(image)) for image in images])
 
 
-def list_classes(gallery: str, limit: int, after: str | None) -> Call[ClassPage]:
+def list_classes(gallery: str, limit: int, after: str | None, search: str | None) -> Call[ClassPage]:
     """One page of a gallery's classes."""
-    return Call(ClassPage, "GET", "/classes", {"gallery": gallery, "limit": limit, "after": after})
+    params = {"gallery": gallery, "limit": limit, "after": after, "search": search}
+    return Call(ClassPage, "GET", "/classes", params)
 
 
 def get_class(label: str, gallery: str) -> Call[ClassPublic]:

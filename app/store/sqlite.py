@@ -163,6 +163,7 @@ def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
         connection.isolation_level = None  # the driver begins nothing by itself: _begin does
         for pragma in _PER_CONNECTION:
             connection.execute(pragma).close()
+        connection.create_function("casefold", 1, str.casefold, deterministic=True)
 
     @sa.event.listens_for(engine, "begin")
     def _begin(connection: sa.Connection) -> None:

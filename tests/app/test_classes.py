@@ -26,6 +26,25 @@ def test_pages_cover_all_classes_once_in_order(served: Running, gallery: str, im
     assert seen == sorted(labels)
 
 
+def test_a_search_is_paged_and_takes_nothing_for_a_wildcard(served: Running, gallery: str, images: list[bytes]):
+    for label in ("100 % wool", "100 grams", "Wool_1", "Wool 1", "wÖOL", "a.b"):
+        served.enroll(label, images[0], gallery=gallery)
+
+    def search(text: str, **more: str) -> tuple[list[str], str | None]:
+        page = served.client.get("/classes", params={"gallery": gallery, "search": text, **more}).json()
+        return [item["label"] for item in page["classes"]], page["next"]
+
+    assert search("wool") == (["100 % wool", "Wool 1", "Wool_1"], None)
+    assert search("wool", limit="2") == (["100 % wool", "Wool 1"], "Wool 1")
+    assert search("wool", limit="2", after="Wool 1") == (["Wool_1"], None)
+    assert search("%") == (["100 % wool"], None)
+    assert search("_") == (["Wool_1"], None)
+    assert search(".") == (["a.b"], None)
+    assert search("wo\u0308ol") == (["wÖOL"], None)
+    assert search("nobody") == ([], None)
+    assert served.client.get("/classes", params={"search": "x"}).json()["classes"] == []
+
+
 def test_deleting_a_class_forgets_it_everywhere(served: Running, gallery: str, images: list[bytes]):
     where = {"gallery": gallery}
     served.enroll("a", images[0], gallery=gallery)
@@ -148,6 +167,9 @@ def test_times_have_their_zone(served: Running, gallery: str, images: list[bytes
         ("/classes?limit=0", 422, "invalid-request"),
         ("/classes?limit=1001", 422, "invalid-request"),
         ("/classes?gallery=", 422, "invalid-request"),
+        ("/classes?search=", 422, "invalid-request"),
+        ("/classes?search=a%00b", 422, "invalid-request"),
+        (f"/classes?search={257 * 'x'}", 422, "invalid-request"),
         ("/classes?page=2", 422, "invalid-request"),
         ("/classes/a?galery=b", 422, "invalid-request"),
         ("/galleries?x=1", 422, "invalid-request"),

@@ -72,6 +72,8 @@ def test_classes_and_galleries(client: Client, gallery: str, images: list[bytes]
     assert [item.label for item in client.classes(gallery)] == ["a/image", "c?d#e%2F", "ä b"]
     page = client.list_classes(gallery, limit=2)
     assert [item.label for item in client.list_classes(gallery, after=page.next).classes] == ["ä b"]
+    assert [item.label for item in client.classes(gallery, search="A")] == ["a/image"]
+    assert [item.label for item in client.list_classes(gallery, search="Ä B").classes] == ["ä b"]
     assert client.get_class("a/image", gallery).shots == 1
     assert client.class_image("c?d#e%2F", gallery) == images[1]
     assert client.rename_class("a/image", "b/ü", gallery).label == "b/ü"
@@ -98,7 +100,8 @@ def test_all_pages_are_fetched(client: Client, gallery: str, images: list[bytes]
         client.enroll(f"c{index}", images[index], gallery=gallery)
     fetch = client.list_classes
     monkeypatch.setattr(client, "list_classes", lambda name, **more: fetch(name, **{**more, "limit": 2}))
-    assert [item.label for item in client.classes(gallery)] == [f"c{index}" for index in range(5)]
+    for search in (None, "c"):
+        assert [item.label for item in client.classes(gallery, search=search)] == [f"c{index}" for index in range(5)]
 
 
 def test_problems_become_exceptions(client: Client, gallery: str, images: list[bytes]):

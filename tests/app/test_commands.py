@@ -150,6 +150,21 @@ def test_classes_are_shown_saved_and_deleted(run: Run, folder: Path, gallery: st
     assert "no class 'alpha'" in run("classes", "show", "alpha", "-g", gallery, code=2).stderr
 
 
+def test_a_search_tells_whether_it_found_anything(run: Run, folder: Path, gallery: str):
+    run("enroll", folder, "-g", gallery)
+    assert [item["label"] for item in objects(run("classes", "search", "A", "-g", gallery, "--json"))] == [
+        "alpha",
+        "beta",
+        "gamma",
+    ]
+    assert "gamma" in run("classes", "search", "mm", "-g", gallery).stdout
+    assert (
+        run("classes", "search", "%", "-g", gallery, code=1).stdout == f"no class of gallery {gallery} contains that\n"
+    )
+    assert run("classes", "search", "%", "-g", gallery, "--json", code=1).stdout == ""
+    assert len(run("classes", "search", "x" * 257, "-g", gallery, code=2).stderr.splitlines()) == 1
+
+
 def test_a_key_is_sent_and_its_rate_is_kept(serve: Callable[..., Any], run: Run, folder: Path, tmp_path: Path):
     with serve(api_keys="on") as server:
         where = ("--url", server.url)

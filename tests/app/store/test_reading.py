@@ -1,6 +1,9 @@
 """Reading back: labels exactly as they came, pages that miss and repeat nothing, a clear error for what isn't there."""
 
+import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from itertools import count
 from pathlib import Path
 
@@ -15,11 +18,11 @@ from tests.app.store.helpers import ODD_LABELS, support
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 
 
-def all_pages(store: SqlStore, gallery: str, limit: int) -> list[str]:
+def all_pages(store: SqlStore, gallery: str, limit: int, search: str | None = None) -> list[str]:
     labels: list[str] = []
     after: str | None = None
     while True:
-        page = store.list_classes(gallery, limit, after)
+        page = store.list_classes(gallery, limit, after, search)
         labels += [each.label for each in page.items]
         if page.next_after is None:
             return labels
@@ -77,6 +80,40 @@ def test_pages_are_ordered_and_complete(store: SqlStore):
         assert all_pages(store, gallery, limit) == sorted(labels)
 
     check()
+
+
+def contains(label: str, text: str) -> bool:
+    """What a search is to find, said another way."""
+    if text.isascii():
+        upper = {ord(small): small.upper() for small in "abcdefghijklmnopqrstuvwxyz"}
+        return text.translate(upper) in label.translate(upper)
+    return text.casefold() in label.casefold()
+
+
+def test_a_search_finds_what_contains_the_text_and_nothing_else(store: SqlStore):
+    galleries = count()
+    letters = st.text(st.sampled_from("aAéÉßsS%_/\\'\"*?[ 漢"), min_size=1, max_size=3)
+
+    @settings(max_examples=60, deadline=None)
+    @given(labels=st.sets(letters, min_size=1, max_size=20), text=letters, limit=st.integers(1, 8))
+    def check(labels: set[str], text: str, limit: int) -> None:
+        gallery = f"gallery {next(galleries)}"
+        store.enroll(gallery, [support(label) for label in labels], REPLACE)
+        expected = sorted(label for label in labels if contains(label, text))
+        assert all_pages(store, gallery, limit, text) == expected
+
+    check()
+
+
+def test_a_search_goes_through_the_index_in_order(store: SqlStore):
+    store.enroll("g", [support(label) for label in ("beta", "alphabet")], REPLACE)
+    assert all_pages(store, "g", 1, "BET") == ["alphabet", "beta"]
+    query = """EXPLAIN QUERY PLAN SELECT label, created_at FROM classes
+        WHERE gallery_id = 1 AND label > 'a' AND label LIKE '%bet%' ESCAPE '/' ORDER BY label LIMIT 2"""
+    with closing(sqlite3.connect(store.path)) as connection:
+        plan = [row[3] for row in connection.execute(query)]
+    assert len(plan) == 1, plan  # no sorting
+    assert re.match(r"SEARCH classes USING INDEX \S*classes\S* \(gallery_id=\? AND label>\?\)", plan[0])
 
 
 def test_pages_go_on_where_they_were_while_classes_come_and_go(store: SqlStore):
