@@ -24,6 +24,7 @@ from training.evaluate import evaluate
 from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
+from training.machine import Machine, Precision
 from training.recipe import RecipeError, load_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -55,6 +56,7 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     out: Annotated[Path | None, typer.Option(help="Folder of the artefact; default runs/NAME.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="part.key=value, replaces the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="Number format of the network's passes.")] = "float32",
     threads: Threads = ALL_THREADS,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints.")] = 60,
 ) -> None:
@@ -77,8 +79,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
                 console.print(f"step {step.step}/{step.steps}: {note}")  # a log file shows no bar
             bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
 
-        where = pick_device(device)
-        artifact = fit(loaded, data, folder, device=where, listen=listen, checkpoint_seconds=checkpoint_seconds)
+        machine = Machine(pick_device(device), precision)
+        artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
     console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
 
 

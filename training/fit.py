@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from model.artifact import WEIGHTS_FILE, Artifact, load_artifact, save_artifact, write_manifest
 from model.calibrating import fit_calibration
@@ -17,6 +16,7 @@ from training.data.labelled import LabelledImages, prepare
 from training.data.omniglot import read_omniglot
 from training.episodes import embed_pixels
 from training.loop import Progress, train
+from training.machine import Machine
 from training.recipe import Recipe
 
 
@@ -25,7 +25,7 @@ def fit(
     datasets: Path,
     folder: Path,
     *,
-    device: torch.device,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Artifact:
@@ -40,7 +40,9 @@ def fit(
     images = read_omniglot(datasets, "background")
     training = prepare(images.without_groups(recipe.data.held_out), preprocess)
     held_out = prepare(images.in_groups(recipe.data.held_out), preprocess)
-    run = train(recipe, training, held_out, folder, device=device, listen=listen, checkpoint_seconds=checkpoint_seconds)
+    run = train(
+        recipe, training, held_out, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds
+    )
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     calibration = fit_calibration(
         run.similarity.metric,

@@ -26,9 +26,13 @@ from training.checkpoint import (
 )
 from training.data.labelled import PreparedImages
 from training.episodes import Trials, embed_pixels, judge_trials, within_group_trials
-from training.losses import build_loss
+from training.losses import Embedded, build_loss
+from training.machine import Machine
+from training.objectives import DistillObjective
 from training.recipe import OptimizerPart, Recipe
 from training.samplers import ClassSampler
+from training.teacher import Teacher
+from training.whitening import whiten
 
 VALIDATION_WAY = 20
 VALIDATION_TRIALS = 4000
@@ -62,6 +66,8 @@ class Run:
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
+    machine: Machine
+    teacher: Teacher | None = None
     averaged: State = field(default_factory=dict)
     step: int = 0
 
@@ -91,14 +97,16 @@ class Run:
         self.generator.set_state(part("generator")["state"])
 
 
-def start_run(recipe: Recipe, n_classes: int, device: torch.device) -> Run:
+def start_run(recipe: Recipe, n_classes: int, machine: Machine) -> Run:
     """Return a run at step 0, its weights drawn from the recipe's seed."""
+    device = machine.device
+    teacher = _teacher(recipe, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = build_network(recipe.network, recipe.preprocess)
         dim = embedding_dim(recipe.network, recipe.preprocess)
         similarity = build_similarity(SimilaritySpec(kind=recipe.similarity, dim=dim))
-        loss = build_loss(recipe.objective, similarity, n_classes)
+        loss = build_loss(recipe.objective, similarity, n_classes, teacher)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     similarity.to(device)
     loss.to(device)
@@ -112,7 +120,15 @@ def start_run(recipe: Recipe, n_classes: int, device: torch.device) -> Run:
         lr=part.learning_rate,
         betas=(0.9, 0.99),
     )
-    return Run(recipe, network, similarity, loss, optimizer, torch.Generator().manual_seed(recipe.seed))
+    generator = torch.Generator().manual_seed(recipe.seed)
+    return Run(recipe, network, similarity, loss, optimizer, generator, machine, teacher)
+
+
+def _teacher(recipe: Recipe, device: torch.device) -> Teacher | None:
+    paths = {part.teacher for part in recipe.objective if isinstance(part, DistillObjective)}
+    if len(paths) > 1:
+        raise ValueError(f"one teacher at a time, not {', '.join(sorted(paths))}")
+    return Teacher(Path(paths.pop()), recipe.preprocess, device) if paths else None
 
 
 def one_cycle(part: OptimizerPart, step: int) -> float:
@@ -130,7 +146,7 @@ def train(
     held_out: PreparedImages,
     folder: Path,
     *,
-    device: torch.device | None = None,
+    machine: Machine = Machine(),  # noqa: B008 - frozen
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Run:
@@ -142,9 +158,8 @@ def train(
         TrainingError: the loss is no longer finite.
         CheckpointError: the folder's checkpoint is of another recipe.
     """
-    device = device or torch.device("cpu")
     sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations)
-    run = start_run(recipe, sampler.n_classes, device)
+    run = start_run(recipe, sampler.n_classes, machine)
     augment = Augment(recipe.augment)
     trials = within_group_trials(held_out, n_way=VALIDATION_WAY, n_trials=VALIDATION_TRIALS, seed=VALIDATION_SEED)
     folder.mkdir(parents=True, exist_ok=True)
@@ -154,7 +169,7 @@ def train(
     first = run.step
     steps = recipe.optimizer.steps
     while run.step < steps:
-        loss = _step(run, sampler, augment, device)
+        loss = _step(run, sampler, augment)
         images = (run.step - first) * recipe.sampler.classes * recipe.sampler.images
         last = run.step == steps
         error = _validate(run, held_out, trials) if last or run.step % recipe.validate_every == 0 else None
@@ -163,6 +178,8 @@ def train(
             write_checkpoint(file, run.tensors(), {"step": run.step, "recipe": recipe.model_dump(mode="json")})
             saved = time.monotonic()
     _use_average(run)
+    if recipe.whitening is not None:
+        whiten(run.network, training, recipe.whitening)
     return run
 
 
@@ -176,15 +193,17 @@ def _resume(run: Run, file: Path) -> None:
     run.step = int(str(facts["step"]))
 
 
-def _step(run: Run, sampler: ClassSampler, augment: Augment, device: torch.device) -> float:
+def _step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
     """Do one optimizer step and return its loss."""
     run.network.train()
     batch = sampler.draw(run.generator)
     shape = batch.images.shape
     images = augment(batch.images.flatten(0, 1), run.generator)
-    images = images.to(device).contiguous(memory_format=torch.channels_last)
-    embeddings = run.network(images).unflatten(0, shape[:2])
-    loss: Tensor = run.loss(embeddings, batch.classes.to(device))
+    images = images.to(run.machine.device).contiguous(memory_format=torch.channels_last)
+    with run.machine.autocast():
+        embeddings = run.network(images).float().view(*shape[:2], -1)
+        taught = run.teacher.embed(images).float().view(*shape[:2], -1) if run.teacher else None
+    loss: Tensor = run.loss(Embedded(embeddings, batch.classes.to(run.machine.device), taught))
     value = loss.item()
     if not math.isfinite(value):
         raise TrainingError(f"the loss is {value} at step {run.step}; lower optimizer.learning_rate or optimizer.clip")

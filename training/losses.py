@@ -1,18 +1,45 @@
-"""The objectives. Each takes the embeddings of a batch, shape (P, K, dim), and the classes, shape (P,)."""
+"""The objectives. Each takes a batch of P classes x K images as the network embedded it, and returns one number."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
-from model.similarity import Similarity, WeightedL1
-from training.recipe import (
+from model.manifest import SimilarityKind
+from model.similarity import Similarity, WeightedL1, tensor_distances
+from training.objectives import (
     ContrastiveObjective,
+    DistillObjective,
     MatchingObjective,
     Objective,
+    PairBceObjective,
+    PrototypicalObjective,
     SoftmaxObjective,
+    TripletObjective,
 )
+from training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A batch after the network: ``embeddings`` (P, K, dim) of ``classes`` (P,).
+
+    ``taught`` (P, K, any dim) holds the teacher's vectors of the same images, where a teacher is asked for.
+    """
+
+    embeddings: Tensor
+    classes: Tensor
+    taught: Tensor | None = None
+
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """Return masks (P*K, P*K) of pairs of two different images: of one class, and of two."""
+        labels = self.classes.repeat_interleave(self.embeddings.shape[1])
+        same = labels[:, None] == labels[None, :]
+        oneself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        return same & ~oneself, ~same
 
 
 class SoftmaxLoss(nn.Module):
@@ -23,11 +50,11 @@ class SoftmaxLoss(nn.Module):
         self.part = part
         self.directions = nn.Parameter(torch.randn(n_classes, dim) / dim**0.5)
 
-    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, batch: Embedded) -> Tensor:
         """Return the mean cross-entropy."""
-        images = F.normalize(embeddings.flatten(0, 1), dim=1)
+        images = F.normalize(batch.embeddings.flatten(0, 1), dim=1)
         logits = self.part.scale * images @ F.normalize(self.directions, dim=1).T
-        targets = classes.repeat_interleave(embeddings.shape[1])
+        targets = batch.classes.repeat_interleave(batch.embeddings.shape[1])
         return F.cross_entropy(logits, targets, label_smoothing=self.part.smoothing)
 
 
@@ -42,28 +69,63 @@ class MatchingLoss(nn.Module):
         self.part = part
         self.similarity = similarity
 
-    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, batch: Embedded) -> Tensor:
         """Return the mean cross-entropy over all K rounds."""
-        targets = torch.arange(len(classes), device=classes.device)
+        targets = torch.arange(len(batch.classes), device=batch.classes.device)
         losses = [
             F.cross_entropy(-self.part.scale * self.similarity.pairwise(query, support), targets)
-            for query, support in zip(embeddings.unbind(1), embeddings.roll(1, 1).unbind(1), strict=True)
+            for query, support in zip(batch.embeddings.unbind(1), batch.embeddings.roll(1, 1).unbind(1), strict=True)
         ]
+        return torch.stack(losses).mean()
+
+
+class PrototypicalLoss(nn.Module):
+    """Few-shot classification by the nearest class mean (Snell et al., "Prototypical Networks", 2017).
+
+    The prototype of a class is the mean of ``shots`` of its images' index-form vectors; the others are queries, by
+    squared Euclidean distance. All K cyclic choices of support images take their turn.
+    """
+
+    def __init__(self, part: PrototypicalObjective, similarity: Similarity) -> None:
+        super().__init__()
+        self.part = part
+        self.similarity = similarity
+
+    def forward(self, batch: Embedded) -> Tensor:
+        """Return the mean cross-entropy over all rounds and queries.
+
+        Raises:
+            ValueError: no image of a class is left to be a query.
+        """
+        n_classes, n_images = batch.embeddings.shape[:2]
+        shots = self.part.shots
+        if n_images <= shots:
+            raise ValueError(f"prototypes of {shots} shots need more images of a class; set sampler.images")
+        points = self.similarity.index_form(batch.embeddings.flatten(0, 1)).view(n_classes, n_images, -1)
+        targets = torch.arange(n_classes, device=points.device).repeat_interleave(n_images - shots)
+        losses = []
+        for turn in range(n_images):
+            turned = points.roll(turn, 1)
+            prototypes, queries = turned[:, :shots].mean(1), turned[:, shots:].flatten(0, 1)
+            squared = (queries[:, None] - prototypes).square().sum(2)
+            losses.append(F.cross_entropy(-self.part.scale * squared, targets))
         return torch.stack(losses).mean()
 
 
 class PairBceLoss(nn.Module):
     """Binary cross-entropy of Koch's head over all pairs of the batch."""
 
-    def __init__(self, similarity: WeightedL1) -> None:
+    def __init__(self, similarity: Similarity) -> None:
         super().__init__()
+        if not isinstance(similarity, WeightedL1):
+            raise ValueError("the pair-bce objective is the weighted-l1 head's; set similarity = 'weighted-l1'")
         self.similarity = similarity
 
-    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, batch: Embedded) -> Tensor:
         """Return the mean of the mean loss of same and of different pairs."""
-        images = embeddings.flatten(0, 1)
+        images = batch.embeddings.flatten(0, 1)
         logits = self.similarity.logits(images, images)
-        same, different = _pair_masks(classes, embeddings.shape[1])
+        same, different = batch.masks()
         return (F.softplus(-logits[same]).mean() + F.softplus(logits[different]).mean()) / 2
 
 
@@ -75,14 +137,78 @@ class ContrastiveLoss(nn.Module):
         self.part = part
         self.similarity = similarity
 
-    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, batch: Embedded) -> Tensor:
         """Return the mean of the mean loss of same and of different pairs."""
-        images = embeddings.flatten(0, 1)
+        images = batch.embeddings.flatten(0, 1)
         distance = self.similarity.pairwise(images, images)
-        same, different = _pair_masks(classes, embeddings.shape[1])
+        same, different = batch.masks()
         pull = distance[same].square().mean()
         push = F.relu(self.part.margin - distance[different]).square().mean()
         return (pull + push) / 2
+
+
+class TripletLoss(nn.Module):
+    """Triplets of an anchor, an image of its class and one of another (Schroff et al., "FaceNet", 2015).
+
+    ``hard`` is the batch-hard variant of Hermans, Beyer and Leibe ("In defense of the triplet loss", 2017), the mean
+    over all anchors; ``all`` is their batch-all variant, the mean over the triplets that still cost something.
+    """
+
+    def __init__(self, part: TripletObjective, similarity: Similarity) -> None:
+        super().__init__()
+        self.part = part
+        self.similarity = similarity
+
+    def forward(self, batch: Embedded) -> Tensor:
+        """Return the mean over triplets of max(0, distance to the like - distance to the unlike + margin)."""
+        images = batch.embeddings.flatten(0, 1)
+        distance = self.similarity.pairwise(images, images)
+        same, different = batch.masks()
+        if self.part.mining == "hard":
+            farthest = distance.masked_fill(~same, -torch.inf).amax(1)
+            nearest = distance.masked_fill(~different, torch.inf).amin(1)
+            return F.relu(farthest - nearest + self.part.margin).mean()
+        costs = F.relu(distance[:, :, None] - distance[:, None, :] + self.part.margin)
+        costs = costs[same[:, :, None] & different[:, None, :]]
+        return costs.sum() / (costs > 0).sum().clamp_min(1)
+
+
+class DistillLoss(nn.Module):
+    """The teacher's view of the batch (Hinton et al. 2015): who resembles whom, or the embeddings themselves.
+
+    ``similarities`` is the divergence of each image's softmax over its similarities to all others, the teacher's from
+    the student's; ``embeddings`` is one minus the cosine of the mapped embedding and the teacher's.
+    """
+
+    def __init__(self, part: DistillObjective, similarity: Similarity, teacher: Teacher | None) -> None:
+        super().__init__()
+        if teacher is None:
+            raise ValueError("the distill objective needs a teacher")
+        self.part = part
+        self.similarity = similarity
+        self.metric = teacher.similarity.metric
+        self.map = nn.Linear(similarity.dim, teacher.similarity.dim) if part.match == "embeddings" else None
+
+    def forward(self, batch: Embedded) -> Tensor:
+        """Return the mean over the batch's images.
+
+        Raises:
+            ValueError: the batch has no teacher's vectors.
+        """
+        if batch.taught is None:
+            raise ValueError("the distill objective needs a teacher")
+        images, taught = batch.embeddings.flatten(0, 1), batch.taught.flatten(0, 1)
+        if self.map is not None:
+            return (1 - F.cosine_similarity(self.map(images), taught)).mean()
+        learned = self._rivalry(self.similarity.pairwise(images, images))
+        wanted = self._rivalry(tensor_distances(self.metric, taught, taught))
+        return F.kl_div(learned, wanted, log_target=True, reduction="batchmean")
+
+    def _rivalry(self, distance: Tensor) -> Tensor:
+        """Return each row's log-softmax over all other images, shape (n, n - 1)."""
+        n = len(distance)
+        others = ~torch.eye(n, dtype=torch.bool, device=distance.device)
+        return F.log_softmax(-self.part.scale * distance[others].view(n, n - 1), dim=1)
 
 
 class SumLoss(nn.Module):
@@ -93,38 +219,51 @@ class SumLoss(nn.Module):
         self.weights = [weight for weight, _ in losses]
         self.losses = nn.ModuleList(loss for _, loss in losses)
 
-    def forward(self, embeddings: Tensor, classes: Tensor) -> Tensor:
+    def forward(self, batch: Embedded) -> Tensor:
         """Return the weighted sum."""
-        terms = [weight * loss(embeddings, classes) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        terms = [weight * loss(batch) for weight, loss in zip(self.weights, self.losses, strict=True)]
         return torch.stack(terms).sum()
 
 
-def _pair_masks(classes: Tensor, n_images: int) -> tuple[Tensor, Tensor]:
-    """Return masks (P*K, P*K) of pairs of two images, each pair once: of one class, and of two."""
-    labels = classes.repeat_interleave(n_images)
-    same = labels[:, None] == labels[None, :]
-    once = torch.ones_like(same).triu(1)
-    return same & once, ~same & once
-
-
-def build_loss(objectives: tuple[Objective, ...], similarity: Similarity, n_classes: int) -> SumLoss:
+def build_loss(
+    objectives: tuple[Objective, ...], similarity: Similarity, n_classes: int, teacher: Teacher | None = None
+) -> SumLoss:
     """Return the weighted sum that a recipe asks for.
 
     Raises:
         ValueError: an objective does not fit the similarity.
     """
-    return SumLoss([(part.weight, _build(part, similarity, n_classes)) for part in objectives])
+    return SumLoss([(part.weight, _build(part, similarity, n_classes, teacher)) for part in objectives])
 
 
-def _build(part: Objective, similarity: Similarity, n_classes: int) -> nn.Module:
-    if isinstance(part, SoftmaxObjective):
-        if similarity.kind != "cosine":
-            raise ValueError("the softmax objective trains cosines; set similarity = 'cosine'")
-        return SoftmaxLoss(part, similarity.dim, n_classes)
-    if isinstance(part, MatchingObjective):
-        return MatchingLoss(part, similarity)
-    if isinstance(part, ContrastiveObjective):
-        return ContrastiveLoss(part, similarity)
-    if not isinstance(similarity, WeightedL1):
-        raise ValueError("the pair-bce objective is the weighted-l1 head's; set similarity = 'weighted-l1'")
-    return PairBceLoss(similarity)
+def _build(part: Objective, similarity: Similarity, n_classes: int, teacher: Teacher | None) -> nn.Module:
+    _check(part, similarity)
+    loss: nn.Module
+    match part:
+        case SoftmaxObjective():
+            loss = SoftmaxLoss(part, similarity.dim, n_classes)
+        case MatchingObjective():
+            loss = MatchingLoss(part, similarity)
+        case PrototypicalObjective():
+            loss = PrototypicalLoss(part, similarity)
+        case PairBceObjective():
+            loss = PairBceLoss(similarity)
+        case ContrastiveObjective():
+            loss = ContrastiveLoss(part, similarity)
+        case TripletObjective():
+            loss = TripletLoss(part, similarity)
+        case DistillObjective():
+            loss = DistillLoss(part, similarity, teacher)
+    return loss
+
+
+_FITTING: dict[str, tuple[SimilarityKind, ...]] = {
+    "softmax": ("cosine",),  # its logits are cosines
+    "prototypical": ("euclidean", "cosine"),  # a mean is the best prototype under squared Euclidean distance
+}
+
+
+def _check(part: Objective, similarity: Similarity) -> None:
+    fitting = _FITTING.get(part.kind, (similarity.kind,))
+    if similarity.kind not in fitting:
+        raise ValueError(f"the {part.kind} objective does not train {similarity.kind}; set similarity = '{fitting[0]}'")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from model.manifest import NetworkSpec, PreprocessSpec, SimilarityKind
+from training.objectives import Objective, Part
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the project."""
@@ -18,11 +19,7 @@ class RecipeError(ValueError):
     """The file is no usable recipe; ``str(error)`` is one line that says where and why."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataPart(_Part):
+class DataPart(Part):
     """Which images are trained on, and which classes are kept back to choose and calibrate by."""
 
     kind: Literal["omniglot"] = "omniglot"
@@ -32,7 +29,7 @@ class DataPart(_Part):
     )
 
 
-class AugmentPart(_Part):
+class AugmentPart(Part):
     """Random distortions, each drawn anew for every image of every step."""
 
     rotation: float = Field(default=0, ge=0, le=180, description="Degrees, to either side.")
@@ -46,51 +43,30 @@ class AugmentPart(_Part):
     probability: float = Field(default=1, ge=0, le=1, description="Chance that an image is distorted at all.")
 
 
-class SamplerPart(_Part):
+class SamplerPart(Part):
     """A batch: ``classes`` classes from few alphabets, ``images`` different images of each."""
 
     classes: int = Field(ge=2)
     images: int = Field(default=2, ge=2)
+    groups: int | None = Field(
+        default=None,
+        ge=1,
+        description="Take about as many classes of each of this many alphabets; None: whole alphabets, as few as fit.",
+    )
 
 
-class SoftmaxObjective(_Part):
-    """Cosine softmax over all training classes."""
+class WhiteningPart(Part):
+    """After training, the embeddings of the training images are decorrelated by the network's last linear layer."""
 
-    kind: Literal["softmax"] = "softmax"
-    weight: float = Field(default=1, gt=0)
-    scale: float = Field(default=16, gt=0)
-    smoothing: float = Field(default=0.05, ge=0, lt=1)
-
-
-class MatchingObjective(_Part):
-    """One-shot episodes inside the batch: each image finds its class among one other image of every class."""
-
-    kind: Literal["matching"] = "matching"
-    weight: float = Field(default=1, gt=0)
-    scale: float = Field(default=20, gt=0)
+    kind: Literal["total", "within"] = Field(
+        default="total",
+        description="total: the covariance of all embeddings; within: of embeddings around their class.",
+    )
+    strength: float = Field(default=1, gt=0, le=1, description="1 whitens fully; less leaves part of the scales.")
+    shrinkage: float = Field(default=0.1, ge=0, le=1, description="Share of a sphere mixed into the covariance.")
 
 
-class PairBceObjective(_Part):
-    """Koch's binary cross-entropy on all pairs of the batch; the two outcomes weigh the same."""
-
-    kind: Literal["pair-bce"] = "pair-bce"
-    weight: float = Field(default=1, gt=0)
-
-
-class ContrastiveObjective(_Part):
-    """The contrastive loss of Hadsell, Chopra and LeCun on all pairs; the two outcomes weigh the same."""
-
-    kind: Literal["contrastive"] = "contrastive"
-    weight: float = Field(default=1, gt=0)
-    margin: float = Field(default=1, gt=0)
-
-
-Objective = Annotated[
-    SoftmaxObjective | MatchingObjective | PairBceObjective | ContrastiveObjective, Field(discriminator="kind")
-]
-
-
-class OptimizerPart(_Part):
+class OptimizerPart(Part):
     """AdamW on a one-cycle schedule."""
 
     steps: int = Field(gt=0)
@@ -101,7 +77,7 @@ class OptimizerPart(_Part):
     ema: float = Field(default=0, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0: none.")
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
@@ -114,6 +90,7 @@ class Recipe(_Part):
     sampler: SamplerPart
     objective: tuple[Objective, ...] = Field(min_length=1)
     optimizer: OptimizerPart
+    whitening: WhiteningPart | None = None
     validate_every: int = Field(default=500, gt=0, description="Steps between looks at the held-out classes.")
 
 

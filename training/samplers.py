@@ -25,9 +25,9 @@ class ClassSampler:
     """Draws P different classes and K different images of each.
 
     Classes come alphabet by alphabet, so that most of the batch's impostors are of the same script as their
-    counterpart, which is what is hard. With ``rotations`` each alphabet of a batch is turned as a whole by a random
-    number of quarter turns; turning characters one by one would put a syllabic script's turned characters, which are
-    other characters of it, into one batch as different classes.
+    counterpart, which is what is hard; ``part.groups`` spreads them over more alphabets. With ``rotations`` each
+    alphabet of a batch is turned as a whole by a random number of quarter turns; turning characters one by one would
+    put a syllabic script's turned characters, which are other characters of it, into one batch as different classes.
 
     Raises:
         DatasetError: there are fewer than P classes, or a class has fewer than K images.
@@ -42,8 +42,10 @@ class ClassSampler:
         self._members = torch.split(order, counts.tolist())
         n_groups = int(data.groups.max()) + 1
         self._groups = [torch.nonzero(data.groups == group).flatten() for group in range(n_groups)]
-        if data.n_classes < part.classes:
-            raise DatasetError(f"a batch of {part.classes} classes needs as many; there are {data.n_classes}")
+        self._most = part.classes if part.groups is None else -(-part.classes // part.groups)
+        there = sum(min(len(group), self._most) for group in self._groups)
+        if there < part.classes:
+            raise DatasetError(f"a batch of {part.classes} classes needs as many; there are {there} to draw at once")
         if int(counts.min()) < part.images:
             raise DatasetError(
                 f"class {int(counts.argmin())} has {int(counts.min())} images; a batch takes {part.images}"
@@ -59,7 +61,7 @@ class ClassSampler:
         images, classes = [], []
         room = self._part.classes
         for group in torch.randperm(len(self._groups), generator=generator).tolist():
-            chosen = self._draw_classes(self._groups[group], room, generator)
+            chosen = self._draw_classes(self._groups[group], min(room, self._most), generator)
             turn = int(torch.randint(self._turns, (1,), generator=generator))
             pixels = torch.stack([self._draw_images(label, generator) for label in chosen.tolist()])
             images.append(torch.rot90(pixels, turn, (3, 4)))

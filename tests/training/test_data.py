@@ -129,6 +129,19 @@ def test_an_alphabet_is_turned_as_a_whole(prepared):
             assert len(set(turns[prepared.groups[bases] == group].tolist())) <= 1
 
 
+def test_a_batch_is_of_few_alphabets_or_spread_over_more(prepared):
+    def counts(groups):
+        sampler = ClassSampler(prepared, SamplerPart(classes=21, groups=groups))
+        found = sampler.draw(torch.Generator().manual_seed(0)).classes
+        return sorted(torch.bincount(prepared.groups[found], minlength=3).tolist())
+
+    assert counts(None) == [0, 0, 21]
+    assert counts(2) == [0, 10, 11]
+    assert counts(3) == [7, 7, 7]
+    with pytest.raises(DatasetError, match="there are 66 to draw"):
+        ClassSampler(prepared, SamplerPart(classes=67, groups=3))
+
+
 @pytest.mark.parametrize(("classes", "images", "message"), [(1000, 2, "there are 67"), (5, 9, "has 6 images")])
 def test_batches_that_are_impossible(prepared, classes, images, message):
     with pytest.raises(DatasetError, match=message):

@@ -30,8 +30,6 @@ from training.fit import fit
 from training.loop import TrainingError, one_cycle, train
 from training.recipe import OptimizerPart, RecipeError, load_recipe
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
@@ -53,7 +51,7 @@ def test_every_objective_trains_to_a_usable_artefact(tree, tmp_path, recipe_file
     recipe_file.write_text(TINY_RECIPE.format(similarity=similarity, objective=objective))
     losses: list[float] = []
     recipe = load_recipe(str(recipe_file), ("optimizer.steps=60",))
-    artifact = fit(recipe, tree, tmp_path / "out", device=CPU, listen=lambda progress: losses.append(progress.loss))
+    artifact = fit(recipe, tree, tmp_path / "out", listen=lambda progress: losses.append(progress.loss))
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     calibration = artifact.manifest.calibration
     assert calibration.n_classes == 21
@@ -66,7 +64,7 @@ def test_every_objective_trains_to_a_usable_artefact(tree, tmp_path, recipe_file
 
 def test_same_seed_same_weights(tree, tmp_path, recipe_file):
     digests = [
-        fit(load_recipe(str(recipe_file), change), tree, tmp_path / name, device=CPU).manifest.weights.sha256
+        fit(load_recipe(str(recipe_file), change), tree, tmp_path / name).manifest.weights.sha256
         for name, change in (("a", ()), ("b", ()), ("c", ("seed=4",)))
     ]
     assert digests[0] == digests[1] != digests[2]
@@ -98,9 +96,9 @@ def read_step(checkpoint):
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tree, tmp_path, recipe_file):
-    fit(load_recipe(str(recipe_file)), tree, tmp_path / "out", device=CPU)
+    fit(load_recipe(str(recipe_file)), tree, tmp_path / "out")
     with pytest.raises(CheckpointError, match="another recipe"):
-        fit(load_recipe(str(recipe_file), ("seed=9",)), tree, tmp_path / "out", device=CPU)
+        fit(load_recipe(str(recipe_file), ("seed=9",)), tree, tmp_path / "out")
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path):
@@ -136,9 +134,9 @@ def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
 
 
 def test_averaged_weights_are_what_is_kept(tree, tmp_path, recipe_file, monkeypatch):
-    kept = fit(load_recipe(str(recipe_file)), tree, tmp_path / "averaged", device=CPU)
+    kept = fit(load_recipe(str(recipe_file)), tree, tmp_path / "averaged")
     monkeypatch.setattr(loop, "_use_average", lambda run: None)
-    last = fit(load_recipe(str(recipe_file)), tree, tmp_path / "last", device=CPU)
+    last = fit(load_recipe(str(recipe_file)), tree, tmp_path / "last")
     assert kept.manifest.weights.sha256 != last.manifest.weights.sha256
 
 

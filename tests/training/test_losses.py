@@ -10,12 +10,13 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
 from model.manifest import SimilaritySpec
 from model.similarity import WeightedL1, build_similarity
-from training.losses import SoftmaxLoss, build_loss
-from training.recipe import ContrastiveObjective, MatchingObjective, PairBceObjective, SoftmaxObjective
+from training.losses import Embedded, SoftmaxLoss, build_loss
+from training.objectives import ContrastiveObjective, MatchingObjective, PairBceObjective, SoftmaxObjective
 
 P, K, D = 4, 3, 5
 EMBEDDINGS = torch.randn(P, K, D, generator=torch.Generator().manual_seed(0))
 CLASSES = torch.tensor([7, 2, 5, 0])
+BATCH = Embedded(EMBEDDINGS, CLASSES)
 
 
 def images_and_labels():
@@ -47,7 +48,7 @@ def test_pair_bce():
         [math.log1p(math.exp(0.3 - d)) for d in different]
     )
     loss = build_loss((PairBceObjective(),), similarity, 8)
-    assert loss(EMBEDDINGS, CLASSES).item() == pytest.approx(expected / 2, rel=1e-5)
+    assert loss(BATCH).item() == pytest.approx(expected / 2, rel=1e-5)
 
 
 def test_contrastive():
@@ -55,7 +56,7 @@ def test_contrastive():
     same, different = pairs(lambda a, b: (a - b).norm())
     expected = mean([d**2 for d in same]) + mean([max(0, 3 - d) ** 2 for d in different])
     loss = build_loss((ContrastiveObjective(margin=3),), similarity, 8)
-    assert loss(EMBEDDINGS, CLASSES).item() == pytest.approx(expected / 2, rel=1e-5)
+    assert loss(BATCH).item() == pytest.approx(expected / 2, rel=1e-5)
 
 
 def test_matching():
@@ -69,7 +70,7 @@ def test_matching():
             ]
             terms.append(math.log(sum(math.exp(score) for score in scores)) - scores[query_class])
     loss = build_loss((MatchingObjective(scale=20),), similarity, 8)
-    assert loss(EMBEDDINGS, CLASSES).item() == pytest.approx(mean(terms), rel=1e-4)
+    assert loss(BATCH).item() == pytest.approx(mean(terms), rel=1e-4)
 
 
 def test_softmax():
@@ -79,17 +80,14 @@ def test_softmax():
     for image, label in zip(images, labels, strict=True):
         scores = [10 * F.cosine_similarity(image, direction, dim=0).item() for direction in loss.directions]
         terms.append(math.log(sum(math.exp(score) for score in scores)) - scores[label])
-    assert loss(EMBEDDINGS, CLASSES).item() == pytest.approx(mean(terms), rel=1e-4)
+    assert loss(BATCH).item() == pytest.approx(mean(terms), rel=1e-4)
 
 
 def test_a_sum_weighs_its_parts():
     similarity = build_similarity(SimilaritySpec(kind="cosine", dim=D))
-    single = [
-        build_loss((part,), similarity, 8)(EMBEDDINGS, CLASSES)
-        for part in (MatchingObjective(), ContrastiveObjective())
-    ]
+    single = [build_loss((part,), similarity, 8)(BATCH) for part in (MatchingObjective(), ContrastiveObjective())]
     both = build_loss((MatchingObjective(weight=2), ContrastiveObjective(weight=0.5)), similarity, 8)
-    assert both(EMBEDDINGS, CLASSES).item() == pytest.approx((2 * single[0] + 0.5 * single[1]).item(), rel=1e-5)
+    assert both(BATCH).item() == pytest.approx((2 * single[0] + 0.5 * single[1]).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize(("part", "kind"), [(PairBceObjective(), "cosine"), (SoftmaxObjective(), "euclidean")])

@@ -1,0 +1,86 @@
+"""What a recipe may say of its objectives; ``training.losses`` computes them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    """Base of a recipe's parts: fixed once read, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Objective(Part):
+    weight: float = Field(default=1, gt=0, description="Factor in the sum of objectives.")
+
+
+class SoftmaxObjective(_Objective):
+    """Cosine softmax over all training classes."""
+
+    kind: Literal["softmax"] = "softmax"
+    scale: float = Field(default=16, gt=0)
+    smoothing: float = Field(default=0.05, ge=0, lt=1)
+
+
+class MatchingObjective(_Objective):
+    """One-shot episodes inside the batch: each image finds its class among one other image of every class."""
+
+    kind: Literal["matching"] = "matching"
+    scale: float = Field(default=20, gt=0)
+
+
+class PrototypicalObjective(_Objective):
+    """Episodes of Snell, Swersky and Zemel (2017): each image finds its class among the means of ``shots`` others."""
+
+    kind: Literal["prototypical"] = "prototypical"
+    shots: int = Field(default=1, ge=1, description="Images that a class's prototype is the mean of.")
+    scale: float = Field(default=1, gt=0, description="Factor on squared distances; 1 in the paper.")
+
+
+class PairBceObjective(_Objective):
+    """Koch's binary cross-entropy on all pairs of the batch; the two outcomes weigh the same."""
+
+    kind: Literal["pair-bce"] = "pair-bce"
+
+
+class ContrastiveObjective(_Objective):
+    """The contrastive loss of Hadsell, Chopra and LeCun on all pairs; the two outcomes weigh the same."""
+
+    kind: Literal["contrastive"] = "contrastive"
+    margin: float = Field(default=1, gt=0)
+
+
+class TripletObjective(_Objective):
+    """The triplet loss: an image of one's own class is nearer than any other, by ``margin``."""
+
+    kind: Literal["triplet"] = "triplet"
+    margin: float = Field(default=0.2, gt=0)
+    mining: Literal["hard", "all"] = Field(
+        default="hard", description="hard: each image with its farthest like and nearest unlike; all: every triplet."
+    )
+
+
+class DistillObjective(_Objective):
+    """Learn what another model, the teacher, makes of the same images."""
+
+    kind: Literal["distill"] = "distill"
+    teacher: str = Field(description="Folder of the teacher's artefact.")
+    match: Literal["similarities", "embeddings"] = Field(
+        default="similarities", description="What is matched; embeddings go through a learned linear map."
+    )
+    scale: float = Field(default=20, gt=0, description="Sharpness of the matched similarities.")
+
+
+Objective = Annotated[
+    SoftmaxObjective
+    | MatchingObjective
+    | PrototypicalObjective
+    | PairBceObjective
+    | ContrastiveObjective
+    | TripletObjective
+    | DistillObjective,
+    Field(discriminator="kind"),
+]
