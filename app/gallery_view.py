@@ -13,8 +13,8 @@ from app.errors import ClassNotFoundError
 from app.rwlock import ReadWriteLock
 from app.segment import Segment
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Vectors
+from model.distances import distances
 from model.manifest import Metric
-from model.similarity import distances
 
 _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
     "l1": lambda dim: faiss.IndexFlat(dim, faiss.METRIC_L1),
@@ -29,7 +29,7 @@ _ROUNDING = 1e-5
 
 @dataclass(frozen=True)
 class Match:
-    """A class and the distance from the query to its nearest shot: `model.similarity.distances`, never negative."""
+    """A class and the distance from the query to its nearest shot: `model.distances.distances`, never negative."""
 
     label: str
     distance: float

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
 
+from model.distances import distances
 from model.manifest import Metric
-from model.similarity import distances
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.batching import F32, Batcher
-from app.bulk import ManyImages, Result, enroll_each
+from app.bulk import ManyImages, Picture, Result, enroll_each
 from app.calibrations import Calibrations
 from app.decision import (
     Decision,
@@ -45,8 +45,8 @@ from app.uploads import Upload
 from app.workers import WorkPool
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
+from model.distances import distances
 from model.embedder import Embedder
-from model.similarity import distances
 
 #: What a map shows at most: classes, and neighbours of each.
 MAP_SIZE = 2000
@@ -159,7 +159,7 @@ class Recognizer:
 
     async def embed(self, uploads: Sequence[Upload]) -> F32:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
-        prepared = await self._decoding.map(self._prepare, uploads)
+        prepared = [each.values for each in await self._decoding.map(self._prepare, uploads)]
         vectors = await self._batcher.embed(prepared)
         if not np.isfinite(vectors).all():
             raise InferenceError("the network made a vector that is not finite")
@@ -202,7 +202,7 @@ class Recognizer:
     async def enroll(self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict) -> EnrollOutcome:
         """Enrol one image. When this returns, the enrolment is durable and seen by every later request."""
         [embedding] = await self.embed([upload])
-        support = self._support(label, upload, embedding)
+        support = self._support(label, upload, Picture(embedding, images.sniff_media_type(upload.data)))
         return await self._storing.run(lambda: self._enroll(gallery, support, on_conflict))
 
     async def enroll_many(
@@ -211,7 +211,7 @@ class Recognizer:
         """Enrol many images in one commit: an outcome or an error for each, in order. A bad one harms no other."""
         embedded = await self._many.embed([upload for _, upload in items])
         supports = [
-            each if isinstance(each, OneshotError) else self._support(label, upload, each)
+            self._support(label, upload, each) if isinstance(each, Picture) else each
             for (label, upload), each in zip(items, embedded, strict=True)
         ]
         return await self._storing.run(lambda: enroll_each(self._store, gallery, supports, on_conflict))
@@ -222,7 +222,7 @@ class Recognizer:
         for each in await self._many.embed([Upload(data, "image") for data in pictures]):
             if isinstance(each, OneshotError):
                 raise each
-            vectors.append(each)
+            vectors.append(each.values)
         return np.stack(vectors)
 
     async def get_class(self, gallery: str, label: str) -> ClassRecord:
@@ -263,9 +263,10 @@ class Recognizer:
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
-    def _prepare(self, upload: Upload) -> F32:
+    def _prepare(self, upload: Upload) -> Picture:
         try:
-            return self._embedder.prepare(images.decode_image(upload.data, self._limits))
+            image = images.decode_image(upload.data, self._limits)
+            return Picture(self._embedder.prepare(image), images.MEDIA_TYPES[str(image.format)])
         except images.ImageError as error:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
 
@@ -302,9 +303,9 @@ class Recognizer:
         remove()
         self._index.refresh()  # now, so that when this is answered no file of the index has it either
 
-    def _support(self, label: str, upload: Upload, embedding: F32) -> NewSupport:
+    def _support(self, label: str, upload: Upload, embedded: Picture) -> NewSupport:
         image = upload.data if self._keep_images else None
-        return NewSupport(label, image, images.sniff_media_type(upload.data), embedding, self._digest)
+        return NewSupport(label, image, embedded.media_type, embedded.values, self._digest)
 
     def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
         [outcome] = self._store.enroll(gallery, [support], on_conflict)

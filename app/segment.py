@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.store.base import Ids, Vectors
+from model.distances import distances
 from model.manifest import Metric
-from model.similarity import distances
 
 Rows = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]

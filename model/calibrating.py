@@ -14,8 +14,9 @@ import torch
 from scipy import optimize, stats
 
 from model.calibration import Calibration, Chances, ErrorRates, Floats, LikelihoodRatio, Method, Quality
+from model.distances import Vectors
 from model.manifest import Metric
-from model.similarity import Vectors, tensor_distances
+from model.similarity import tensor_distances
 
 Ints = npt.NDArray[np.int64]
 

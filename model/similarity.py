@@ -1,4 +1,4 @@
-"""The three similarities, and the one distance that every part of the service uses.
+"""The three similarities.
 
 Each similarity puts an embedding into *index form*, a vector on which a plain metric is its distance:
 
@@ -8,7 +8,7 @@ Each similarity puts an embedding into *index form*, a vector on which a plain m
 - ``Euclidean``: the contrastive net of Hadsell, Chopra and LeCun (2006); the vector is the embedding.
 - ``Cosine``: unit vectors; distance 1 - <a, b>.
 
-For all of them a smaller distance means more alike.
+For all of them a smaller distance means more alike. ``model.distances`` computes it on finished vectors.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
 from model.manifest import METRICS, Metric, SimilarityKind, SimilaritySpec
-
-Vectors = npt.NDArray[np.float32]
 
 
 class Similarity(nn.Module, ABC):
@@ -108,26 +104,3 @@ def tensor_distances(metric: Metric, queries: Tensor, supports: Tensor) -> Tenso
     if metric == "cosine":
         return 1 - queries @ supports.mT
     return torch.cdist(queries, supports, p=1.0 if metric == "l1" else 2.0)
-
-
-def paired_distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
-    """Return the distance, shape (n,), of each query to the support beside it; both have shape (n, dim)."""
-    pairs = zip(queries, supports, strict=True)
-    return np.array([distances(metric, query[None], support[None])[0, 0] for query, support in pairs], np.float32)
-
-
-def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
-    """Return distances, shape (n, m), between index-form vectors of shape (n, dim) and (m, dim).
-
-    This is the one definition of distance in the service: verification uses it on two images, and the gallery
-    on the candidates that its index proposes, so that both give the same number.
-    """
-    # Row by row: it keeps intermediate results at (m, dim), and a matrix product would round each pair differently
-    # depending on what stands beside it.
-    if metric == "cosine":
-        found = np.stack([1 - (supports * query).sum(axis=1) for query in queries])
-    else:
-        order = 1 if metric == "l1" else 2
-        found = np.stack([np.linalg.norm(supports - query, ord=order, axis=1) for query in queries])
-    clipped: Vectors = np.maximum(found, 0).astype(np.float32)
-    return clipped

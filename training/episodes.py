@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from model.distances import Vectors
 from model.manifest import Metric
-from model.similarity import Similarity, Vectors, tensor_distances
+from model.similarity import Similarity, tensor_distances
 from training.data.labelled import DatasetError, PreparedImages
 
 Bools = npt.NDArray[np.bool_]

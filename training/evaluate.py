@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from model.artifact import Artifact
+from model.distances import Vectors, paired_distances
 from model.manifest import Measurement, Metric
 from model.preprocess import Preprocess
-from model.similarity import Vectors, paired_distances
 from training.data.labelled import PreparedImages, prepare, prepare_pixels
 from training.data.mnist import read_mnist
 from training.data.omniglot import Run, read_omniglot, read_runs

@@ -15,8 +15,9 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from model.calibration import Calibration, Floats
+from model.distances import Vectors
 from model.manifest import Metric
-from model.similarity import Vectors, tensor_distances
+from model.similarity import tensor_distances
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

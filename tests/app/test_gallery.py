@@ -12,8 +12,8 @@ import pytest
 from app.errors import ClassNotFoundError, GalleryNotFoundError, ModelMismatchError, StoreUnavailableError
 from app.gallery import GalleryIndex, Match
 from app.store import Changes, NewSupport, OnConflict, SqlStore
+from model.distances import distances
 from model.manifest import Manifest, Metric
-from model.similarity import distances
 from tests.app.manifests import make_manifest
 from tests.app.store.helpers import ODD_LABELS, put_new_store
 from tests.app.store.processes import peers

@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 from app.errors import ClassExistsError, ClassNotFoundError, GalleryNotFoundError
 from app.gallery import GalleryIndex, Match
 from app.store import NewSupport, OnConflict, SqlStore
+from model.distances import Vectors, distances
 from model.manifest import Metric
-from model.similarity import Vectors, distances
 from tests.app.manifests import make_manifest
 from tests.app.store.helpers import put_new_store
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.projection import nearest, project
+from model.distances import distances
 from model.manifest import Metric
-from model.similarity import distances
 
 
 def vectors(n: int, dim: int = 8, seed: int = 0) -> np.ndarray:

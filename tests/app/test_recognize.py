@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.similarity import distances
+from model.distances import distances
 from tests.app.conftest import Running, assert_problem
 from tests.factories import draw_character, png_bytes
 

@@ -17,8 +17,8 @@ from app.gallery import GalleryIndex
 from app.segment import Segment
 from app.snapshots import Snapshots
 from app.store import NewSupport, OnConflict, SqlStore
+from model.distances import distances
 from model.manifest import Metric
-from model.similarity import distances
 from tests.app.manifests import make_manifest
 from tests.app.store.helpers import put_new_store
 from tests.app.test_gallery_machine import GalleryMachine

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from model.distances import distances
 from model.manifest import SimilaritySpec
-from model.similarity import WeightedL1, build_similarity, distances, tensor_distances
+from model.similarity import WeightedL1, build_similarity, tensor_distances
 
 RNG = np.random.default_rng(0)
 QUERIES = RNG.normal(size=(3, 6)).astype(np.float32)
