@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from app.errors import StartupError
+from app.heap import give_large_blocks_back
 from app.settings import Settings, variable
 
 #: Exit code of a start that can't succeed, after one line on stderr.
@@ -43,6 +44,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
 
     configure_logging(settings.log_level, settings.log_format)
+    give_large_blocks_back()
     import uvicorn  # noqa: PLC0415
 
     from app.connections import guarded  # noqa: PLC0415

@@ -1,47 +1,49 @@
-"""Mixed load with faults for an hour: does memory grow, do file descriptors leak, is anything lost or a 500?
+"""Mixed load with faults for an hour: does memory grow, do descriptors leak, is anything lost or a 500?
 
-    python -m benchmarks.soak [--minutes 60] [--home FOLDER] [--model ARTEFACT] [--json FILE]
+    python -m benchmarks.soak [--minutes 60] [--rate 10] [--model ARTEFACT] [--record docs/reliability.json]
 
 Starts a server of its own, with the shipped model unless told otherwise. Faults: hostile images, clients that hang up
-in the middle of a body, wrong requests, deletions beside classifications; at the end SIGTERM under load.
+in the middle of a body or send it too slowly, wrong requests, deletions beside classifications, a disk that is full for
+a while; at the end SIGTERM under load.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import re
-import signal
+import resource
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
-import numpy as np
 
+from benchmarks.growth import Sample, slope, tell, watch
 from benchmarks.hostile import drawing, encoded, mutations
+from tests.app.processes import Server
 
 _CLIENTS = 4
 _LABELS = 200
+_SAMPLES = 240
+_FULL_DISKS = 12
+_HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
 
 
 class Soak:
-    """The clients' work and what became of it."""
+    """The clients' work and what became of it: `rate` requests a second of all of them together, at random moments."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, rate: float) -> None:
         self.url = url
         self.statuses: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.stop = threading.Event()
         self.leaving = threading.Event()
+        self._pause = _CLIENTS / rate
         self._lock = threading.Lock()
 
     def work(self, seed: int) -> None:
@@ -59,6 +61,7 @@ class Soak:
         while not self.stop.is_set():
             with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
                 for _ in range(rng.randint(1, 50)):
+                    self.stop.wait(rng.expovariate(1 / self._pause))
                     if self.stop.is_set() or not self._step(client, rng, acts, hostile):
                         break
 
@@ -91,15 +94,38 @@ class Soak:
 
     def _hang_up(self) -> None:
         self._count(self.faults, "connection closed in the middle of a body")
-        host, port = self.url.removeprefix("http://").split(":")
         try:
-            with socket.create_connection((host, int(port)), timeout=10) as connection:
-                connection.sendall(
-                    b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
-                )
+            with self._connect() as connection:
+                connection.sendall(_HEAD)
         except OSError:
             if not self.leaving.is_set():
                 self._count(self.statuses, "no connection")
+
+    def drip(self) -> None:
+        """A client whose bodies never end, until `stop`."""
+        while not self.stop.wait(1):
+            try:
+                with self._connect(60) as connection:
+                    self._count(self.faults, "body that is sent too slowly")
+                    connection.sendall(_HEAD)
+                    answer = connection.recv(4000)
+                if not answer.startswith(b"HTTP/1.1 408") and not self.leaving.is_set():
+                    self._count(self.statuses, "lost")
+            except OSError:
+                if not self.leaving.is_set():
+                    self._count(self.statuses, "no connection")
+
+    def fill_disk(self, pid: int, pause: float) -> None:
+        """Let the server's disk be full for two seconds, again and again, until `stop`."""
+        while not self.stop.wait(pause) and not self.leaving.is_set():
+            before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+            self._count(self.faults, "disk full for 2 s")
+            self.stop.wait(2)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+    def _connect(self, timeout: float = 10) -> socket.socket:
+        host, port = self.url.removeprefix("http://").split(":")
+        return socket.create_connection((host, int(port)), timeout=timeout)
 
     def _count(self, counter: Counter[str], what: str) -> None:
         with self._lock:
@@ -114,87 +140,76 @@ def _label(rng: random.Random) -> str:
     return f"label-{rng.randrange(_LABELS)}"
 
 
-def measure(pid: int, minutes: float, samples: int = 60) -> list[tuple[float, float, int]]:
-    """Seconds, megabytes and file descriptors of the process, over the time."""
-    found: list[tuple[float, float, int]] = []
-    began = time.monotonic()
-    while (now := time.monotonic() - began) < 60 * minutes:
-        pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
-        found.append((now, pages * 4096 / 1e6, len(list(Path(f"/proc/{pid}/fd").iterdir()))))
-        time.sleep(60 * minutes / samples)
-    return found
+@dataclass(frozen=True)
+class Result:
+    """What a soak found; `statuses` counts answers by status and what was not answered by what became of it."""
+
+    minutes: float
+    faults: dict[str, int]
+    statuses: dict[str, int]
+    samples: list[Sample]
+    exit_code: int
+    logged_errors: dict[str, int]
+
+    @property
+    def requests(self) -> int:
+        """Requests that were sent."""
+        return sum(self.statuses.values()) - self.statuses.get("turned away", 0)
+
+    @property
+    def lost(self) -> int:
+        """Requests that got no answer."""
+        return self.statuses.get("lost", 0) + self.statuses.get("no connection", 0)
+
+    @property
+    def errors_5xx(self) -> int:
+        """Answers that no client is to blame for, but those that ask it to come back."""
+        return sum(count for status, count in self.statuses.items() if status[:1] == "5" and status != "503")
 
 
-def soak(minutes: float, home: Path, model: Path | None) -> dict[str, Any]:
-    """Run it all; the result as it goes into the table."""
-    command = [str(Path(sys.executable).with_name("oneshot")), "serve", "--port", "0", "--home", str(home)]
-    command += ["--model", str(model)] if model else []
-    with tempfile.TemporaryFile("w+") as log:
-        server = subprocess.Popen(command, stderr=log, text=True)
+def soak(
+    minutes: float,
+    home: Path,
+    model: Path | None,
+    rate: float,
+    seen: Callable[[Sample], None] = lambda _sample: None,
+) -> Result:
+    """Run it all."""
+    with Server(home, model) as server:
+        load = Soak(server.ready().url, rate)
+        threads = [threading.Thread(target=load.work, args=(seed,)) for seed in range(_CLIENTS)]
+        threads.append(threading.Thread(target=load.drip))
+        pause = 60 * minutes / _FULL_DISKS
+        threads.append(threading.Thread(target=load.fill_disk, args=(server.process.pid, pause)))
         try:
-            load = Soak(_address(server, log))
-            threads = [threading.Thread(target=load.work, args=(seed,)) for seed in range(_CLIENTS)]
             for thread in threads:
                 thread.start()
-            samples = measure(server.pid, minutes)
+            samples = watch(server.process.pid, minutes, _SAMPLES, seen)
             load.leaving.set()
-            server.send_signal(signal.SIGTERM)
-            code = server.wait(60)
+            code = server.stop()
+        finally:
+            load.leaving.set()
             load.stop.set()
             for thread in threads:
                 thread.join()
-        finally:
-            server.kill()
-            server.wait()
-    return _result(minutes, load, samples, code)
-
-
-def _address(server: subprocess.Popen[str], log: Any) -> str:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        log.seek(0)
-        if match := re.search(r'"event": "started".*?"url": "(http://[^"]+)"', log.read()):
-            while httpx.get(f"{match[1]}/readyz", trust_env=False).status_code != 200:
-                time.sleep(0.1)
-            return match[1]
-        time.sleep(0.2)
-    raise RuntimeError("the server did not start")
-
-
-def _result(minutes: float, load: Soak, samples: list[tuple[float, float, int]], code: int) -> dict[str, Any]:
-    settled = np.array(samples[len(samples) // 2 :])
-    slope = float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else 0.0
-    statuses = dict(sorted(load.statuses.items()))
-    return {
-        "minutes": minutes,
-        "requests": sum(load.statuses.values()),
-        "faults": dict(load.faults),
-        "statuses": statuses,
-        "errors_5xx": sum(count for status, count in statuses.items() if status[:1] == "5" and status != "503"),
-        "lost": statuses.get("lost", 0),
-        "megabytes_start": samples[0][1],
-        "megabytes_end": samples[-1][1],
-        "megabytes_per_hour_second_half": round(slope, 1),
-        "descriptors_most": max(sample[2] for sample in samples),
-        "descriptors_end": samples[-1][2],
-        "exit_code": code,
-    }
+        errors = Counter(str(entry["event"]) for entry in server.log if entry["level"] in {"error", "critical"})
+    return Result(
+        minutes, dict(sorted(load.faults.items())), dict(sorted(load.statuses.items())), samples, code, dict(errors)
+    )
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--home", type=Path)
+    parser.add_argument("--rate", type=float, default=10, help="requests a second (default: %(default)s)")
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = soak(options.minutes, options.home or Path(folder) / "home", options.model)
-    text = json.dumps(result, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", "utf-8")
+        result = soak(options.minutes, Path(folder) / "home", options.model, options.rate, tell)
+    print({**{k: v for k, v in result.__dict__.items() if k != "samples"}, "lost": result.lost})
+    print("resident", slope(result.samples))
+    print("anonymous", slope(result.samples, what="anonymous"))
 
 
 if __name__ == "__main__":
