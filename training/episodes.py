@@ -35,15 +35,19 @@ class Trials:
     groups: Ints
 
 
-def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int) -> Trials:
+def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int, within: bool = True) -> Trials:
     """Draw trials whose classes share an alphabet, whose supports share a drawer, and whose query has another drawer.
+
+    Args:
+        within: False draws the other classes from all alphabets, which is easier.
 
     Raises:
         DatasetError: an alphabet has fewer than ``n_way`` classes (it would make trials easier).
     """
     rng = np.random.default_rng(seed)
     classes, sources, groups = (part.numpy() for part in (data.classes, data.sources, data.groups))
-    members = [np.flatnonzero(groups == group) for group in range(int(groups.max()) + 1)]
+    pools = groups if within else np.zeros_like(groups)
+    members = [np.flatnonzero(pools == pool) for pool in range(int(pools.max()) + 1)]
     smallest = min(members, key=len)
     if len(smallest) < n_way:
         raise DatasetError(f"{n_way}-way trials need {n_way} classes in each group; one has {len(smallest)}")
@@ -54,7 +58,7 @@ def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed
     everyone = np.unique(sources)
     for trial, query in enumerate(queries):
         label = classes[query]
-        rivals = members[groups[label]]
+        rivals = members[pools[label]]
         others = rng.permutation(rivals[rivals != label])[: n_way - 1]
         way = np.insert(others, answers[trial], label)
         drawer = rng.choice(everyone[everyone != sources[query]])
@@ -87,7 +91,11 @@ def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) ->
 
     Index-form ``supports`` have shape (t, n_way, dim), ``queries`` (t, dim), ``answers`` and the result (t,).
     """
-    found = tensor_distances(metric, queries[:, None], supports)[:, 0]
+    return judge_distances(tensor_distances(metric, queries[:, None], supports)[:, 0], answers)
+
+
+def judge_distances(found: Tensor, answers: Tensor) -> Tensor:
+    """Judge distances ``found`` (t, n_way) of queries to their supports as ``judge`` does."""
     right = found.gather(1, answers[:, None])
     others = found.scatter(1, answers[:, None], torch.inf)
     return right[:, 0] < others.amin(1)

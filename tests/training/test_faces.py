@@ -45,11 +45,11 @@ def test_folder_and_zip_read_alike(tmp_path):
 
 def test_people_are_split_without_one_in_both(tmp_path):
     images = read_faces(write_faces(tmp_path))
-    train, test = split_people(PEOPLE, 4, seed=5)
+    train, test = split_people(PEOPLE, 4, split=5)
     assert (len(train), len(test)) == (8, 4)
     assert sorted(train + test) == list(range(PEOPLE))
-    assert split_people(PEOPLE, 4, seed=5) == (train, test)
-    assert any(split_people(PEOPLE, 4, seed=seed)[1] != test for seed in range(3))
+    assert split_people(PEOPLE, 4, split=5) == (train, test)
+    assert any(split_people(PEOPLE, 4, split=split)[1] != test for split in range(3))
     part = of_people(images, test)
     assert part.class_names == [images.class_names[person] for person in test]
     assert list(part.classes) == [person for person in range(4) for _ in range(PHOTOGRAPHS)]
