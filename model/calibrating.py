@@ -87,8 +87,9 @@ def fit_calibration(
         kept = np.sort(rng.permutation(len(vectors))[:MOST_IMAGES])
         vectors, classes, groups = vectors[kept], classes[kept], None if groups is None else groups[kept]
     names, classes = np.unique(classes, return_inverse=True)
+    check_enough(np.bincount(classes))
     pairs = compare(metric, vectors, classes, groups, within_share)
-    _check(pairs, len(names))
+    _check(pairs)
     method, quality = _choose(pairs, rng)
     ratio = _METHODS[method](*_sample(pairs, rng))
     errors = _errors(pairs, rng)
@@ -121,13 +122,24 @@ def compare(
     return Pairs(found[same], classes[rows][same], found[~same], weights)
 
 
-def _check(pairs: Pairs, n_classes: int) -> None:
-    n_genuine, n_impostor = len(pairs.genuine), len(pairs.impostor)
+def check_enough(images_per_class: Ints) -> None:
+    """Refuse what is too little to calibrate on, before any work is done on it.
+
+    Raises:
+        CalibrationError: there are too few classes, or pairs of images of one class or of two.
+    """
+    n_classes, n_images = len(images_per_class), int(images_per_class.sum())
+    n_genuine = int((images_per_class * (images_per_class - 1)).sum()) // 2
+    n_impostor = n_images * (n_images - 1) // 2 - n_genuine
     if n_classes < LEAST_CLASSES or n_genuine < LEAST_GENUINE or n_impostor < LEAST_IMPOSTOR:
         raise CalibrationError(
             f"a calibration needs at least {LEAST_CLASSES} classes, {LEAST_GENUINE} pairs of images of one class and "
             f"{LEAST_IMPOSTOR} of two; there are {n_classes}, {n_genuine} and {n_impostor}"
         )
+
+
+def _check(pairs: Pairs) -> None:
+    n_impostor = len(pairs.impostor)
     nearer = 1 - float(np.searchsorted(np.sort(pairs.impostor), pairs.genuine).mean()) / n_impostor
     if nearer < LEAST_AUC:
         raise CalibrationError(

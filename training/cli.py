@@ -24,7 +24,7 @@ from training.evaluate import evaluate
 from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
-from training.machine import Machine, Precision
+from training.machine import Precision, processes
 from training.recipe import RecipeError, load_recipe
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -79,8 +79,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
                 console.print(f"step {step.step}/{step.steps}: {note}")  # a log file shows no bar
             bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
 
-        machine = Machine(pick_device(device), precision)
-        artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
+        with processes(pick_device(device), precision) as machine:
+            artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
     console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
 
 

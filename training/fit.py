@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from model.artifact import WEIGHTS_FILE, Artifact, load_artifact, save_artifact, write_manifest
-from model.calibrating import fit_calibration
+from model.calibrating import check_enough, fit_calibration
 from model.preprocess import Preprocess
 from training.card import CARD_FILE, model_card
-from training.data.labelled import LabelledImages, prepare
-from training.data.omniglot import read_omniglot
+from training.data.labelled import LabelledImages, PreparedImages, prepare
+from training.data.parts import Division
 from training.episodes import embed_pixels
 from training.loop import Progress, train
 from training.machine import Machine
 from training.recipe import Recipe
+from training.run import Run
 
 
 def fit(
@@ -33,24 +34,40 @@ def fit(
 
     Raises:
         DatasetError: the data is not there or too small.
+        CalibrationError: too few images are held out to calibrate on.
         TrainingError: the loss is no longer finite.
         CheckpointError: ``folder`` holds another recipe's checkpoint.
     """
     preprocess = Preprocess(recipe.preprocess)
-    images = read_omniglot(datasets, "background")
-    training = prepare(images.without_groups(recipe.data.held_out), preprocess)
-    held_out = prepare(images.in_groups(recipe.data.held_out), preprocess)
+    division = recipe.data.read(datasets)
+    training, held_out = prepare(division.training, preprocess), prepare(division.held_out, preprocess)
+    check_enough(np.bincount(division.held_out.classes))
     run = train(
-        recipe, training, held_out, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds
+        recipe,
+        training,
+        held_out,
+        folder,
+        n_way=division.n_way,
+        machine=machine,
+        listen=listen,
+        checkpoint_seconds=checkpoint_seconds,
     )
+    if machine.rank == 0:
+        _write(run, held_out, division, folder)
+    machine.agree(0)  # the others wait until it is written
+    return load_artifact(folder)
+
+
+def _write(run: Run, held_out: PreparedImages, division: Division, folder: Path) -> None:
+    recipe = run.recipe
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     calibration = fit_calibration(
         run.similarity.metric,
         vectors,
         held_out.classes.numpy(),
         groups=held_out.groups[held_out.classes].numpy(),
-        within_share=_within_share(images.groups),
-        source=f"{len(recipe.data.held_out)} held-out Omniglot background alphabets, all drawers",
+        within_share=division.within_share,
+        source=division.source,
     )
     artifact = save_artifact(
         folder,
@@ -63,7 +80,6 @@ def fit(
         recipe=recipe.model_dump(mode="json"),
     )
     (folder / CARD_FILE).write_text(model_card(artifact.manifest), encoding="utf-8")
-    return artifact
 
 
 def recalibrate(
@@ -85,9 +101,3 @@ def recalibrate(
     write_manifest(folder, changed)
     (folder / CARD_FILE).write_text(model_card(changed), encoding="utf-8")
     return load_artifact(folder)
-
-
-def _within_share(groups: Sequence[int]) -> float:
-    """Return the share of pairs of different classes that share an alphabet when all alphabets are enrolled."""
-    sizes = np.bincount(np.asarray(groups))
-    return float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))

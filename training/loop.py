@@ -5,38 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.manifest import SimilaritySpec
-from model.networks import build_network, embedding_dim
-from model.similarity import Similarity, build_similarity
 from training.augment import Augment
-from training.checkpoint import (
-    CheckpointError,
-    State,
-    optimizer_tensors,
-    read_checkpoint,
-    restore_optimizer,
-    write_checkpoint,
-)
+from training.checkpoint import write_checkpoint
 from training.data.labelled import PreparedImages
-from training.episodes import Trials, embed_pixels, judge_trials, within_group_trials
-from training.losses import Embedded, build_loss
+from training.episodes import Trials, any_class_trials, embed_pixels, judge_trials, within_group_trials
 from training.machine import Machine
-from training.objectives import DistillObjective
-from training.recipe import OptimizerPart, Recipe
+from training.optimizers import schedule
+from training.recipe import Recipe
+from training.run import Run, start_run
 from training.samplers import ClassSampler
-from training.teacher import Teacher
 from training.whitening import whiten
 
 VALIDATION_WAY = 20
-VALIDATION_TRIALS = 4000
 VALIDATION_SEED = 20
+_QUERIES = 20
+"""Queries of one draw of supports, where trials are over all held-out classes."""
 
 
 class TrainingError(Exception):
@@ -54,90 +44,7 @@ class Progress:
     seconds: float
     error: float | None = None
     """Share of wrong one-shot trials on the held-out classes, on the steps that look."""
-
-
-@dataclass
-class Run:
-    """The state of one training run; ``step`` steps are done."""
-
-    recipe: Recipe
-    network: nn.Module
-    similarity: Similarity
-    loss: nn.Module
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
-    machine: Machine
-    teacher: Teacher | None = None
-    averaged: State = field(default_factory=dict)
-    step: int = 0
-
-    def tensors(self) -> State:
-        """Return everything that the next step depends on, by name."""
-        parts = {
-            "network": self.network.state_dict(),
-            "loss": self.loss.state_dict(),
-            "similarity": self.similarity.state_dict(),
-            "optimizer": optimizer_tensors(self.optimizer),
-            "averaged": self.averaged,
-            "generator": {"state": self.generator.get_state()},
-        }
-        return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
-
-    def restore(self, tensors: State) -> None:
-        """Undo ``tensors``."""
-
-        def part(name: str) -> State:
-            return {key.removeprefix(f"{name}/"): value for key, value in tensors.items() if key.startswith(f"{name}/")}
-
-        self.network.load_state_dict(part("network"))
-        self.loss.load_state_dict(part("loss"))
-        self.similarity.load_state_dict(part("similarity"))
-        restore_optimizer(self.optimizer, part("optimizer"))
-        self.averaged = part("averaged")
-        self.generator.set_state(part("generator")["state"])
-
-
-def start_run(recipe: Recipe, n_classes: int, machine: Machine) -> Run:
-    """Return a run at step 0, its weights drawn from the recipe's seed."""
-    device = machine.device
-    teacher = _teacher(recipe, device)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        network = build_network(recipe.network, recipe.preprocess)
-        dim = embedding_dim(recipe.network, recipe.preprocess)
-        similarity = build_similarity(SimilaritySpec(kind=recipe.similarity, dim=dim))
-        loss = build_loss(recipe.objective, similarity, n_classes, teacher)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    similarity.to(device)
-    loss.to(device)
-    # The set drops what the loss shares with the similarity; the order stays.
-    parameters = list(dict.fromkeys([*network.parameters(), *similarity.parameters(), *loss.parameters()]))
-    decayed = [parameter for parameter in parameters if parameter.ndim > 1]
-    plain = [parameter for parameter in parameters if parameter.ndim <= 1]
-    part = recipe.optimizer
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": part.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=part.learning_rate,
-        betas=(0.9, 0.99),
-    )
-    generator = torch.Generator().manual_seed(recipe.seed)
-    return Run(recipe, network, similarity, loss, optimizer, generator, machine, teacher)
-
-
-def _teacher(recipe: Recipe, device: torch.device) -> Teacher | None:
-    paths = {part.teacher for part in recipe.objective if isinstance(part, DistillObjective)}
-    if len(paths) > 1:
-        raise ValueError(f"one teacher at a time, not {', '.join(sorted(paths))}")
-    return Teacher(Path(paths.pop()), recipe.preprocess, device) if paths else None
-
-
-def one_cycle(part: OptimizerPart, step: int) -> float:
-    """Return the learning rate of ``step``: linear warm-up, then half a cosine down to zero."""
-    warmup = max(1, round(part.warmup * part.steps))
-    if step < warmup:
-        return part.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, part.steps - warmup)
-    return part.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    learning_rate: float = 0.0
 
 
 def train(
@@ -146,69 +53,79 @@ def train(
     held_out: PreparedImages,
     folder: Path,
     *,
+    n_way: int | None = VALIDATION_WAY,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Run:
-    """Train ``recipe`` to its last step and return the run, whose network holds the weights to keep.
+    """Train ``recipe`` to its last step, or until patience ends, and return the run with the weights to keep.
 
     ``folder`` keeps the checkpoint; a run that stopped there goes on and ends as if it had not.
+
+    Args:
+        n_way: classes of a trial on the held-out classes, all of one group; None: all held-out classes.
 
     Raises:
         TrainingError: the loss is no longer finite.
         CheckpointError: the folder's checkpoint is of another recipe.
     """
-    sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations)
+    sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations, seed=recipe.seed)
     run = start_run(recipe, sampler.n_classes, machine)
     augment = Augment(recipe.augment)
-    trials = within_group_trials(held_out, n_way=VALIDATION_WAY, n_trials=VALIDATION_TRIALS, seed=VALIDATION_SEED)
+    trials = validation_trials(held_out, n_way, recipe.validation_trials)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "checkpoint.safetensors"
-    _resume(run, file)
+    if file.exists():
+        run.restore(file)
     began = saved = time.monotonic()
     first = run.step
     steps = recipe.optimizer.steps
-    while run.step < steps:
-        loss = _step(run, sampler, augment)
-        images = (run.step - first) * recipe.sampler.classes * recipe.sampler.images
+    while run.step < steps and not _out_of_patience(run):
+        loss = train_step(run, sampler, augment)
         last = run.step == steps
-        error = _validate(run, held_out, trials) if last or run.step % recipe.validate_every == 0 else None
-        listen(Progress(run.step, steps, loss, images, time.monotonic() - began, error))
-        if last or time.monotonic() - saved > checkpoint_seconds:
-            write_checkpoint(file, run.tensors(), {"step": run.step, "recipe": recipe.model_dump(mode="json")})
+        error = _look(run, held_out, trials) if last or run.step % recipe.validate_every == 0 else None
+        rate = run.optimizer.param_groups[0]["lr"]
+        images = (run.step - first) * sampler.n_images
+        listen(Progress(run.step, steps, loss, images, time.monotonic() - began, error, rate))
+        ending = last or _out_of_patience(run)
+        if machine.rank == 0 and (ending or time.monotonic() - saved > checkpoint_seconds):
+            write_checkpoint(file, run.tensors(), run.facts())
             saved = time.monotonic()
-    _use_average(run)
+    run.use_kept_weights()
     if recipe.whitening is not None:
         whiten(run.network, training, recipe.whitening)
     return run
 
 
-def _resume(run: Run, file: Path) -> None:
-    if not file.exists():
-        return
-    tensors, facts = read_checkpoint(file)
-    if facts["recipe"] != run.recipe.model_dump(mode="json"):
-        raise CheckpointError(f"{file} belongs to another recipe; name another folder or remove it")
-    run.restore(tensors)
-    run.step = int(str(facts["step"]))
+def validation_trials(held_out: PreparedImages, n_way: int | None, n_trials: int) -> Trials:
+    """Draw the trials that training looks at: always the same ones."""
+    if n_way is not None:
+        return within_group_trials(held_out, n_way=n_way, n_trials=n_trials, seed=VALIDATION_SEED)
+    queries = min(_QUERIES, len(held_out.classes) - held_out.n_classes)
+    return any_class_trials(held_out, n_draws=-(-n_trials // queries), n_queries=queries, seed=VALIDATION_SEED)
 
 
-def _step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
-    """Do one optimizer step and return its loss."""
-    run.network.train()
-    batch = sampler.draw(run.generator)
-    shape = batch.images.shape
-    images = augment(batch.images.flatten(0, 1), run.generator)
-    images = images.to(run.machine.device).contiguous(memory_format=torch.channels_last)
-    with run.machine.autocast():
-        embeddings = run.network(images).float().view(*shape[:2], -1)
-        taught = run.teacher.embed(images).float().view(*shape[:2], -1) if run.teacher else None
-    loss: Tensor = run.loss(Embedded(embeddings, batch.classes.to(run.machine.device), taught))
+def _out_of_patience(run: Run) -> bool:
+    patience = run.recipe.patience
+    return bool(patience) and run.step - run.best_step >= patience * run.recipe.validate_every
+
+
+def train_step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
+    """Do one optimizer step and return its loss.
+
+    Raises:
+        TrainingError: the loss is no longer finite.
+    """
+    run.learner.train()
+    images, classes = next_batch(run, sampler, augment)
+    taught = run.teacher.embed(images).float() if run.teacher else None
+    if taught is not None:
+        taught = taught.view(len(classes) // run.machine.world, -1, taught.shape[1])
+    loss: Tensor = run.learner(images, classes, taught)
     value = loss.item()
     if not math.isfinite(value):
         raise TrainingError(f"the loss is {value} at step {run.step}; lower optimizer.learning_rate or optimizer.clip")
-    for group in run.optimizer.param_groups:
-        group["lr"] = one_cycle(run.recipe.optimizer, run.step)
+    schedule(run.optimizer, run.recipe.optimizer, run.step)
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     parameters = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
@@ -217,6 +134,17 @@ def _step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
     run.step += 1
     _average(run)
     return value
+
+
+def next_batch(run: Run, sampler: ClassSampler, augment: Augment) -> tuple[Tensor, Tensor]:
+    """Return the distorted images of this process's share (p * K, channels, size, size), and all classes (P,)."""
+    batch = sampler.draw(run.generator, run.step)
+    n_classes, n_images = batch.images.shape[:2]
+    share = run.machine.share(n_classes)
+    share = slice(share.start * n_images, share.stop * n_images)
+    images = augment(batch.images.flatten(0, 1), run.generator, share)
+    device = run.machine.device
+    return images.to(device).contiguous(memory_format=torch.channels_last), batch.classes.to(device)
 
 
 def _average(run: Run) -> None:
@@ -233,15 +161,18 @@ def _average(run: Run) -> None:
             run.averaged[name].lerp_(value, 1 - decay)
 
 
-def _use_average(run: Run) -> None:
+def _look(run: Run, held_out: PreparedImages, trials: Trials) -> float:
+    """Return the share of wrong trials with the weights that would be kept, and remember the best."""
+    error = run.machine.agree(_held_out_error(run, held_out, trials) if run.machine.rank == 0 else None)
+    if run.recipe.patience:
+        run.remember(error)
+    return error
+
+
+def _held_out_error(run: Run, held_out: PreparedImages, trials: Trials) -> float:
+    current = {name: value.clone() for name, value in run.network.state_dict().items()}
     if run.averaged:
         run.network.load_state_dict(run.averaged)
-
-
-def _validate(run: Run, held_out: PreparedImages, trials: Trials) -> float:
-    """Return the share of wrong trials with the weights that would be kept."""
-    current = {name: value.clone() for name, value in run.network.state_dict().items()}
-    _use_average(run)
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     run.network.load_state_dict(current)
     return float(1 - np.mean(judge_trials(run.similarity.metric, vectors, trials)))

@@ -1,11 +1,16 @@
-"""What a training run computes on: device and number format."""
+"""What a training run computes on: device, number format, and how many processes share a batch."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn import functional as collective
 
 Precision = Literal["float32", "bfloat16"]
 CPU: Final = torch.device("cpu")
@@ -15,12 +20,88 @@ CPU: Final = torch.device("cpu")
 class Machine:
     """A device, and the number format of the network's forward and backward pass on it.
 
-    Weights, losses and the optimizer stay in float32: ``bfloat16`` is torch's automatic mixed precision.
+    Weights, losses and the optimizer stay in float32: ``bfloat16`` is torch's automatic mixed precision. ``world``
+    processes take a share of each batch's classes; this one is number ``rank``.
     """
 
     device: torch.device = CPU
     precision: Precision = "float32"
+    rank: int = 0
+    world: int = 1
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def share(self, n: int) -> slice:
+        """Return which of ``n`` items this process takes.
+
+        Raises:
+            ValueError: they can't be divided evenly.
+        """
+        if n % self.world:
+            raise ValueError(f"{n} classes cannot be divided among {self.world} processes; change sampler.classes")
+        part = n // self.world
+        return slice(self.rank * part, (self.rank + 1) * part)
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the rows of all processes, in order of rank; gradients flow back to the process they belong to."""
+        return values if self.world == 1 else torch.cat(collective.all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
+
+    def agree(self, value: float | None) -> float:
+        """Return what the first process says; the others pass None."""
+        if self.world == 1:
+            return float(value or 0)
+        said = torch.tensor([value or 0.0], dtype=torch.float64, device=self.device)
+        distributed.broadcast(said, 0)
+        return float(said)
+
+
+@contextmanager
+def processes(device: torch.device, precision: Precision) -> Iterator[Machine]:
+    """Join the processes that ``torchrun`` started, if it did, and leave them at the end."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield Machine(device, precision)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Machine(device, precision, distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the images of all processes; torch's own ``SyncBatchNorm`` runs on GPUs only."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise maps of shape (n, channels, h, w); every process has the same n."""
+        if not self.training or self.running_mean is None or self.running_var is None:
+            return super().forward(images)
+        world = distributed.get_world_size()
+        values = images.float()
+        mean = _sum(values.mean((0, 2, 3))) / world
+        around = values - mean[:, None, None]
+        variance = _sum(around.square().mean((0, 2, 3))) / world
+        count = world * values.numel() / values.shape[1]
+        with torch.no_grad():
+            momentum = self.momentum or 0.1
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / (count - 1), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+        scaled = around * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (scaled * self.weight[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = collective.all_reduce(values)  # type: ignore[no-untyped-call]
+    return total
+
+
+def share_batch_norm(network: nn.Module) -> None:
+    """Let every batch norm of ``network`` count the images of all processes; weights and their names stay."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SharedBatchNorm

@@ -8,8 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from model import DEFAULT_ARTIFACT
+from model.artifact import read_manifest
 from model.manifest import NetworkSpec, PreprocessSpec, SimilarityKind
+from training.data.parts import DataPart
 from training.objectives import Objective, Part
+from training.optimizers import OptimizerPart
 
 RECIPES = Path(__file__).parent / "recipes"
 """The recipes that come with the project."""
@@ -19,16 +23,6 @@ class RecipeError(ValueError):
     """The file is no usable recipe; ``str(error)`` is one line that says where and why."""
 
 
-class DataPart(Part):
-    """Which images are trained on, and which classes are kept back to choose and calibrate by."""
-
-    kind: Literal["omniglot"] = "omniglot"
-    held_out: tuple[str, ...] = Field(min_length=1, description="Alphabets that are never trained on.")
-    rotations: bool = Field(
-        default=False, description="Count an alphabet turned by 90, 180 and 270 degrees as new ones."
-    )
-
-
 class AugmentPart(Part):
     """Random distortions, each drawn anew for every image of every step."""
 
@@ -36,10 +30,18 @@ class AugmentPart(Part):
     scale: float = Field(default=0, ge=0, lt=1, description="Factor 1 +- this, for each axis.")
     shear: float = Field(default=0, ge=0, le=1)
     translation: float = Field(default=0, ge=0, le=1, description="Share of the side, to either side.")
+    each: float = Field(
+        default=1, ge=0, le=1, description="Chance of each of rotation, scale, shear and translation by itself."
+    )
     elastic: float = Field(
         default=0, ge=0, le=1, description="Standard deviation of a 5 x 5 grid's shifts, in shares of the side."
     )
     gamma: float = Field(default=0, ge=0, le=2, description="Ink to the power exp(+-this): thinner or bolder strokes.")
+    mirror: bool = Field(default=False, description="Mirror every second image, left to right.")
+    contrast: float = Field(default=0, ge=0, le=2, description="Differences from the mean times exp(+-this).")
+    light: float = Field(default=0, ge=0, le=2, description="Light from a random side: up to exp(+-this) at the edge.")
+    erase: float = Field(default=0, ge=0, le=1, description="Largest side of a box that is blotted out.")
+    border: Literal["zeros", "repeat"] = Field(default="zeros", description="What comes in from outside the image.")
     probability: float = Field(default=1, ge=0, le=1, description="Chance that an image is distorted at all.")
 
 
@@ -52,6 +54,12 @@ class SamplerPart(Part):
         default=None,
         ge=1,
         description="Take about as many classes of each of this many alphabets; None: whole alphabets, as few as fit.",
+    )
+    batches: int | None = Field(
+        default=None, ge=1, description="Draw this many batches once and repeat them; None: every batch is new."
+    )
+    adapt: bool = Field(
+        default=False, description="Take fewer classes where there are fewer, and an image twice where a class has few."
     )
 
 
@@ -66,22 +74,16 @@ class WhiteningPart(Part):
     shrinkage: float = Field(default=0.1, ge=0, le=1, description="Share of a sphere mixed into the covariance.")
 
 
-class OptimizerPart(Part):
-    """AdamW on a one-cycle schedule."""
-
-    steps: int = Field(gt=0)
-    learning_rate: float = Field(gt=0, description="The peak.")
-    weight_decay: float = Field(default=0.0005, ge=0)
-    warmup: float = Field(default=0.15, gt=0, lt=1, description="Share of the steps before the peak.")
-    clip: float = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
-    ema: float = Field(default=0, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0: none.")
-
-
 class Recipe(Part):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
     seed: int = Field(default=0, ge=0)
+    init: str = Field(
+        default="",
+        description="Folder of an artefact to start from, or 'default'; its network, preprocessing and similarity "
+        "take the place of the recipe's. Empty: random weights.",
+    )
     data: DataPart
     preprocess: PreprocessSpec
     network: NetworkSpec
@@ -92,6 +94,17 @@ class Recipe(Part):
     optimizer: OptimizerPart
     whitening: WhiteningPart | None = None
     validate_every: int = Field(default=500, gt=0, description="Steps between looks at the held-out classes.")
+    validation_trials: int = Field(default=4000, gt=0, description="One-shot trials of each look.")
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Looks without a new best after which training ends; the best weights are kept. 0: to the end.",
+    )
+
+    @property
+    def init_folder(self) -> Path | None:
+        """The artefact to start from."""
+        return (DEFAULT_ARTIFACT if self.init == "default" else Path(self.init)) if self.init else None
 
 
 def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
@@ -103,13 +116,14 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
 
     Raises:
         RecipeError: no such file, not TOML, or not a recipe.
+        ArtifactError: the artefact to start from cannot be read.
     """
     file = Path(source) if Path(source).suffix == ".toml" else RECIPES / f"{source}.toml"
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
         for change in changes:
             _apply(content, change)
-        return TypeAdapter(Recipe).validate_python(content)
+        return _started_from_artifact(TypeAdapter(Recipe).validate_python(content))
     except OSError as error:
         known = ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
         raise RecipeError(f"{file}: {error.strerror}; the project's own recipes are {known}") from error
@@ -119,6 +133,14 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise RecipeError(f"{file}: {place}: {first['msg']}") from error
+
+
+def _started_from_artifact(recipe: Recipe) -> Recipe:
+    if recipe.init_folder is None:
+        return recipe
+    manifest = read_manifest(recipe.init_folder)
+    taken = {"network": manifest.network, "preprocess": manifest.preprocess, "similarity": manifest.similarity.kind}
+    return recipe.model_copy(update=taken)
 
 
 def _apply(content: dict[str, Any], change: str) -> None:

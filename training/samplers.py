@@ -33,9 +33,10 @@ class ClassSampler:
         DatasetError: there are fewer than P classes, or a class has fewer than K images.
     """
 
-    def __init__(self, data: PreparedImages, part: SamplerPart, *, rotations: bool = False) -> None:
+    def __init__(self, data: PreparedImages, part: SamplerPart, *, rotations: bool = False, seed: int = 0) -> None:
         self._data = data
         self._part = part
+        self._seed = seed
         self._turns = QUARTER_TURNS if rotations else 1
         order = torch.argsort(data.classes, stable=True)
         counts = torch.bincount(data.classes, minlength=data.n_classes)
@@ -44,6 +45,9 @@ class ClassSampler:
         self._groups = [torch.nonzero(data.groups == group).flatten() for group in range(n_groups)]
         self._most = part.classes if part.groups is None else -(-part.classes // part.groups)
         there = sum(min(len(group), self._most) for group in self._groups)
+        self._size = min(part.classes, there)
+        if part.adapt:
+            return
         if there < part.classes:
             raise DatasetError(f"a batch of {part.classes} classes needs as many; there are {there} to draw at once")
         if int(counts.min()) < part.images:
@@ -52,14 +56,24 @@ class ClassSampler:
             )
 
     @property
+    def n_images(self) -> int:
+        """How many images a batch has."""
+        return self._size * self._part.images
+
+    @property
     def n_classes(self) -> int:
         """How many classes the drawn numbers run over, turned ones included."""
         return self._data.n_classes * self._turns
 
-    def draw(self, generator: torch.Generator) -> Batch:
-        """Return the next batch; all chance comes from ``generator``."""
+    def draw(self, generator: torch.Generator, step: int = 0) -> Batch:
+        """Return the batch of ``step``; all chance comes from ``generator``.
+
+        With ``part.batches`` it comes from the sampler's seed, and the same batches return in the same order.
+        """
+        if self._part.batches is not None:
+            generator = torch.Generator().manual_seed(1_000_003 * self._seed + step % self._part.batches)
         images, classes = [], []
-        room = self._part.classes
+        room = self._size
         for group in torch.randperm(len(self._groups), generator=generator).tolist():
             chosen = self._draw_classes(self._groups[group], min(room, self._most), generator)
             turn = int(torch.randint(self._turns, (1,), generator=generator))
@@ -76,5 +90,7 @@ class ClassSampler:
 
     def _draw_images(self, label: int, generator: torch.Generator) -> Tensor:
         members = self._members[label]
+        if len(members) < self._part.images:
+            members = members.repeat(-(-self._part.images // len(members)))
         chosen = members[torch.randperm(len(members), generator=generator)[: self._part.images]]
         return self._data.pixels[chosen]

@@ -20,15 +20,16 @@ from model.embedder import Embedder
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
 from tests.training.synthetic import TINY_RECIPE, write_tree
-from training import loop
 from training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.cli import main
 from training.data.labelled import prepare
 from training.data.omniglot import read_omniglot
+from training.episodes import embed_pixels, judge_trials
 from training.evaluate import evaluate
 from training.fit import fit
-from training.loop import TrainingError, one_cycle, train
-from training.recipe import OptimizerPart, RecipeError, load_recipe
+from training.loop import TrainingError, train, validation_trials
+from training.recipe import RECIPES, RecipeError, load_recipe
+from training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +125,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tree, tmp_path, recipe_file):
         )
 
 
-def test_one_cycle_rises_to_the_peak_and_falls_to_zero():
-    part = OptimizerPart(steps=100, learning_rate=0.5, warmup=0.2)
-    rates = [one_cycle(part, step) for step in range(100)]
-    assert max(rates) == rates[19] == rates[20] == 0.5
-    assert rates[:20] == sorted(rates[:20])
-    assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert rates[-1] < 0.001
-
-
 def test_averaged_weights_are_what_is_kept(tree, tmp_path, recipe_file, monkeypatch):
     kept = fit(load_recipe(str(recipe_file)), tree, tmp_path / "averaged")
-    monkeypatch.setattr(loop, "_use_average", lambda run: None)
+    monkeypatch.setattr(Run, "use_kept_weights", lambda run: None)
     last = fit(load_recipe(str(recipe_file)), tree, tmp_path / "last")
     assert kept.manifest.weights.sha256 != last.manifest.weights.sha256
 
@@ -163,8 +155,35 @@ def test_recipes_that_are_not_there_or_not_toml(tmp_path):
         load_recipe(str(tmp_path / "bad.toml"))
 
 
-def test_the_projects_recipes_are_valid():
-    assert load_recipe("omniglot").name == "omniglot"
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_projects_recipes_are_valid(file):
+    assert load_recipe(file.stem).name == file.stem
+
+
+def test_patience_ends_a_run_and_keeps_its_best_weights(tree, tmp_path, recipe_file):
+    images = read_omniglot(tree, "background")
+    training, held_out = (
+        prepare(part, Preprocess(PreprocessSpec(size=20)))
+        for part in (images.without_groups(["Gamma"]), images.in_groups(["Gamma"]))
+    )
+    changes = ("optimizer.steps=2000", "validate_every=5", "patience=2", "validation_trials=300")
+    recipe = load_recipe(str(recipe_file), changes)
+    looks: list[float] = []
+
+    def listen(progress):
+        if progress.error is not None:
+            looks.append(progress.error)
+
+    run = train(recipe, training, held_out, tmp_path / "out", listen=listen)
+    assert run.step == 5 * len(looks) < 2000, "patience never ended"
+    best = looks.index(min(looks))
+    assert len(looks) - 1 - best == 2
+    vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
+    right = judge_trials("cosine", vectors, validation_trials(held_out, 20, 300))
+    assert 1 - right.mean() == pytest.approx(min(looks))
+    again = train(recipe, training, held_out, tmp_path / "out")  # from the checkpoint: nothing is left to do
+    assert again.step == run.step
+    assert torch.equal(again.network.state_dict()["embed.weight"], run.network.state_dict()["embed.weight"])
 
 
 def test_command_line_errors_are_one_line(tmp_path, capsys, monkeypatch):

@@ -31,7 +31,8 @@ def make_network(dim: int | None = 4) -> torch.nn.Module:
 
 @torch.no_grad()
 def embed(network, data: PreparedImages) -> Tensor:
-    return network(data.pixels.float() / 255)
+    embeddings: Tensor = network(data.pixels.float() / 255)
+    return embeddings
 
 
 def covariance(deviations: Tensor) -> Tensor:

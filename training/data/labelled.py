@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import torch
@@ -15,6 +16,26 @@ from model.preprocess import Preprocess
 
 class DatasetError(Exception):
     """The data cannot be read; ``str(error)`` names the file and says why."""
+
+
+class Selection(Sequence[Image.Image]):
+    """Some of ``images``, without a copy: images that are read from files on demand stay there."""
+
+    def __init__(self, images: Sequence[Image.Image], kept: Sequence[int]) -> None:
+        self._images = images
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @overload
+    def __getitem__(self, place: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, place: slice) -> Selection: ...
+    def __getitem__(self, place: int | slice) -> Image.Image | Selection:
+        if isinstance(place, slice):
+            return Selection(self._images, self._kept[place])
+        return self._images[self._kept[place]]
 
 
 @dataclass(frozen=True)
@@ -40,18 +61,39 @@ class LabelledImages:
         unknown = sorted(set(names) - set(self.group_names))
         if unknown:
             raise DatasetError(f"no such group: {', '.join(unknown)}; there are {', '.join(self.group_names)}")
-        groups = [index for index, name in enumerate(self.group_names) if name in set(names)]
-        classes = [index for index, group in enumerate(self.groups) if group in set(groups)]
+        groups = {index for index, name in enumerate(self.group_names) if name in set(names)}
+        return self.of_classes([index for index, group in enumerate(self.groups) if group in groups])
+
+    def of_classes(self, classes: Sequence[int]) -> LabelledImages:
+        """Return only the images of these classes, numbered anew in this order; groups that become empty vanish."""
         class_number = {old: new for new, old in enumerate(classes)}
+        groups = sorted({self.groups[index] for index in classes})
         group_number = {old: new for new, old in enumerate(groups)}
         kept = [index for index, label in enumerate(self.classes) if label in class_number]
         return LabelledImages(
-            images=[self.images[index] for index in kept],
+            images=Selection(self.images, kept),
             classes=[class_number[self.classes[index]] for index in kept],
             sources=[self.sources[index] for index in kept],
             class_names=[self.class_names[index] for index in classes],
             groups=[group_number[self.groups[index]] for index in classes],
             group_names=[self.group_names[index] for index in groups],
+        )
+
+    def of_sources(self, sources: Sequence[int]) -> LabelledImages:
+        """Return only the images by these sources; without any named, all.
+
+        Raises:
+            DatasetError: a class has no image by them.
+        """
+        if not sources:
+            return self
+        kept = [index for index, source in enumerate(self.sources) if source in set(sources)]
+        classes = [self.classes[index] for index in kept]
+        bare = sorted(set(range(len(self.class_names))) - set(classes))
+        if bare:
+            raise DatasetError(f"{self.class_names[bare[0]]} has no image by {', '.join(map(str, sources))}")
+        return replace(
+            self, images=Selection(self.images, kept), classes=classes, sources=[self.sources[index] for index in kept]
         )
 
     def without_groups(self, names: Sequence[str]) -> LabelledImages:
