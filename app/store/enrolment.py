@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store.base import ClassRecord, EnrollOutcome, NewSupport, OnConflict
-from app.store.log import CHUNK, record_classes, record_gallery
+from app.store.log import forget_classes, note_classes, record_gallery
+from app.store.many import chunks, insert_many, next_ids
 from app.store.schema import classes, galleries, images, supports
 from app.store.vectors import to_bytes
-
-T = TypeVar("T")
 
 
 def enroll(
     connection: sa.Connection, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict
 ) -> list[EnrollOutcome]:
-    """Write the items as `Store.enroll` says, in the connection's transaction; `items` is not empty."""
-    check_items(items)
+    """Write the items as `Store.enroll` says, in the connection's transaction; `items` is not empty, and checked."""
     now = datetime.now(UTC)
     gallery_id = _pin_gallery(connection, gallery, items[0], now)
     known = _class_ids(connection, gallery_id, [item.label for item in items])
@@ -31,12 +28,15 @@ def enroll(
         _refuse_conflicts(items, known)
     if on_conflict is OnConflict.REPLACE:
         _delete_supports(connection, known.values())
-    ids = known | _insert_classes(connection, gallery_id, [i.label for i in items if i.label not in known], now)
+    new = _insert_classes(connection, gallery_id, [item.label for item in items if item.label not in known], now)
     _touch_classes(connection, known.values(), now)
     kept = {item.label: item for item in items}.values() if on_conflict is OnConflict.REPLACE else items
-    _insert_supports(connection, ids, list(kept), now)
-    record_classes(connection, gallery_id, list(ids.values()), now)
-    return _outcomes(items, known, _class_records(connection, gallery, ids))
+    _insert_supports(connection, known | new, list(kept), now)
+    forget_classes(connection, gallery_id, known.values())
+    note_classes(connection, gallery_id, [*known.values(), *new.values()], now)
+    shots = Counter(item.label for item in kept)
+    fresh = {label: ClassRecord(gallery, label, shots[label], now, now) for label in new}
+    return _outcomes(items, known, fresh | _class_records(connection, gallery, known))
 
 
 def check_items(items: Sequence[NewSupport]) -> None:
@@ -45,7 +45,7 @@ def check_items(items: Sequence[NewSupport]) -> None:
         raise ValueError("the items of one enrolment must come from one model")
     if len({item.embedding.shape for item in items}) != 1 or items[0].embedding.ndim != 1:
         raise ValueError("the embeddings of one enrolment must all have the same shape (D,)")
-    if not all(np.isfinite(item.embedding).all() for item in items):
+    if not np.isfinite(np.stack([item.embedding for item in items])).all():
         raise ValueError("an embedding has a value that is not finite")
 
 
@@ -67,7 +67,7 @@ def _pin_gallery(connection: sa.Connection, name: str, item: NewSupport, now: da
 
 def _class_ids(connection: sa.Connection, gallery_id: int, labels: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for chunk in _chunks(dict.fromkeys(labels)):
+    for chunk in chunks(dict.fromkeys(labels)):
         query = sa.select(classes.c.label, classes.c.id).where(
             classes.c.gallery_id == gallery_id, classes.c.label.in_(chunk)
         )
@@ -87,64 +87,43 @@ def _refuse_conflicts(items: Sequence[NewSupport], known: dict[str, int]) -> Non
 
 
 def _delete_supports(connection: sa.Connection, class_ids: Iterable[int]) -> None:
-    for chunk in _chunks(class_ids):
+    for chunk in chunks(class_ids):
         connection.execute(sa.delete(supports).where(supports.c.class_id.in_(chunk)))
 
 
 def _insert_classes(connection: sa.Connection, gallery_id: int, labels: Iterable[str], now: datetime) -> dict[str, int]:
-    rows: list[dict[str, Any]] = [
-        {"gallery_id": gallery_id, "label": label, "created_at": now, "updated_at": now}
-        for label in dict.fromkeys(labels)
-    ]
-    if not rows:
-        return {}
-    number_rows(connection, classes, rows)
-    connection.execute(sa.insert(classes), rows)
-    return {row["label"]: row["id"] for row in rows}
-
-
-def number_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Give the new rows ids that the table never had, as AUTOINCREMENT would: asking for its choice costs a statement
-    for each row. The transaction has the write lock, so nobody else takes them.
-    """
-    query = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name").bindparams(name=table.name)
-    last = connection.execute(query).scalar_one_or_none() or 0
-    for number, row in enumerate(rows, start=last + 1):
-        row["id"] = number
+    wanted = list(dict.fromkeys(labels))
+    ids = next_ids(connection, classes, len(wanted))
+    insert_many(connection, classes, id=ids, gallery_id=gallery_id, label=wanted, created_at=now, updated_at=now)
+    return dict(zip(wanted, ids, strict=True))
 
 
 def _touch_classes(connection: sa.Connection, class_ids: Iterable[int], now: datetime) -> None:
-    for chunk in _chunks(class_ids):
+    for chunk in chunks(class_ids):
         connection.execute(sa.update(classes).where(classes.c.id.in_(chunk)).values(updated_at=now))
 
 
 def _insert_supports(
-    connection: sa.Connection, ids: dict[str, int], items: Sequence[NewSupport], now: datetime
+    connection: sa.Connection, class_ids: dict[str, int], items: Sequence[NewSupport], now: datetime
 ) -> None:
-    rows: list[dict[str, Any]] = [
-        {
-            "class_id": ids[item.label],
-            "media_type": item.media_type,
-            "embedding": to_bytes(item.embedding),
-            "model_digest": item.model_digest,
-            "created_at": now,
-        }
-        for item in items
-    ]
-    number_rows(connection, supports, rows)
-    connection.execute(sa.insert(supports), rows)
-    kept = [
-        {"support_id": row["id"], "image": item.image}
-        for row, item in zip(rows, items, strict=True)
-        if item.image is not None
-    ]
-    if kept:
-        connection.execute(sa.insert(images), kept)
+    ids = next_ids(connection, supports, len(items))
+    insert_many(
+        connection,
+        supports,
+        id=ids,
+        class_id=[class_ids[item.label] for item in items],
+        media_type=[item.media_type for item in items],
+        embedding=[to_bytes(item.embedding) for item in items],
+        model_digest=items[0].model_digest,
+        created_at=now,
+    )
+    kept = [(id_, item.image) for id_, item in zip(ids, items, strict=True) if item.image is not None]
+    insert_many(connection, images, support_id=[id_ for id_, _ in kept], image=[image for _, image in kept])
 
 
 def _class_records(connection: sa.Connection, gallery: str, ids: dict[str, int]) -> dict[str, ClassRecord]:
     found: dict[str, ClassRecord] = {}
-    for chunk in _chunks(ids.values()):
+    for chunk in chunks(ids.values()):
         query = select_classes().where(classes.c.id.in_(chunk))
         found.update((row.label, ClassRecord(gallery, *row)) for row in connection.execute(query))
     return found
@@ -165,9 +144,3 @@ def _outcomes(
         outcomes.append(EnrollOutcome(records[item.label], created=item.label not in seen))
         seen.add(item.label)
     return outcomes
-
-
-def _chunks(values: Iterable[T]) -> Iterator[list[T]]:
-    iterator = iter(values)
-    while chunk := list(islice(iterator, CHUNK)):
-        yield chunk

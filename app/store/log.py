@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,11 +11,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
+from app.store.many import CHUNK, chunks, insert_many, next_ids
 from app.store.schema import calibrations, changes, classes, embeddings, galleries, supports
 from app.store.vectors import from_bytes
-
-#: Fewer than the variables that a statement may have in any database.
-CHUNK = 1_000
 
 
 def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
@@ -33,13 +31,21 @@ def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) ->
 
 def record_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> None:
     """Note that the classes were made, changed or deleted; each entry takes the place of the class's earlier one."""
-    superseded = sa.delete(changes).where(
-        changes.c.gallery_id == gallery_id, changes.c.class_id == sa.bindparam("superseded")
-    )
-    connection.execute(superseded, [{"superseded": class_id} for class_id in class_ids])
-    connection.execute(
-        sa.insert(changes), [{"gallery_id": gallery_id, "class_id": class_id, "at": at} for class_id in class_ids]
-    )
+    forget_classes(connection, gallery_id, class_ids)
+    note_classes(connection, gallery_id, class_ids, at)
+
+
+def forget_classes(connection: sa.Connection, gallery_id: int, class_ids: Iterable[int]) -> None:
+    """Drop the entries about the classes: later ones take their place."""
+    for chunk in chunks(class_ids):
+        superseded = (changes.c.gallery_id == gallery_id) & changes.c.class_id.in_(chunk)
+        connection.execute(sa.delete(changes).where(superseded))
+
+
+def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> None:
+    """Note that the classes, of which the log has nothing, were made or changed."""
+    ids = next_ids(connection, changes, len(class_ids))
+    insert_many(connection, changes, seq=ids, gallery_id=gallery_id, class_id=list(class_ids), at=at)
 
 
 def present_vector() -> sa.ColumnElement[bytes]:

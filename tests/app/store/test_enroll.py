@@ -7,7 +7,7 @@ import pytest
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store import ClassRecord, NewSupport, OnConflict, SqlStore
-from app.store.log import CHUNK
+from app.store.many import CHUNK
 from tests.app.store.helpers import support
 
 ADD, FAIL, REPLACE = OnConflict.ADD, OnConflict.FAIL, OnConflict.REPLACE
