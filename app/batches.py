@@ -1,7 +1,8 @@
-"""A batch of labelled images, as a multipart form or as lines of JSON."""
+"""A batch of labelled images: a multipart form, lines of JSON, or a zip file."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -20,8 +21,10 @@ from app.errors import (
 from app.multipart import Part, read_parts
 from app.names import clean_label
 from app.uploads import Upload, capped
+from app.zipped import read_zip
 
 NDJSON = "application/x-ndjson"
+ZIP = "application/zip"
 Item = tuple[str, Upload] | OneshotError
 
 
@@ -34,8 +37,11 @@ async def read_batch(request: Request, max_bytes: int, max_images: int) -> list[
         return _from_parts(await read_parts(content_type, body, 2 * max_images), max_images)
     if kind in {NDJSON, "application/jsonl", "application/ndjson"}:
         return await _from_lines(body, max_images)
+    if kind in {ZIP, "application/x-zip-compressed"}:
+        content = b"".join([chunk async for chunk in body])
+        return await asyncio.to_thread(_from_zip, content, max_bytes, max_images)
     raise UnsupportedMediaTypeError(
-        f"Send multipart/form-data with files 'image' or {NDJSON}; got {kind or 'no content type'}."
+        f"Send multipart/form-data with files 'image', {NDJSON} or {ZIP}; got {kind or 'no content type'}."
     )
 
 
@@ -59,20 +65,37 @@ def _from_parts(parts: list[Part], max_images: int) -> list[Item]:
         if labels
         else [PurePosixPath((part.filename or "").replace("\\", "/")).stem for part in images]
     )
-    return [_item(text, bytes(part.data), place) for place, (text, part) in enumerate(zip(texts, images, strict=True))]
+    return [
+        _item(text, bytes(part.data), place, f"image[{place}]")
+        for place, (text, part) in enumerate(zip(texts, images, strict=True))
+    ]
+
+
+def _from_zip(content: bytes, max_bytes: int, max_images: int) -> list[Item]:
+    """Its files; the label of each is the name of its folder, or, for one in no folder, its own without the ending."""
+    items: list[Item] = []
+    for place, (name, data) in enumerate(read_zip(content, max_bytes, max_images)):
+        path = PurePosixPath(name)
+        label = path.parent.name or path.stem
+        items.append(data if isinstance(data, OneshotError) else _item(label, data, place, name))
+    return items
 
 
 async def _from_lines(body: AsyncIterator[bytes], max_images: int) -> list[Item]:
     """Lines `{"label": …, "image": base64}`."""
     items: list[Item] = []
-    rest = b""
+    rest = bytearray()
     async for chunk in body:
-        *lines, rest = (rest + chunk).split(b"\n")
+        *lines, last = chunk.split(b"\n")
+        if lines:
+            lines[0] = bytes(rest) + lines[0]
+            rest.clear()
+        rest += last
         items += [_line(line, len(items) + number) for number, line in enumerate(filter(bytes.strip, lines))]
         if len(items) > max_images:
             raise _too_many(max_images)
     if rest.strip():
-        items.append(_line(rest, len(items)))
+        items.append(_line(bytes(rest), len(items)))
     if not items:
         raise InvalidRequestError.at("body", "image", message="is missing: the body is empty", kind="missing")
     if len(items) > max_images:
@@ -91,11 +114,10 @@ def _line(line: bytes, place: int) -> Item:
         data = base64.b64decode(image, validate=True)
     except (ValueError, binascii.Error, RecursionError) as error:
         return InvalidRequestError.at("body", f"line {place + 1}", message=str(error), kind="line")
-    return _item(label, data, place)
+    return _item(label, data, place, f"image[{place}]")
 
 
-def _item(label: str, data: bytes, place: int) -> Item:
-    field = f"image[{place}]"
+def _item(label: str, data: bytes, place: int, field: str) -> Item:
     try:
         cleaned = clean_label(label)
     except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -15,13 +16,23 @@ from app.uploads import Upload
 from app.workers import WorkPool
 
 T = TypeVar("T")
-Embedded: TypeAlias = F32 | OneshotError
 Result: TypeAlias = EnrollOutcome | OneshotError
 
 #: A large request goes through the queues in parts of this many images, at most so many parts at once.
-_PART = 32
+_PART = 64
 _PARTS_AT_ONCE = 4
-_PAUSE_SECONDS = 0.02
+_PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image for the network (C, S, S), or its vector (D,); and the media type of its file."""
+
+    values: F32
+    media_type: str
+
+
+Embedded: TypeAlias = Picture | OneshotError
 
 
 class ManyImages:
@@ -30,14 +41,14 @@ class ManyImages:
     Where others are refused because the queues are full, it waits; the request's deadline ends it.
     """
 
-    def __init__(self, prepare: Callable[[Upload], F32], batcher: Batcher, decoding: WorkPool) -> None:
+    def __init__(self, prepare: Callable[[Upload], Picture], batcher: Batcher, decoding: WorkPool) -> None:
         self._prepare = prepare
         self._batcher = batcher
         self._decoding = decoding
         self._part = min(_PART, batcher.max_queue)
 
     async def embed(self, uploads: Sequence[Upload]) -> list[Embedded]:
-        """A vector (D,) or an error for each image, in order."""
+        """The vector (D,) or an error for each image, in order."""
         parts = [uploads[start : start + self._part] for start in range(0, len(uploads), self._part)]
         turns = asyncio.Semaphore(_PARTS_AT_ONCE)
 
@@ -49,9 +60,9 @@ class ManyImages:
 
     async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
         [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
-        good = [each for each in prepared if not isinstance(each, OneshotError)]
+        good = [each.values for each in prepared if isinstance(each, Picture)]
         vectors = iter(await _patiently(lambda: self._batcher.embed(good)) if good else ())
-        return [each if isinstance(each, OneshotError) else _finite(next(vectors)) for each in prepared]
+        return [_embedded(each, next(vectors)) if isinstance(each, Picture) else each for each in prepared]
 
     def _prepare_each(self, uploads: Sequence[Upload]) -> list[Embedded]:
         prepared: list[Embedded] = []
@@ -71,9 +82,9 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _finite(vector: F32) -> Embedded:
+def _embedded(picture: Picture, vector: F32) -> Embedded:
     if np.isfinite(vector).all():
-        return vector
+        return Picture(vector, picture.media_type)
     return InferenceError("the network made a vector that is not finite")
 
 

@@ -54,6 +54,8 @@ Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "F")
+# Where Pillow finds an orientation, besides TIFF's tags: looking for one takes as long as decoding a small image.
+_ORIENTATIONS: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 _ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -97,7 +99,7 @@ def sniff_media_type(data: bytes) -> str:
 
 
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
-    """Decode the first frame of an image file to mode ``L`` or ``RGB``.
+    """Decode the first frame of an image file to mode ``L`` or ``RGB``; its ``format`` is that of the file.
 
     The EXIF orientation is applied; transparency is composited on the background that contrasts with
     what is visible; grey images deeper than 8 bits are scaled to 8.
@@ -113,7 +115,11 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
             )
         try:
             image.load()
-            return _to_8_bit(ImageOps.exif_transpose(image))
+            if hasattr(image, "tag_v2") or not _ORIENTATIONS.isdisjoint(image.info):
+                ImageOps.exif_transpose(image, in_place=True)
+            decoded = _to_8_bit(image)
+            decoded.format = image.format
+            return decoded
         except _PILLOW_FAILURES as error:
             raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
 

@@ -27,7 +27,8 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> Prepared:
         """Prepare one image; thread-safe."""
         spec = self.spec
-        pixels = np.asarray(_within_reason(image).convert("L" if spec.channels == 1 else "RGB"))
+        mode, image = "L" if spec.channels == 1 else "RGB", _within_reason(image)
+        pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         if spec.polarity == "ink":
             pixels = _stretch_levels(255 - pixels if _background_is_bright(pixels) else pixels)
         if spec.crop == "ink":
@@ -88,18 +89,19 @@ def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
     background, boldest = _background(grey), int(grey.max())
     if boldest - background < _LEAST_CONTRAST:
         return pixels
-    drawn = 2 * grey.astype(np.int16) > background + boldest
-    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    halfway = (background + boldest) // 2
+    rows, columns = np.flatnonzero(grey.max(axis=1) > halfway), np.flatnonzero(grey.max(axis=0) > halfway)
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     side = max(bottom - top, right - left)
     side += 2 * max(1, round(side * margin))
-    return _window(pixels, (top + bottom - side) // 2, (left + right - side) // 2, side)
+    outside = background if grey is pixels else _background(pixels)
+    return _window(pixels, (top + bottom - side) // 2, (left + right - side) // 2, side, outside)
 
 
-def _window(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
-    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is background."""
+def _window(pixels: Pixels, top: int, left: int, side: int, outside: int) -> Pixels:
+    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is of that grey level."""
     height, width = pixels.shape[:2]
-    out = np.full((side, side, *pixels.shape[2:]), _background(pixels), np.uint8)
+    out = np.full((side, side, *pixels.shape[2:]), outside, np.uint8)
     y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)
     out[y0 - top : y1 - top, x0 - left : x1 - left] = pixels[y0:y1, x0:x1]
     return out

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.batch_schemas import BatchItem, BatchPublic
-from app.batches import NDJSON, Item, read_batch
+from app.batches import NDJSON, ZIP, Item, read_batch
 from app.bulk import Result
 from app.deps import ServiceDep
 from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
@@ -22,6 +22,8 @@ router = APIRouter(tags=["recognise"])
 _BODY = form(["image"], image=FILES, label={"type": "array", "items": {"type": "string"}})
 _LINES = {"type": "string", "description": 'Lines {"label": "alpha", "image": "<base64>"}.'}
 _BODY["requestBody"]["content"][NDJSON] = {"schema": _LINES}
+_ZIPPED = {"type": "string", "format": "binary", "description": "A zip file of images; labels by folder or file name."}
+_BODY["requestBody"]["content"][ZIP] = {"schema": _ZIPPED}
 
 
 class BatchQuery(BaseModel):
@@ -41,8 +43,9 @@ class BatchQuery(BaseModel):
 async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[BatchQuery, Query()]) -> BatchPublic:
     """Enrol many images. Each has its own status; all good ones are durable, in one commit, when this is answered.
 
-    The label of each file `image` is the `label` at the same place, or, without any label, the file's name without its
-    ending: `curl -F image=@alpha.png -F image=@beta.png localhost:8000/enroll/batch`
+    In a form, the label of each file `image` is the `label` at the same place, or, without any label, the file's name
+    without its ending: `curl -F image=@alpha.png -F image=@beta.png localhost:8000/enroll/batch`. In a zip file, it is
+    the name of the file's folder, or, without any folder, the file's name without its ending.
     """
     settings = service.settings
     items = await read_batch(request, settings.max_enroll_bytes, settings.max_enroll_images)
