@@ -29,14 +29,15 @@ from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptEr
 from app.models import MODELS_FOLDER, ModelShelf
 from app.store import SqlStore
 from app.store.sqlite import translated_errors
-from model.artifact import MANIFEST_FILE, WEIGHTS_FILE
+from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of
 
 STORE_FILE = "oneshot.db"
 INDEX_FOLDER = "index"
 SERVING_LOCK = "serving.lock"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
-_MEMBER = re.compile(rf"{STORE_FILE}|{MODELS_FOLDER}/[0-9a-f]{{64}}/({MANIFEST_FILE}|{WEIGHTS_FILE})")
+_FILES = "|".join((MANIFEST_FILE, WEIGHTS_FILE, GRAPH_FILE, GRAPH_WEIGHTS_FILE))
+_MEMBER = re.compile(rf"{STORE_FILE}|{MODELS_FOLDER}/[0-9a-f]{{64}}/({_FILES})")
 _BLOCK = 1 << 20
 
 
@@ -113,11 +114,13 @@ def _digests(store: Path) -> set[str]:
 
 def _artefacts(home: Path, digests: set[str]) -> dict[str, Path]:
     shelf = ModelShelf(home)
+    # both forms: the folder may be restored where only one of them can be run
+    both = {form for digest in digests if digest in shelf for form in shelf.forms(digest) if form}
     return {
         f"{MODELS_FOLDER}/{digest}/{name}": shelf.path(digest) / name
-        for digest in sorted(digests)
-        if digest in shelf
-        for name in (MANIFEST_FILE, WEIGHTS_FILE)
+        for digest in sorted(both)
+        if (manifest := shelf.manifest(digest))
+        for name in files_of(manifest)
     }
 
 

@@ -38,7 +38,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         _warn_of_typos()
         async with open_service(settings, metrics, lifecycle) as service:
             app.state.service = service
-            facts = {"model": service.recognizer.model_id, "device": service.embedder.device}
+            facts = {
+                "model": service.recognizer.model_id,
+                "device": service.embedder.device,
+                "engine": service.embedder.engine,
+            }
             log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
             yield
             log.info("stopping")

@@ -21,8 +21,17 @@ from app.errors import ModelMismatchError, ModelNotFoundError
 from app.gallery import GalleryIndex
 from app.recognizer import Recognizer
 from app.workers import WorkPool
-from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, Artifact, ArtifactError, load_artifact, read_manifest
-from model.embedder import Embedder
+from model.artifact import (
+    MANIFEST_FILE,
+    Artifact,
+    ArtifactError,
+    check_files,
+    files_of,
+    load_artifact,
+    read_forms,
+    read_manifest,
+)
+from model.embedder import DeviceError, Embedder
 from model.manifest import Manifest
 
 T = TypeVar("T")
@@ -48,15 +57,38 @@ class ModelShelf:
         """All that are there."""
         return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
 
-    def put(self, artifact: Path, manifest: Manifest) -> None:
-        """Copy the artefact in, whole or not at all; one that differs only in its calibration is replaced."""
+    def forms(self, digest: str) -> tuple[str | None, str | None]:
+        """The digests of the artefact and of its int8 form, one of which is ``digest``, None where one isn't there."""
+        own = self.manifest(digest)
+        if own is not None and own.quantised is not None:
+            return (own.quantised.source if own.quantised.source in self else None), digest
+        others = ((each, self.manifest(each)) for each in self.digests())
+        int8 = (each for each, it in others if it and it.quantised and it.quantised.source == digest)
+        return digest, next(int8, None)
+
+    def put_forms(self, artifact: Path) -> tuple[str | None, str | None]:
+        """Copy the artefact in, and its int8 form if it carries one; returns their digests. Raises ArtifactError."""
+        base, int8 = read_forms(artifact)
+        return (self.put(base) if base else None), (self.put(int8) if int8 else None)
+
+    def put(self, artifact: Path) -> str:
+        """Copy one form in, whole or not at all; one that differs only in its calibration is replaced.
+
+        Returns its digest. Raises ArtifactError.
+        """
+        manifest = read_manifest(artifact)
+        self._put(artifact, manifest)
+        return manifest.digest
+
+    def _put(self, artifact: Path, manifest: Manifest) -> None:
         target = self.path(manifest.digest)
         if manifest.digest in self and (target / MANIFEST_FILE).read_bytes() == (artifact / MANIFEST_FILE).read_bytes():
             return
+        check_files(artifact, manifest)
         self.folder.mkdir(parents=True, exist_ok=True)
         copy = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:
-            for name in (WEIGHTS_FILE, MANIFEST_FILE):
+            for name in files_of(manifest):
                 shutil.copyfile(artifact / name, copy / name)
                 _flush(copy / name)
             if manifest.digest in self:  # the same weights: only the manifest is another
@@ -169,7 +201,10 @@ class Models:
             return running
         with self._lock:
             if digest not in self._running:
-                self._running[digest] = self._start(self.shelf.load(digest))
+                try:
+                    self._running[digest] = self._start(self.shelf.load(digest))
+                except DeviceError as error:  # an int8 form on a GPU, or where OpenVINO is missing
+                    raise ModelNotFoundError(digest, f"it can't be run here: {error}") from error
             return self._running[digest]
 
     def make_primary(self, digest: str) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import cdist
 
 from model.distances import distances
 from model.manifest import Metric
@@ -69,6 +68,8 @@ def nearest(metric: Metric, vectors: F32, k: int) -> Neighbours:
 
 def _propose(metric: Metric, block: F32, vectors: F32, start: int, count: int) -> npt.NDArray[np.int64]:
     """Places of `count` near others for each vector of the block, ascending: quick, and right up to rounding."""
+    from scipy.spatial.distance import cdist  # noqa: PLC0415 - slow to import, and few ask for maps
+
     rough = cdist(block, vectors, "cityblock") if metric == "l1" else _squared(block, vectors)
     rows = np.arange(len(block))
     rough[rows, start + rows] = np.inf  # nobody is a neighbour of itself

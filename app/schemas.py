@@ -341,6 +341,7 @@ class ModelPublic(BaseModel):
     )
     dim: int = Field(ge=1, description="Numbers in an embedding.")
     device: str = Field(description="The device really used.", examples=["cpu"])
+    engine: str = Field(description="What runs the network: torch, torch-half, openvino or openvino-int8.")
     manifest: dict[str, Any] = Field(description="The artefact's manifest.")
 
 

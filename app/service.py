@@ -27,8 +27,8 @@ from app.store import SqlStore
 from app.store.models import MODEL
 from app.workers import WorkPool
 from model import DEFAULT_ARTIFACT
-from model.artifact import Artifact, ArtifactError, load_artifact
-from model.embedder import DeviceError, Embedder
+from model.artifact import Artifact, ArtifactError
+from model.embedder import DeviceError, Embedder, choose_form
 from model.images import ImageLimits
 
 _STORE_THREADS = 4
@@ -101,9 +101,9 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
     parts.callback(decoding.close)
 
-    def start(artifact: Artifact, counts: Metrics | None = None) -> RunningModel:
-        embedder = Embedder(artifact, settings.device, settings.threads)
-        batcher = _batcher(embedder, settings, counts, lifecycle)
+    def start(artifact: Artifact) -> RunningModel:
+        embedder = Embedder(artifact, settings.device, settings.threads, settings.engine)
+        batcher = _batcher(embedder, settings, metrics, lifecycle)
         recognizer = Recognizer(
             embedder=embedder,
             batcher=batcher,
@@ -117,21 +117,22 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
         return RunningModel(embedder, batcher, recognizer)
 
     try:
-        primary = start(artifact, metrics)
+        primary = start(artifact)
     except DeviceError as error:
-        raise StartupError(f"{variable('device')}: {error}") from error
+        raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     models = Models(primary, shelf, index, storing, start)
     parts.callback(models.close)
     remodeller = Remodeller(home, store.models, store.version, models)
     parts.callback(remodeller.close)
     manifest = artifact.manifest
-    metrics.describe(version=version("oneshot"), model=manifest.model_id, device=primary.embedder.device)
+    facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
+    metrics.describe(version=version("oneshot"), model=manifest.model_id, **facts)
     health = Health(lifecycle, models, store, storing)
     gate = Gate(settings, store.keys, storing)
     return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
 
 
-def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics | None, lifecycle: Lifecycle) -> Batcher:
+def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> Batcher:
     batcher = Batcher(
         embedder.embed,
         max_batch=settings.max_batch,
@@ -149,10 +150,14 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     try:
         own = store.models.fact(MODEL)
         if settings.model is None and own is not None and own in shelf:
-            return shelf.load(own)
-        artifact = load_artifact(settings.model or DEFAULT_ARTIFACT)
-        shelf.put(artifact.path, artifact.manifest)
-        store.models.want(artifact.manifest.digest)
+            base, int8 = shelf.forms(own)
+        else:
+            own, (base, int8) = None, shelf.put_forms(settings.model or DEFAULT_ARTIFACT)
+        digest = choose_form(base, int8, device=settings.device, engine=settings.engine, present=own)
+        artifact = shelf.load(digest)
+        store.models.want(digest)
+    except DeviceError as error:
+        raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     except (ArtifactError, ModelNotFoundError) as error:
         raise StartupError(f"{variable('model')}: {error}") from error
     except StoreCorruptError as error:

@@ -80,9 +80,14 @@ class Settings(BaseSettings):
         "auto, cpu, cuda, cuda:<number> or mps",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
     )
+    engine: Literal["auto", "torch", "torch-half", "openvino", "openvino-int8"] = _setting(
+        "auto",
+        "What runs the network. auto: OpenVINO on a CPU (int8 for a new data folder), else torch.",
+        "auto, torch, torch-half, openvino or openvino-int8",
+    )
     workers: int = _count(1, "Processes that serve, sharing the port and the store.", "processes")
     threads: int | None = _setting(
-        None, "CPU threads of one forward pass; torch decides when not set.", "a whole number, at least 1", ge=1
+        None, "CPU threads of one forward pass; the engine decides when not set.", "a whole number, at least 1", ge=1
     )
     max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
     max_pixels: int = _count(40_000_000, "Largest image, checked before it is decoded.", "pixels")

@@ -178,7 +178,7 @@ def measure(sizes: Sequence[int], folder: Path) -> dict[str, Any]:
     embedder = Embedder(load_artifact(DEFAULT_ARTIFACT), "cpu")
     real, home = embed(embedder, 4000, 0), folder / "home"
     home.mkdir()
-    ModelShelf(home).put(DEFAULT_ARTIFACT, embedder.manifest)
+    ModelShelf(home).put(DEFAULT_ARTIFACT)
     queries = embed(embedder, _QUERIES, 10_000)
     chance = random.Random(0)
     images = [png_bytes(draw_character(seed, jitter=2.0, jitter_seed=10_000 + seed)) for seed in range(_QUERIES)]

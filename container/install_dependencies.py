@@ -11,9 +11,15 @@ import sys
 import tomllib
 from pathlib import Path
 
-# Compilers' headers and test programs that wheels carry and no service opens: about a fifth of the installation.
+# Compilers' headers, test programs, and plugins for other hardware and formats that wheels carry and no service opens:
+# about a fifth of the installation.
 PRUNED = (
     *("torch/include", "torch/test", "torch/bin/test_*", "torch/bin/*Test", "torch/bin/protoc*"),
+    *(
+        f"openvino/libs/libopenvino_{name}*"
+        for name in ("intel_gpu", "intel_npu", "tensorflow", "paddle", "gguf", "jax")
+    ),
+    *("openvino/libs/cache.json", "openvino/include"),
     *(f"{package}/**/tests" for package in ("networkx", "numpy", "scipy", "sympy")),
 )
 

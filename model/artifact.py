@@ -1,18 +1,21 @@
-"""A model on disk: a folder with ``manifest.json`` and ``weights.safetensors``. Nothing is ever unpickled."""
+"""A model on disk: a folder with ``manifest.json`` and its weights. Nothing is ever unpickled.
+
+The weights are ``weights.safetensors``. An artefact may carry an int8 form of itself in the folder ``int8``: an
+artefact too, with OpenVINO's ``graph.xml`` and ``graph.bin`` in their place. Reading that one needs no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load, save
-from torch import Tensor, nn
 
 from model.calibration import Calibration
 from model.manifest import (
@@ -21,14 +24,21 @@ from model.manifest import (
     Measurement,
     NetworkSpec,
     PreprocessSpec,
+    QuantisedInfo,
     SimilaritySpec,
     WeightsInfo,
 )
-from model.networks import build_network, parameter_count
-from model.similarity import Similarity, build_similarity
+
+if TYPE_CHECKING:  # torch takes seconds to import, and an int8 form is served without it
+    from torch import Tensor, nn
+
+    from model.similarity import Similarity
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.safetensors"
+GRAPH_FILE = "graph.xml"
+GRAPH_WEIGHTS_FILE = "graph.bin"
+INT8_FOLDER = "int8"
 
 
 class ArtifactError(Exception):
@@ -36,13 +46,46 @@ class ArtifactError(Exception):
 
 
 @dataclass(frozen=True)
+class Graph:
+    """OpenVINO's form of a network with its similarity: images in, index-form vectors out."""
+
+    xml: bytes
+    weights: bytes
+
+
+@dataclass(frozen=True)
 class Artifact:
-    """A loaded model: the network and its similarity in evaluation mode, and what the manifest says of them."""
+    """A loaded model, and what the manifest says of it.
+
+    ``modules`` are the network and its similarity in evaluation mode; an int8 form has a ``graph`` in their place.
+    """
 
     manifest: Manifest
-    network: nn.Module
-    similarity: Similarity
     path: Path
+    modules: tuple[nn.Module, Similarity] | None = None
+    graph: Graph | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network. Raises ArtifactError for an int8 form, which has none."""
+        return self._modules[0]
+
+    @property
+    def similarity(self) -> Similarity:
+        """What compares its embeddings. Raises ArtifactError for an int8 form."""
+        return self._modules[1]
+
+    @property
+    def _modules(self) -> tuple[nn.Module, Similarity]:
+        if self.modules is None:
+            raise ArtifactError(f"{self.path} is an int8 form, which has no network for torch; use what it was made of")
+        return self.modules
+
+
+def files_of(manifest: Manifest) -> tuple[str, ...]:
+    """The names of the files that make up the artefact of ``manifest``, without that of an int8 form beside it."""
+    weights = (WEIGHTS_FILE,) if manifest.quantised is None else (GRAPH_FILE, GRAPH_WEIGHTS_FILE)
+    return (*weights, MANIFEST_FILE)
 
 
 def save_artifact(
@@ -59,8 +102,11 @@ def save_artifact(
     created: datetime | None = None,
 ) -> Artifact:
     """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would."""
-    tensors = _tensors(network, similarity)
-    data = save(tensors)
+    from safetensors.torch import save  # noqa: PLC0415 - torch
+
+    from model.networks import parameter_count  # noqa: PLC0415 - torch
+
+    data = save(_tensors(network, similarity))
     manifest = Manifest(
         name=name,
         created=created or datetime.now(UTC).replace(microsecond=0),
@@ -75,8 +121,26 @@ def save_artifact(
         accuracy=accuracy,
     )
     path.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights
     (path / WEIGHTS_FILE).write_bytes(data)
     write_manifest(path, manifest)
+    return load_artifact(path)
+
+
+def save_int8(source: Artifact, graph: Graph, calibration: Calibration) -> Artifact:
+    """Write ``graph`` as the int8 form of ``source`` into its folder, and return it as ``load_artifact`` would."""
+    path, manifest = source.path / INT8_FOLDER, source.manifest
+    weights = manifest.weights.model_copy(
+        update={"sha256": hashlib.sha256(graph.weights).hexdigest(), "bytes": len(graph.weights)}
+    )
+    quantised = QuantisedInfo(
+        source=manifest.digest, graph_sha256=hashlib.sha256(graph.xml).hexdigest(), graph_bytes=len(graph.xml)
+    )
+    changes = {"weights": weights, "quantised": quantised, "calibration": calibration, "accuracy": ()}
+    path.mkdir(exist_ok=True)
+    (path / GRAPH_FILE).write_bytes(graph.xml)
+    (path / GRAPH_WEIGHTS_FILE).write_bytes(graph.weights)
+    write_manifest(path, manifest.model_copy(update=changes))
     return load_artifact(path)
 
 
@@ -93,12 +157,53 @@ def load_artifact(path: Path) -> Artifact:
         ArtifactError: missing, tampered with, of another format version, or not what the manifest says.
     """
     manifest = read_manifest(path)
+    if manifest.quantised is not None:
+        xml = _read(path / GRAPH_FILE, manifest.quantised.graph_sha256)
+        return Artifact(manifest, path, graph=Graph(xml, _read(path / GRAPH_WEIGHTS_FILE, manifest.weights.sha256)))
+    data = _read(path / WEIGHTS_FILE, manifest.weights.sha256)
+    return Artifact(manifest, path, modules=_build(manifest, data, path))
+
+
+def read_forms(path: Path) -> tuple[Path | None, Path | None]:
+    """The folders of the artefact in ``path`` and of the int8 form that it carries, None where there is none.
+
+    Raises:
+        ArtifactError: there is no artefact, or the int8 form was made from another one.
+    """
+    manifest, int8 = read_manifest(path), path / INT8_FOLDER
+    if manifest.quantised is not None:
+        return None, path
+    if not (int8 / MANIFEST_FILE).is_file():
+        return path, None
+    quantised = read_manifest(int8).quantised
+    if quantised is None or quantised.source != manifest.digest:
+        raise ArtifactError(f"{int8} was not made from the artefact in {path}; run 'oneshot-train quantise' anew")
+    return path, int8
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Raise ArtifactError unless the files in ``path`` are those that ``manifest`` names."""
+    if manifest.quantised is not None:
+        _read(path / GRAPH_FILE, manifest.quantised.graph_sha256)
+    _read(path / files_of(manifest)[-2], manifest.weights.sha256)
+
+
+def _read(file: Path, sha256: str) -> bytes:
     try:
-        data = (path / WEIGHTS_FILE).read_bytes()
+        data = file.read_bytes()
     except OSError as error:
-        raise ArtifactError(f"{path / WEIGHTS_FILE} cannot be read: {error.strerror}") from error
-    if hashlib.sha256(data).hexdigest() != manifest.weights.sha256:
-        raise ArtifactError(f"{path / WEIGHTS_FILE} is not the file that {MANIFEST_FILE} names: its SHA-256 differs")
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ArtifactError(f"{file} is not the file that {MANIFEST_FILE} names: its SHA-256 differs")
+    return data
+
+
+def _build(manifest: Manifest, data: bytes, path: Path) -> tuple[nn.Module, Similarity]:
+    from safetensors.torch import load  # noqa: PLC0415 - torch
+
+    from model.networks import build_network  # noqa: PLC0415 - torch
+    from model.similarity import build_similarity  # noqa: PLC0415 - torch
+
     try:
         network = build_network(manifest.network, manifest.preprocess)
         similarity = build_similarity(manifest.similarity)
@@ -108,7 +213,7 @@ def load_artifact(path: Path) -> Artifact:
     except (SafetensorError, RuntimeError, ValueError) as error:
         summary = str(error).splitlines()[0]
         raise ArtifactError(f"{path / WEIGHTS_FILE} does not fit the network in {MANIFEST_FILE}: {summary}") from error
-    return Artifact(manifest, network.eval(), similarity.eval(), path)
+    return network.eval(), similarity.eval()
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -2,52 +2,79 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image
 
 from model.artifact import Artifact
+from model.distances import Vectors
 from model.manifest import Manifest, Metric
 from model.preprocess import Prepared, Preprocess
 
-Vectors = npt.NDArray[np.float32]
+if TYPE_CHECKING:  # torch takes seconds to import; serving by OpenVINO does without
+    import torch
+
+T = TypeVar("T")
+
+EngineName = Literal["auto", "torch", "torch-half", "openvino", "openvino-int8"]
 
 
 class DeviceError(Exception):
-    """The device that was asked for is not there."""
+    """The device or the engine that was asked for is not there."""
+
+
+class Engine(Protocol):
+    """What runs forward passes; ``embed`` is for one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """Which one it is: an ``EngineName`` other than ``auto``."""
+
+    @property
+    def device(self) -> str:
+        """The device that is really used."""
+
+    def embed(self, batch: Prepared) -> Vectors:
+        """Embed images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
 
 
 class Embedder:
     """Embeds batches of images with one artefact on one device.
 
-    ``prepare`` may be called from many threads; ``embed`` from one at a time.
+    ``prepare`` may be called from many threads; ``embed`` from one at a time. An image's vector does not depend on the
+    batch that it is in.
 
     Args:
         artifact: the model.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        threads: torch's threads for one forward pass; None leaves torch's choice.
+        threads: threads of one forward pass; None leaves the engine's choice.
+        engine: what runs the passes; ``auto`` takes OpenVINO on a CPU, where it is installed, and torch elsewhere.
 
     Raises:
-        DeviceError: the device that was asked for is not there.
+        DeviceError: the device or engine that was asked for is not there, or can't run this artefact.
     """
 
-    def __init__(self, artifact: Artifact, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self, artifact: Artifact, device: str = "auto", threads: int | None = None, engine: EngineName = "auto"
+    ) -> None:
         self.manifest: Manifest = artifact.manifest
-        self._device = pick_device(device)
-        if threads is not None:
-            torch.set_num_threads(threads)
         self._prepare = Preprocess(artifact.manifest.preprocess)
-        # channels_last is the layout that convolutions are fastest in, on CPU and GPU alike.
-        self._network = artifact.network.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._similarity = artifact.similarity.to(self._device)
+        self._engine = _engine(artifact, device, threads, engine)
 
     @property
     def device(self) -> str:
         """The device that is really used, such as ``cpu`` or ``cuda:0``."""
-        return str(self._device)
+        return self._engine.device
+
+    @property
+    def engine(self) -> str:
+        """What runs the forward passes, such as ``torch`` or ``openvino-int8``."""
+        return self._engine.name
 
     @property
     def dim(self) -> int:
@@ -65,11 +92,7 @@ class Embedder:
 
     def embed(self, batch: Prepared) -> Vectors:
         """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
-        with torch.inference_mode():
-            images = torch.from_numpy(batch).to(self._device)
-            images = images.contiguous(memory_format=torch.channels_last)
-            vectors = self._similarity.index_form(self._network(images))
-            return np.ascontiguousarray(vectors.float().cpu().numpy())
+        return self._engine.embed(batch)
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
         """Run a forward pass of each size, so that the first request pays for no one-time work."""
@@ -78,12 +101,84 @@ class Embedder:
             self.embed(np.zeros((size, spec.channels, spec.size, spec.size), np.float32))
 
 
+def _engine(artifact: Artifact, device: str, threads: int | None, engine: EngineName) -> Engine:
+    gpu = _gpu(device)
+    int8 = artifact.manifest.quantised is not None
+    if int8 and (gpu is not None or engine not in {"auto", "openvino-int8"}):
+        raise DeviceError("an int8 form runs by OpenVINO on a CPU only; use the artefact that it was made from")
+    if not int8 and engine == "openvino-int8":
+        raise DeviceError("this artefact is no int8 form; 'oneshot-train quantise' makes one")
+    if engine == "torch-half" and gpu is None:
+        raise DeviceError("half precision is for GPUs")
+    if engine.startswith("openvino") and gpu is not None:
+        raise DeviceError(f"OpenVINO runs on the CPU here, and device {gpu} was asked for")
+    if int8 or engine == "openvino" or (engine == "auto" and gpu is None and has_openvino()):
+        return _openvino(artifact, threads)
+    return _torch(artifact, gpu, threads, half=engine == "torch-half")
+
+
+def _openvino(artifact: Artifact, threads: int | None) -> Engine:
+    if not has_openvino():
+        raise DeviceError("OpenVINO is not installed here")
+    from model.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
+
+    return OpenVinoEngine(artifact, threads)
+
+
+def _torch(artifact: Artifact, gpu: torch.device | None, threads: int | None, *, half: bool) -> Engine:
+    from model.torch_engine import CudaEngine, TorchEngine  # noqa: PLC0415 - torch
+
+    kind = CudaEngine if gpu is not None and gpu.type == "cuda" else TorchEngine
+    return kind(artifact, gpu or pick_device("cpu"), threads, half=half)
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineName, present: T | None = None) -> T:
+    """Which form of an artefact to run: ``base`` or ``int8``, each None where there is none (but not both).
+
+    ``auto`` keeps to the form that is ``present`` as long as it can be run, because another form is another model; else
+    it takes int8 on a CPU where OpenVINO is installed. Every other engine runs one form only.
+
+    Raises:
+        DeviceError: the engine or device that was asked for can't run any form that is there.
+    """
+    able = engine in {"auto", "openvino-int8"} and has_openvino() and _gpu(device) is None
+    if engine == "auto" and present is not None and (able or present == base):
+        return present
+    if int8 is not None and able:
+        return int8
+    if base is not None and engine != "openvino-int8":
+        return base
+    if base is not None and int8 is None:
+        raise DeviceError("this artefact carries no int8 form; 'oneshot-train quantise' makes one")
+    raise DeviceError("an int8 form needs OpenVINO, a CPU, and the engine auto or openvino-int8")
+
+
+def _gpu(name: str) -> torch.device | None:
+    """The GPU that ``name`` means, None where it means the CPU. Does not import torch where there can't be one."""
+    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+        return None
+    device = pick_device(name)
+    return None if device.type == "cpu" else device
+
+
+def _may_have_gpu() -> bool:
+    # what NVIDIA's driver makes on Linux, and what Windows' own passes through to it
+    return sys.platform != "linux" or any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg"))
+
+
 def pick_device(name: str) -> torch.device:
     """Return the device for ``name``; ``auto`` is the best that is there.
 
     Raises:
         DeviceError: no such device, or not on this machine.
     """
+    import torch  # noqa: PLC0415 - see above
+
     if name == "auto":
         best = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device(best)

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
 from model.calibration import Calibration
 
@@ -80,6 +80,19 @@ class WeightsInfo(_Spec):
     parameters: int = Field(gt=0)
 
 
+class QuantisedInfo(_Spec):
+    """An int8 form: OpenVINO's graph, with the weights in the file that ``WeightsInfo`` names.
+
+    Its embeddings differ from those of the artefact that it was made from, so it is a model of its own: another digest,
+    another calibration, accuracy measured again.
+    """
+
+    precision: Literal["int8"] = "int8"
+    source: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the artefact that it was made from.")
+    graph_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    graph_bytes: int = Field(gt=0)
+
+
 class Measurement(_Spec):
     """One measured figure: what, on which data, how many trials, the interval, and the command that prints it."""
 
@@ -106,6 +119,15 @@ class Manifest(_Spec):
     weights: WeightsInfo
     recipe: dict[str, JsonValue] = Field(default_factory=dict, description="The recipe that trained the weights.")
     accuracy: tuple[Measurement, ...] = ()
+    quantised: QuantisedInfo | None = Field(default=None, description="Set where this is an int8 form.")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Say ``quantised`` only where it is so: other manifests, and their checksums, stay what they always were."""
+        content: dict[str, Any] = plain(self)
+        if self.quantised is None:
+            content.pop("quantised", None)
+        return content
 
     @property
     def metric(self) -> Metric:
@@ -115,7 +137,7 @@ class Manifest(_Spec):
     @property
     def digest(self) -> str:
         """SHA-256 over all that changes an embedding; a new calibration of the same net keeps it."""
-        parts = self.model_dump(mode="json", include={"network", "preprocess", "similarity", "weights"})
+        parts = self.model_dump(mode="json", include={"network", "preprocess", "similarity", "weights", "quantised"})
         return _sha256(parts)
 
     @property

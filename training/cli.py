@@ -102,6 +102,24 @@ def evaluate_command(
         (artifact / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
 
 
+@app.command(name="quantise")
+def quantise_command(
+    artifact: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
+    data: Datasets = Path("datasets"),
+    most_loss: Annotated[
+        float, typer.Option(min=0, help="Points of held-out accuracy that it may lose; beyond, nothing is written.")
+    ] = 0.3,
+) -> None:
+    """Give an artefact an int8 form, which CPUs run several times as fast; it lands in the artefact's folder int8."""
+    from training.quantise import TRIALS, quantise  # noqa: PLC0415 - needs the extra `train`
+
+    made, found = quantise(load_artifact(artifact), data, most_loss)
+    console.print(
+        f"{made.manifest.model_id} is in {made.path}; of {TRIALS:,} one-shot trials on held-out classes it has "
+        f"{found.int8:.2f} % right, f32 {found.f32:.2f} %; measure it with: oneshot-train evaluate {made.path} --write"
+    )
+
+
 @app.command()
 def calibrate(
     artifact: Annotated[Path, typer.Argument(help="Folder of the artefact to start from.")],

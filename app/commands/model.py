@@ -11,6 +11,7 @@ import typer
 
 from app.commands.data import Home, home_folder, one_line_problems
 from app.commands.output import print_line
+from app.settings import load_settings
 
 if TYPE_CHECKING:
     from app.models import ModelShelf
@@ -37,13 +38,16 @@ def switch(artifact: Annotated[Path, typer.Argument(help="Folder of the model ar
     with _opened(home) as (store, shelf):
         from app.remodel import want_model  # noqa: PLC0415
         from model.artifact import ArtifactError, load_artifact  # noqa: PLC0415
+        from model.embedder import DeviceError, choose_form  # noqa: PLC0415
 
+        settings = load_settings()
         try:
-            loaded = load_artifact(artifact)
-        except ArtifactError as error:
+            load_artifact(artifact)
+            base, int8 = shelf.put_forms(artifact)
+            digest = choose_form(base, int8, device=settings.device, engine=settings.engine)
+        except (ArtifactError, DeviceError) as error:
             raise ValueError(str(error)) from error
-        shelf.put(artifact, loaded.manifest)
-        want_model(store.models, loaded.manifest.digest)
+        want_model(store.models, digest)
         _tell(store, shelf)
         print_line(_NEXT)
 
@@ -61,7 +65,7 @@ def rollback(home: Home = None) -> None:
 
 @contextmanager
 def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
-    from app.backup import STORE_FILE, serving  # noqa: PLC0415 - torch and all come with it
+    from app.backup import STORE_FILE, serving  # noqa: PLC0415 - heavy
     from app.models import ModelShelf  # noqa: PLC0415
     from app.store import SqlStore  # noqa: PLC0415
 

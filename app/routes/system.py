@@ -25,6 +25,7 @@ async def get_model(service: ServiceDep, _query: NoQueryDep) -> ModelPublic:
         metric=embedder.metric,
         dim=embedder.dim,
         device=embedder.device,
+        engine=embedder.engine,
         manifest=manifest.model_dump(mode="json"),
     )
 

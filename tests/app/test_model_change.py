@@ -109,7 +109,7 @@ def test_switch_and_rollback_while_serving(serve, artifact_of, images: list[byte
         missing = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert_problem(missing, 404, "model-not-found")
         assert_problem(server.client.post("/models/rollback"), 409, "conflict")
-        ModelShelf(tmp_path / "home").put(new, read_manifest(new))
+        ModelShelf(tmp_path / "home").put(new)
         assert server.client.post("/models/switch", params={"digest": digest_of(new)}).status_code == 202
         wait_for(lambda: server.client.get("/model").json()["digest"] == digest_of(new))
         assert best(server, images[2])[0::2] == ("c2", "test-weighted-l1")
@@ -129,7 +129,7 @@ def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, 
     with serve(model=old, keep_images=False) as server:
         fill(server, images)
         assert_problem(server.client.get("/classes/c0/image"), 404, "image-not-found")
-        server.service.models.shelf.put(new, read_manifest(new))
+        server.service.models.shelf.put(new)
         refused = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert "ONESHOT_KEEP_IMAGES" in assert_problem(refused, 409, "images-not-kept")["detail"]
     with serve(model=new) as server:  # the start doesn't ask: the gallery stays as it is, and says why
