@@ -75,7 +75,9 @@ function form(fields) {
 export const galleries = () => json("galleries");
 export const model = () => json("model");
 export const map = (gallery) => json(`galleries/${encodeURIComponent(gallery)}/map`);
-export const classes = (gallery, limit, after = null) => json(`classes?${query({ gallery, limit, after })}`);
+
+/** One page of classes; `search`: only those whose label contains it. */
+export const classes = (gallery, limit, after = null, search = null) => json(`classes?${query({ gallery, limit, after, search })}`);
 export const oneClass = (gallery, label) => json(`${classPath(label)}?${query({ gallery })}`);
 
 export const classify = (gallery, image, signal) =>
@@ -95,6 +97,7 @@ export const rename = (gallery, label, newLabel) =>
   });
 
 export const remove = (gallery, label) => request(`${classPath(label)}?${query({ gallery })}`, { method: "DELETE" });
+export const removeGallery = (gallery) => request(`galleries/${encodeURIComponent(gallery)}`, { method: "DELETE" });
 
 const pictures = new Map(); // address -> promise of an object URL; fetched by script, because <img> can't send a key
 const MOST_PICTURES = 3000;

@@ -1,27 +1,31 @@
-// Browse the classes of a gallery, and rename, replace, extend or delete one.
+// Browse and search the classes of a gallery; rename, replace, extend or delete one, or delete them all.
 
 import * as api from "./api.js";
 import { attempt, dialog, el, toast } from "./dom.js";
 import { Pad } from "./pad.js";
-import { exists, onState, refreshGalleries, state } from "./state.js";
+import { chooseGallery, exists, isStored, onState, refreshGalleries, size, state } from "./state.js";
 
 const PAGE = 24;
+const PAUSE = 200; // ms after the last key before a search is sent
 
 export function mountClasses(root) {
   const grid = el("ul", { class: "grid", "aria-label": "Classes" });
   const previous = el("button", { type: "button" }, "Previous");
   const next = el("button", { type: "button" }, "Next");
   const where = el("span", { class: "muted", role: "status" });
-  const find = el("input", { id: "find", type: "search", placeholder: "Exact name", autocomplete: "off" });
-  const search = el("form", { class: "row find", role: "search" }, el("label", { for: "find", class: "unseen" }, "Find a class"), find,
-    el("button", {}, "Find"));
+  const find = el("input", { id: "find", type: "search", placeholder: "Search names", maxlength: "256", autocomplete: "off", spellcheck: "false" });
+  const search = el("form", { class: "find", role: "search" }, el("label", { for: "find", class: "unseen" }, "Search names"), find);
+  const drop = el("button", { type: "button", class: "danger-quiet", onclick: askToDeleteGallery }, "Delete gallery…");
+  const pages = el("nav", { class: "pages", "aria-label": "Pages" }, previous, where, next);
   const starts = [null]; // the cursor of each page up to this one
   let following = null;
   let turn = 0;
+  let timer = null;
 
   async function load() {
     const mine = (turn += 1);
-    const page = exists() ? await api.classes(state.gallery, PAGE, starts.at(-1)) : { classes: [], next: null };
+    const wanted = find.value.trim() || null;
+    const page = exists() ? await api.classes(state.gallery, PAGE, starts.at(-1), wanted) : { classes: [], next: null };
     if (mine !== turn) return;
     if (!page.classes.length && starts.length > 1) { // the last one of this page was deleted
       starts.pop();
@@ -32,9 +36,16 @@ export function mountClasses(root) {
     previous.disabled = starts.length === 1;
     next.disabled = following === null;
     where.textContent = `Page ${starts.length}`;
-    grid.replaceChildren(...page.classes.map(tile));
-    if (!page.classes.length) grid.replaceChildren(el("li", { class: "blank" }, el("h2", {}, "Nobody here yet"),
-      el("p", {}, "Draw something under Recognise and give it a name.")));
+    pages.hidden = starts.length === 1 && following === null;
+    search.hidden = !size() && !wanted;
+    drop.hidden = !isStored();
+    grid.replaceChildren(...(page.classes.length ? page.classes.map(tile) : [nothing(wanted)]));
+  }
+
+  function startAgain() {
+    clearTimeout(timer);
+    starts.length = 1;
+    attempt(load);
   }
 
   const tile = (each) => el("li", {}, el("button", { type: "button", class: "tile", onclick: () => openClass(each.label) },
@@ -44,16 +55,35 @@ export function mountClasses(root) {
 
   previous.addEventListener("click", () => { starts.pop(); attempt(load); });
   next.addEventListener("click", () => { starts.push(following); attempt(load); });
-  search.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (find.value.trim()) attempt(() => openClass(find.value.trim()));
-  });
+  search.addEventListener("submit", (event) => { event.preventDefault(); startAgain(); });
+  find.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(startAgain, PAUSE); });
   const stop = onState(() => attempt(load));
   root.append(
-    el("div", { class: "panel-head page-head" }, el("h1", {}, "Classes"), search),
-    grid, el("nav", { class: "pages", "aria-label": "Pages" }, previous, where, next));
+    el("div", { class: "panel-head page-head" }, el("h1", {}, "Classes"), el("div", { class: "tools" }, search, drop)), grid, pages);
   attempt(load);
-  return () => { turn += 1; stop(); };
+  return () => { turn += 1; clearTimeout(timer); stop(); };
+}
+
+function nothing(search) {
+  const [title, text] = search
+    ? [`No name contains “${search}”`, "Upper and lower case are the same here."]
+    : ["Nobody here yet", "Draw something under Recognise and give it a name."];
+  return el("li", { class: "blank" }, el("h2", { class: "label" }, title), el("p", {}, text));
+}
+
+function askToDeleteGallery() {
+  const gallery = state.gallery;
+  const classes = size() === 1 ? "its one class" : `its ${size()} classes`;
+  const sure = el("button", { type: "button", class: "danger" }, "Delete for good");
+  const box = dialog(`Delete gallery “${gallery}”?`, el("div", { class: "stack" },
+    el("p", {}, `All images and vectors of ${classes} are deleted. Nobody can bring them back.`), sure));
+  sure.addEventListener("click", () => attempt(async () => {
+    await api.removeGallery(gallery);
+    api.forgetPictures();
+    box.close();
+    toast(`Deleted gallery “${gallery}”.`, "good");
+    await chooseGallery("default");
+  }));
 }
 
 /** The dialog of one class: its images, and everything that can be done with it. */

@@ -13,6 +13,7 @@ let hand = 0; // each demonstration is by another hand
 export function mountRecognise(root) {
   const result = el("section", { class: "panel result", "aria-label": "Result" });
   const announce = el("p", { class: "unseen", role: "status" });
+  const thumbs = new Map(); // label -> its <img>, moved from answer to answer: a new one would flicker while it loads
   const pad = new Pad("Drawing", () => (pad.isEmpty ? reset() : live.poke()));
   const live = new Live(ask, show, (error) => result.replaceChildren(verdict("error", "No answer", error.message)));
 
@@ -25,8 +26,8 @@ export function mountRecognise(root) {
   function show(answer, milliseconds) {
     if (!answer) return;
     const [kind, title, why] = judge(answer);
-    const took = el("span", { class: "took", title: "From the question to the answer" }, `${Math.round(milliseconds)} ms`);
-    result.replaceChildren(verdict(kind, title, why, took), cards(answer, kind));
+    const took = el("span", { class: "took", title: "From the last change to the answer" }, `${Math.round(milliseconds)} ms`);
+    result.replaceChildren(verdict(kind, title, why, took), cards(answer, kind, thumb));
     result.dataset.ms = milliseconds.toFixed(1);
     if (announce.textContent !== title) announce.textContent = title;
   }
@@ -38,7 +39,12 @@ export function mountRecognise(root) {
     result.replaceChildren(size() ? waiting() : welcome());
   }
 
-  const enrol = enrolForm(pad, () => live.poke());
+  function thumb(label) {
+    if (!thumbs.has(label)) thumbs.set(label, api.thumbnail(state.gallery, label));
+    return thumbs.get(label);
+  }
+
+  const enrol = enrolForm(pad, () => { thumbs.clear(); live.poke(); });
   const samples = el("div", { class: "samples" });
   const offer = () => samples.replaceChildren(...(state.gallery === EXAMPLES && size() ? demonstrations(pad) : []));
   root.append(el("h1", { class: "unseen" }, "Recognise"),
@@ -73,11 +79,11 @@ export function verdict(kind, title, why, ...more) {
     el("h2", {}, title), el("p", {}, why));
 }
 
-function cards(answer, kind) {
+function cards(answer, kind, thumb) {
   const list = answer.candidates.map((each, place) => {
     const reached = each.similarity >= answer.threshold;
     return el("li", { class: `card ${place === 0 || (kind === "ambiguous" && place === 1) ? kind : "other"}` },
-      api.thumbnail(state.gallery, each.label),
+      thumb(each.label),
       el("div", { class: "card-text" },
         el("div", { class: "card-line" }, el("b", { class: "label" }, each.label), el("span", { class: "number" }, percent(each.similarity))),
         gauge(each.similarity, answer.threshold, reached ? "reached" : "short")));

@@ -18,8 +18,11 @@ const tell = () => [...listeners].forEach((listener) => listener());
 /** How many classes the chosen gallery has. */
 export const size = () => state.galleries.find((each) => each.name === state.gallery)?.classes ?? 0;
 
-/** Whether the chosen gallery exists; one that was only named exists from its first class on. */
-export const exists = () => state.gallery === "default" || state.galleries.some((each) => each.name === state.gallery);
+/** Whether the chosen gallery is in the store; one that was only named is there from its first class on. */
+export const isStored = () => state.galleries.some((each) => each.name === state.gallery);
+
+/** Whether it can be asked; `default` always can. */
+export const exists = () => state.gallery === "default" || isStored();
 
 export async function refreshGalleries() {
   state.galleries = (await api.galleries()).galleries;

@@ -47,6 +47,21 @@ def one_class(console: Console) -> None:
     console.page.get_by_role("button", name="Delete class").click()
 
 
+def search_in_vain(console: Console) -> None:
+    console.page.get_by_label("Search names").fill("nobody")
+    expect(console.page.get_by_role("heading", name="No name contains")).to_be_visible()
+
+
+def delete_gallery(console: Console) -> None:
+    console.page.get_by_role("button", name="Delete gallery…").click()
+    expect(console.page.locator("dialog")).to_be_visible()
+
+
+def new_gallery(console: Console) -> None:
+    console.page.select_option("#gallery", label="New gallery…")
+    expect(console.page.locator("dialog")).to_be_visible()
+
+
 def nothing(console: Console) -> None:
     console.page.wait_for_load_state("networkidle")
 
@@ -72,6 +87,9 @@ def console(request: pytest.FixtureRequest, browser: Browser, server: Running) -
         ("verify", verify),
         ("classes", nothing),
         ("classes", one_class),
+        ("classes", search_in_vain),
+        ("classes", delete_gallery),
+        ("map", new_gallery),
         ("map", nothing),
         ("model", nothing),
     ],
@@ -87,3 +105,15 @@ def test_axe_finds_nothing_serious(console: Console, taught: str, view: str, act
     ]
     assert serious == []
     assert console.page.evaluate(SMALL) == []
+
+
+@pytest.mark.parametrize("view", ["recognise", "verify", "classes", "map", "model"])
+def test_every_view_fits_a_phone(browser: Browser, server: Running, taught: str, view: str):
+    context = browser.new_context(viewport={"width": 360, "height": 780}, has_touch=True, is_mobile=True)
+    shown = Console(context.new_page(), server.url)
+    shown.open(view, taught)
+    shown.settled()
+    assert shown.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert shown.page.evaluate(SMALL) == []
+    context.close()
+    assert shown.errors == []

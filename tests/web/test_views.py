@@ -64,6 +64,43 @@ def test_pages_show_every_class_once(console: Console, server: Running, gallery:
     expect(tiles).to_have_count(24)
 
 
+def test_a_search_shows_what_contains_the_text_and_pages_it(console: Console, server: Running, gallery: str):
+    filled(server, gallery, 30)
+    server.enroll("50 % C0", png_bytes(draw_character(31)), gallery=gallery)
+    console.open("classes", gallery)
+    page, tiles = console.page, console.page.locator(".tile .label")
+    expect(tiles).to_have_count(24)
+    page.get_by_role("button", name="Next").click()
+    expect(tiles).to_have_count(7)
+    page.get_by_label("Search names").fill("c0")
+    expect(tiles).to_have_count(24)
+    expect(tiles.first).to_have_text("50 % C0")
+    page.get_by_role("button", name="Next").click()
+    expect(tiles).to_have_count(7)
+    page.get_by_label("Search names").fill("%")
+    expect(tiles).to_have_text(["50 % C0"])
+    expect(page.get_by_role("navigation", name="Pages")).to_be_hidden()
+    page.get_by_label("Search names").fill("<b>nobody")
+    expect(page.get_by_role("heading", name="No name contains “<b>nobody”")).to_be_visible()
+    page.get_by_label("Search names").fill("")
+    expect(tiles).to_have_count(24)
+
+
+def test_a_gallery_is_deleted_only_after_a_question(console: Console, server: Running, taught: str):
+    console.open("classes", taught)
+    page = console.page
+    page.get_by_role("button", name="Delete gallery…").click()
+    expect(page.locator("dialog")).to_contain_text("its 2 classes")
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_have_count(0)
+    assert server.client.get("/classes", params={"gallery": taught}).status_code == 200
+    page.get_by_role("button", name="Delete gallery…").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator(".toast")).to_contain_text(f"Deleted gallery “{taught}”")
+    expect(page.locator("#gallery")).to_have_value("default")
+    assert server.client.get("/classes", params={"gallery": taught}).status_code == 404
+
+
 def test_a_class_can_be_renamed_replaced_and_deleted(console: Console, server: Running, taught: str):
     console.refusals = {404, 409}
     console.open("classes", taught)
