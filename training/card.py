@@ -31,6 +31,7 @@ def _network(manifest: Manifest) -> list[str]:
     return [
         "## What it is",
         "",
+        *_int8(manifest),
         f"- Network: `{manifest.network.kind}`, {manifest.weights.parameters:,} parameters, "
         f"{manifest.weights.bytes / 1e6:.1f} MB; embedding of {manifest.similarity.dim} numbers, "
         f"compared by `{manifest.similarity.kind}` (index metric `{manifest.metric}`).",
@@ -38,6 +39,15 @@ def _network(manifest: Manifest) -> list[str]:
         f"polarity `{spec.polarity}`, crop `{spec.crop}`, fit `{spec.fit}`.",
         "- Meant for: drawn or printed characters and symbols on a plain background, one example each.",
         "- Not meant for: photographs of scenes, faces, or decisions about people.",
+    ]
+
+
+def _int8(manifest: Manifest) -> list[str]:
+    if manifest.quantised is None:
+        return []
+    return [
+        f"- The int8 form of `{manifest.name}@{manifest.quantised.source[:12]}`, made by `oneshot-train quantise`: a model "
+        "of its own, with its own calibration, for CPUs.",
     ]
 
 
