@@ -7,7 +7,6 @@ and their files, which are no part of the API, the probes and the schema need no
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from enum import Enum, auto
 from functools import cached_property
@@ -16,15 +15,14 @@ from typing import Annotated
 import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
-from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
-from app.errors import ForbiddenError, RateLimitedError, UnauthorizedError
+from app.errors import ForbiddenError, UnauthorizedError
 from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
+from app.quotas import Quotas
 from app.settings import Settings
 from app.store.keys import KeyStore
+from app.worker_metrics import shared_folder
 from app.workers import WorkPool
 
 
@@ -91,7 +89,7 @@ class Access:
 
 
 class Gate:
-    """Finds the key of a request, and counts what it asks. Each process counts by itself. For one event loop."""
+    """Finds the key of a request, and counts what it asks, over all workers of a server. For one event loop."""
 
     def __init__(self, settings: Settings, keys: KeyStore, storing: WorkPool) -> None:
         self.asks = settings.api_keys == "on"
@@ -99,8 +97,6 @@ class Gate:
         self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
         self._known: dict[str, Key] = {}
         self._read_at = -_FRESH_SECONDS
-        self._rates: dict[str, RateLimitItem] = {}
-        self._running: Counter[str] = Counter()
 
     async def find(self, texts: set[str]) -> Key:
         """The valid key of this text. Raises UnauthorizedError."""
@@ -118,27 +114,16 @@ class Gate:
         return key
 
     @cached_property
-    def _limiter(self) -> SlidingWindowCounterRateLimiter:
-        return SlidingWindowCounterRateLimiter(
-            MemoryStorage()
-        )  # which starts a thread, so only where keys are asked for
+    def _quotas(self) -> Quotas:
+        return Quotas(shared_folder())  # which starts a thread or opens a file, so only where keys are asked for
 
     def begin(self, key: Key) -> None:
         """Count a request of the key; `end` must follow. Raises RateLimitedError."""
-        if self._running[key.id] >= (key.concurrency or self._concurrency):
-            raise RateLimitedError(f"This key has {self._running[key.id]} requests running.")
-        rate = key.rate or self._rate
-        item = self._rates.setdefault(rate, parse(rate))
-        if not self._limiter.hit(item, key.id):
-            wait = self._limiter.get_window_stats(item, key.id).reset_time - time.time()
-            raise RateLimitedError(f"This key may ask {rate.replace('/', ' times a ')}.", max(1, round(wait + 0.5)))
-        self._running[key.id] += 1
+        self._quotas.begin(key.id, key.rate or self._rate, key.concurrency or self._concurrency)
 
     def end(self, key: Key) -> None:
         """Count the end of a request."""
-        self._running[key.id] -= 1
-        if not self._running[key.id]:
-            del self._running[key.id]
+        self._quotas.end(key.id)
 
 
 _Bearer = Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))]

@@ -107,7 +107,6 @@ class Batcher:
         self._dead = False
         self._state = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._metrics.watch_queue(lambda: self._depth)
 
     def start(self) -> None:
         """Start the worker thread."""
@@ -158,7 +157,7 @@ class Batcher:
             if self._depth + len(job.images) > self._max_queue:
                 raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
             self._jobs.append(job)
-            self._depth += len(job.images)
+            self._change_depth(len(job.images))
             self._state.notify()
 
     def _withdraw(self, job: _Job) -> None:
@@ -167,7 +166,11 @@ class Batcher:
         with self._state:
             if job in self._jobs:
                 self._jobs.remove(job)
-                self._depth -= job.left
+                self._change_depth(-job.left)
+
+    def _change_depth(self, images: int) -> None:
+        self._depth += images
+        self._metrics.queue_depth.inc(images)  # of all models together
 
     def close(self, drain_seconds: float = 10.0) -> None:
         """Accept nothing more, serve what waits for at most `drain_seconds`, fail the rest. Blocks; may be repeated."""
@@ -215,13 +218,13 @@ class Batcher:
         while self._jobs and room and not self._abandon:
             job = self._jobs[0]
             if job.over:
-                self._depth -= job.left
+                self._change_depth(-job.left)
                 self._jobs.popleft()
                 continue
             if job.taken == 0:
                 self._metrics.queue_wait_seconds.observe(time.perf_counter() - job.enqueued)
             part = job.take(room)
-            self._depth -= len(part)
+            self._change_depth(-len(part))
             room -= len(part)
             batch.append((job, part))
             if not job.left:
@@ -253,7 +256,7 @@ class Batcher:
         with self._state:
             waiting = list(self._jobs)
             self._jobs.clear()
-            self._depth = 0
+            self._change_depth(-self._depth)
         for job in waiting:
             job.fail(NotReadyError("The service stopped before this image's turn."))
 

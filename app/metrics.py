@@ -1,16 +1,20 @@
-"""What the service counts, in Prometheus' form: base units, `_total` on counters, one registry per application."""
+"""What the service counts, in Prometheus' form: base units, `_total` on counters, one registry per application.
+
+With several workers each writes its part where all can read it (`app.worker_metrics`), so a gauge says how the parts
+make a whole: the sum of those that live, or what was set last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from app.decision import Decision
+from app.worker_metrics import all_workers
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+_FACTS = ("version", "model", "device", "engine")
 
 
 class Metrics:
@@ -44,15 +48,20 @@ class Metrics:
         self.inference_seconds = Histogram(
             "oneshot_inference_seconds", "Time of one forward pass.", buckets=_SECONDS, registry=registry
         )
-        self.queue_depth = Gauge("oneshot_queue_depth_images", "Images that wait for the network.", registry=registry)
-        self.galleries = Gauge("oneshot_galleries", "Galleries.", registry=registry)
-        self.classes = Gauge("oneshot_gallery_classes", "Classes in all galleries.", registry=registry)
-        self.largest = Gauge("oneshot_gallery_classes_max", "Classes in the largest gallery.", registry=registry)
-        self.change_shots = Gauge(
-            "oneshot_model_change_shots", "Images in galleries that have another model yet.", registry=registry
+        self.queue_depth = Gauge(
+            "oneshot_queue_depth_images",
+            "Images that wait for the network.",
+            multiprocess_mode="livesum",
+            registry=registry,
         )
-        self.change_done = Gauge(
-            "oneshot_model_change_done_shots", "Those of them that are embedded by the new one.", registry=registry
+        self.galleries = self._latest("oneshot_galleries", "Galleries.")
+        self.classes = self._latest("oneshot_gallery_classes", "Classes in all galleries.")
+        self.largest = self._latest("oneshot_gallery_classes_max", "Classes in the largest gallery.")
+        self.change_shots = self._latest(
+            "oneshot_model_change_shots", "Images in galleries that have another model yet."
+        )
+        self.change_done = self._latest(
+            "oneshot_model_change_done_shots", "Those of them that are embedded by the new one."
         )
         self.classifications = Counter(
             "oneshot_classifications", "Classified images by outcome: known, unknown.", ["outcome"], registry=registry
@@ -63,15 +72,20 @@ class Metrics:
             buckets=_TENTHS,
             registry=registry,
         )
-        self._info = Info("oneshot", "What is running.", registry=registry)
+        self._info = Gauge(
+            "oneshot_info",
+            "What is running.",
+            _FACTS,
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+
+    def _latest(self, name: str, text: str) -> Gauge:
+        return Gauge(name, text, multiprocess_mode="livemostrecent", registry=self.registry)
 
     def describe(self, **facts: str) -> None:
-        """State the version, model and device as labels of ``oneshot_info``."""
-        self._info.info(facts)
-
-    def watch_queue(self, depth: Callable[[], float]) -> None:
-        """Read the queue's depth when the metrics are read, instead of at every change."""
-        self.queue_depth.set_function(depth)
+        """State what is running (the version, model, device and engine) as labels of ``oneshot_info``."""
+        self._info.labels(*(facts.get(name, "") for name in _FACTS)).set(1)
 
     def observe_decision(self, decision: Decision) -> None:
         """Count a classification, and note how sure it was."""
@@ -86,5 +100,5 @@ class Metrics:
         self.largest.set(max(sizes.values(), default=0))
 
     def render(self) -> bytes:
-        """The text exposition format."""
-        return generate_latest(self.registry)
+        """The text exposition format, of all workers where there are several."""
+        return generate_latest(all_workers() or self.registry)

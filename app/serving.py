@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from app.settings import Settings, variable
 CANNOT_START = 2
 #: Exit code of a process that can't go on; a supervisor starts another.
 FAILED = 1
+#: Tells prometheus-client that there are several processes, and everything of a worker where they share files.
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
 #: A worker that died is started again after this long, so that one that dies at once does not spin.
 _PAUSE_SECONDS = 1.0
 #: What a worker may take to end beyond its limit for what is in flight: its last batch, its logs.
@@ -131,6 +134,11 @@ class _Supervisor:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        with tempfile.TemporaryDirectory(prefix="oneshot-workers-", ignore_cleanup_errors=True) as shared:
+            os.environ[_SHARED] = shared  # the workers' metrics and quotas
+            return self._serve()
+
+    def _serve(self) -> int:
         self._listening.listen(2048)
         self._workers = [self._start() for _ in range(self._settings.workers)]
         code = 0
@@ -151,7 +159,10 @@ class _Supervisor:
         if any(worker.exitcode == CANNOT_START for worker in dead):
             self._stopping.set()
             return CANNOT_START
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - not before the variable is set
+
         for worker in dead:
+            mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
             sys.stderr.write(f"oneshot: worker {worker.pid} died with exit code {worker.exitcode}; starting another\n")
         time.sleep(_PAUSE_SECONDS)
         if not self._stopping.is_set():

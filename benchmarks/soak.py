@@ -1,6 +1,6 @@
 """Mixed load with faults for an hour: does memory grow, do descriptors leak, is anything lost or a 500?
 
-    python -m benchmarks.soak [--minutes 60] [--rate 10] [--model ARTEFACT] [--record docs/reliability.json]
+    python -m benchmarks.soak [--minutes 60] [--rate 10] [--model ARTEFACT]
 
 Starts a server of its own, with the shipped model unless told otherwise. Faults: hostile images, clients that hang up
 in the middle of a body or send it too slowly, wrong requests, deletions beside classifications, a disk that is full for
@@ -25,6 +25,7 @@ import httpx
 
 from benchmarks.growth import Sample, slope, tell, watch
 from benchmarks.hostile import drawing, encoded, mutations
+from benchmarks.proofs import Proof, record
 from tests.app.processes import Server
 
 _CLIENTS = 4
@@ -166,6 +167,23 @@ class Result:
         """Answers that no client is to blame for, but those that ask it to come back."""
         return sum(count for status, count in self.statuses.items() if status[:1] == "5" and status != "503")
 
+    def proof(self) -> Proof:
+        """As it goes into the table."""
+        first, last = self.samples[0], self.samples[-1]
+        most = max(each.descriptors for each in self.samples)
+        return Proof(
+            f"{self.minutes:g} minutes of mixed load",
+            f"python -m benchmarks.soak --minutes {self.minutes:g}",
+            {"requests": self.requests},
+            {**self.faults, "SIGTERM under load": 1},
+            self.lost,
+            self.errors_5xx,
+            f"memory {slope(self.samples)} after a third of the time, from {first.resident:.0f} MB at the start to "
+            f"{last.resident:.0f} MB; descriptors {last.descriptors} at the end, {most} at most",
+            f"exit code {self.exit_code}; answers: "
+            + ", ".join(f"{count:,} x {status}" for status, count in self.statuses.items()),
+        )
+
 
 def soak(
     minutes: float,
@@ -207,9 +225,12 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = soak(options.minutes, Path(folder) / "home", options.model, options.rate, tell)
-    print({**{k: v for k, v in result.__dict__.items() if k != "samples"}, "lost": result.lost})
-    print("resident", slope(result.samples))
-    print("anonymous", slope(result.samples, what="anonymous"))
+    proof = result.proof()
+    print(proof)
+    print(f"anonymous memory {slope(result.samples, what='anonymous')}; logged errors {result.logged_errors}")
+    record("soak", proof)
+    if result.lost or result.errors_5xx or result.exit_code:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

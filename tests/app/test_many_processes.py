@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,16 +15,18 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from app.cli import cli
 from tests.app.processes import ONESHOT, Server, enroll, process_of
 
 
 @contextmanager
-def two_workers(home: Path, artifact: Path) -> Iterator[list[httpx.Client]]:
+def two_workers(home: Path, artifact: Path, keys: str = "off") -> Iterator[list[httpx.Client]]:
     """A connection to each of two workers of one server."""
-    with ExitStack() as opened, Server(home, artifact, "--workers", "2") as server:
+    with ExitStack() as opened, Server(home, artifact, "--workers", "2", ONESHOT_API_KEYS=keys) as server:
         server.ready(workers=2)
-        found: dict[str, httpx.Client] = {}
+        found: dict[int, httpx.Client] = {}
         deadline = time.monotonic() + 60
         while len(found) < 2:
             assert time.monotonic() < deadline, "only one worker ever answers"
@@ -74,6 +78,57 @@ def test_a_worker_that_dies_is_replaced_and_orphans_end(tmp_path: Path, artifact
         last = children(server.process.pid)
         server.process.kill()
         wait_for(lambda: not any(alive(pid) for pid in last))
+
+
+def metric(client: httpx.Client, name: str, **headers: str) -> dict[str, float]:
+    """The values of all series of this name, by their labels."""
+    lines = client.get("/metrics", headers=headers).text.splitlines()
+    rows = (line.rpartition(" ") for line in lines if re.match(rf"{name}[{{ ]", line))
+    return {series.removeprefix(name): float(value) for series, _, value in rows}
+
+
+@pytest.mark.slow
+def test_metrics_are_of_all_workers_whichever_answers(tmp_path: Path, artifact, images: list[bytes]):
+    home = tmp_path / "home"
+    with two_workers(home, artifact) as clients:
+        pids = [process_of(client) for client in clients]
+        assert len(set(pids)) == 2
+        for number, client in enumerate(clients):
+            assert enroll(client, f"c{number}", images[number]).status_code == 201
+            for _ in range(5 + number):
+                client.post("/classify?threshold=0", files={"image": ("x", images[0])})
+        for client in clients:
+            assert metric(client, "oneshot_classifications_total") == {'{outcome="known"}': 11}
+            assert metric(client, "oneshot_inference_seconds_count") == {"": 13}
+            assert metric(client, "oneshot_gallery_classes") == {"": 2}
+            assert metric(client, "oneshot_queue_depth_images") == {"": 0}
+            assert set(metric(client, "process_resident_memory_bytes")) == {f'{{pid="{pid}"}}' for pid in pids}
+            assert list(metric(client, "oneshot_info").values()) == [1]
+        os.kill(pids[0], signal.SIGKILL)
+        wait_for(lambda: not alive(pids[0]))
+        wait_for(lambda: f'{{pid="{pids[0]}"}}' not in metric(clients[1], "process_open_fds"))
+        assert metric(clients[1], "oneshot_classifications_total") == {'{outcome="known"}': 11}, "what it counted stays"
+
+
+@pytest.mark.slow
+def test_a_key_has_one_rate_and_one_concurrency_over_all_workers(tmp_path: Path, artifact):
+    home = tmp_path / "home"
+    words = ["create", "x", "--scope", "read", "--rate", "12/hour", "--concurrency", "1", "--home", str(home)]
+    key = CliRunner().invoke(cli, ["keys", *words]).stdout.strip()
+    with two_workers(home, artifact, keys="on") as clients:
+        host, port = clients[0].base_url.host, clients[0].base_url.port
+        with socket.create_connection((host, port or 0), timeout=10) as slow:  # one of the two is at it
+            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: image/png"
+            slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
+            time.sleep(0.5)
+            for client in clients:
+                answer = client.get("/model", headers={"X-API-Key": key})
+                assert answer.status_code == 429
+                assert "1 requests running" in answer.json()["detail"]
+        time.sleep(0.5)
+        answers = [clients[turn % 2].get("/model", headers={"X-API-Key": key}) for turn in range(20)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses == [200] * 11 + [429] * 9, "and the one that was cut off"
 
 
 @pytest.mark.slow
