@@ -86,6 +86,32 @@ def any_class_trials(data: PreparedImages, *, n_draws: int, n_queries: int, seed
     )
 
 
+def free_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int) -> Trials:
+    """Draw trials over ``n_way`` random classes, whatever their group: one image of each, and another as the query.
+
+    For images whose sources are not those of every class. ``groups`` is the query's class.
+
+    Raises:
+        DatasetError: there are fewer than ``n_way`` classes, or a class has a single image.
+    """
+    rng = np.random.default_rng(seed)
+    classes = data.classes.numpy()
+    members = [np.flatnonzero(classes == label) for label in range(data.n_classes)]
+    fewest = min(map(len, members))
+    if data.n_classes < n_way or fewest < 2:
+        raise DatasetError(
+            f"{n_way}-way trials need {n_way} classes of two images; there are {data.n_classes}, one with {fewest}"
+        )
+    answers = rng.integers(n_way, size=n_trials)
+    supports, queries = np.empty((n_trials, n_way), np.int64), np.empty(n_trials, np.int64)
+    for trial, answer in enumerate(answers):
+        way = rng.permutation(data.n_classes)[:n_way]
+        supports[trial] = [rng.choice(members[label]) for label in way]
+        others = members[way[answer]]
+        queries[trial] = rng.choice(others[others != supports[trial, answer]])
+    return Trials(supports, queries, answers, classes[queries])
+
+
 def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) -> Tensor:
     """Say of t trials whether the right support is strictly nearer to the query than every other; a tie is wrong.
 

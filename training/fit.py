@@ -15,6 +15,7 @@ from training.card import CARD_FILE, model_card
 from training.data.labelled import LabelledImages, PreparedImages, prepare
 from training.data.parts import Division
 from training.episodes import embed_pixels
+from training.history import History
 from training.loop import Progress, train
 from training.machine import Machine
 from training.recipe import Recipe
@@ -30,7 +31,7 @@ def fit(
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Artifact:
-    """Train ``recipe`` on the data in ``datasets`` and write the artefact, its card and its checkpoint to ``folder``.
+    """Train ``recipe`` on the data in ``datasets`` and write artefact, card, history and checkpoint to ``folder``.
 
     Raises:
         DatasetError: the data is not there or too small.
@@ -42,6 +43,13 @@ def fit(
     division = recipe.data.read(datasets)
     training, held_out = prepare(division.training, preprocess), prepare(division.held_out, preprocess)
     check_enough(np.bincount(division.held_out.classes))
+    history = History(folder)
+
+    def note(progress: Progress) -> None:
+        if machine.rank == 0:
+            history(progress)
+        listen(progress)
+
     run = train(
         recipe,
         training,
@@ -49,7 +57,7 @@ def fit(
         folder,
         n_way=division.n_way,
         machine=machine,
-        listen=listen,
+        listen=note,
         checkpoint_seconds=checkpoint_seconds,
     )
     if machine.rank == 0:

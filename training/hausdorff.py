@@ -30,4 +30,4 @@ def modified_hausdorff(queries: Sequence[Image.Image], supports: Sequence[Image.
 
 
 def _directed(points: KDTree, target: KDTree) -> float:
-    return float(target.query(points.data)[0].mean())
+    return float(np.mean(target.query(points.data)[0]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
@@ -19,8 +20,9 @@ from tests.training.synthetic import ALPHABETS, DRAWERS, write_tree, zip_tree
 from training.data import omniglot
 from training.data.labelled import DatasetError, prepare
 from training.data.omniglot import download_omniglot, read_omniglot, read_runs
-from training.episodes import any_class_trials, judge, judge_trials, within_group_trials
-from training.evaluate import judge_runs
+from training.episodes import any_class_trials, free_trials, judge, judge_trials, within_group_trials
+from training.evaluate import judge_comparisons, judge_runs
+from training.hausdorff import modified_hausdorff
 from training.recipe import SamplerPart
 from training.samplers import ClassSampler
 from training.verification import balanced_pairs
@@ -196,20 +198,91 @@ def test_the_real_tree():
     assert images.images[0].size == (105, 105)
 
 
+def ink(images):
+    return np.stack([(np.asarray(image) < 128).astype(np.float32).ravel() for image in images])
+
+
+def unit_ink(images):
+    return ink(images) / np.linalg.norm(ink(images), axis=1, keepdims=True)
+
+
+def flat_ink(images):
+    return np.ones((len(images), 4), np.float32)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return read_runs(Path(os.environ["ONESHOT_DATASETS"]))
+
+
 @needs_data
-def test_the_harness_counts_what_is_known_of_raw_pixels():
+def test_the_harness_counts_what_is_known_of_raw_pixels(runs):
     """Cosine on ink makes 313 errors in the official 20 runs, Euclidean distance 324: known without any training."""
-    runs = read_runs(Path(os.environ["ONESHOT_DATASETS"]))
-
-    def ink(images):
-        return np.stack([(np.asarray(image) < 128).astype(np.float32).ravel() for image in images])
-
-    def unit_ink(images):
-        return ink(images) / np.linalg.norm(ink(images), axis=1, keepdims=True)
-
     assert judge_runs(runs, unit_ink, "cosine").size == 400
     assert (~judge_runs(runs, unit_ink, "cosine")).sum() == 313
     assert (~judge_runs(runs, ink, "l2")).sum() == 324
+
+
+@needs_data
+def test_the_official_runs_reward_no_constant_and_no_place(runs):
+    assert judge_runs(runs, flat_ink, "l2").sum() == 0, "all ties"
+    first = judge_comparisons(runs, lambda queries, supports: np.tile(np.arange(20.0), (len(queries), 1)))
+    assert first.mean() == pytest.approx(1 / 20), "always the first support: the answer is anywhere"
+
+
+@needs_data
+@pytest.mark.slow
+def test_the_harness_counts_what_is_known_of_the_modified_hausdorff_distance(runs):
+    """155 errors of 400, the baseline of Omniglot's own demo."""
+    assert (~judge_comparisons(runs, modified_hausdorff)).sum() == 155
+
+
+@needs_data
+def test_the_first_official_runs_by_the_modified_hausdorff_distance(runs):
+    """The same count on the first two runs, which takes a second."""
+    assert (~judge_comparisons(runs[:2], modified_hausdorff)).sum() == 16
+
+
+def test_the_modified_hausdorff_distance_by_hand():
+    def drawn(*points):
+        pixels = np.full((20, 20), 255, np.uint8)
+        for row, column in points:
+            pixels[row, column] = 0
+        return Image.fromarray(pixels)
+
+    one, moved, longer = drawn((5, 5), (5, 7)), drawn((9, 11), (9, 13)), drawn((5, 4), (5, 6), (5, 8))
+    found = modified_hausdorff([one], [one, moved, longer])
+    # Around their means: columns -1, 1 against -2, 0, 2. Each of the two has one at 1; of the three 1, 1 and 1.
+    assert found.tolist() == [[0.0, 0.0, 1.0]]
+    assert modified_hausdorff([drawn((0, 0))], [drawn((3, 0), (9, 0))])[0, 0] == pytest.approx(3)
+
+
+def test_trials_of_images_whose_sources_differ(prepared):
+    trials = free_trials(prepared, n_way=30, n_trials=400, seed=0)
+    classes, rows = prepared.classes.numpy(), np.arange(400)
+    assert (classes[trials.supports[rows, trials.answers]] == classes[trials.queries]).all()
+    assert not (trials.supports == trials.queries[:, None]).any()
+    assert all(len(set(classes[way])) == 30 for way in trials.supports)
+    assert len(set(trials.answers.tolist())) == 30, "the answer's position is shuffled"
+    assert judge_trials("l2", np.ones((len(classes), 3), np.float32), trials).sum() == 0
+    vectors = np.random.default_rng(0).normal(size=(len(classes), 8)).astype(np.float32)
+    assert judge_trials("l2", vectors, trials).mean() == pytest.approx(1 / 30, abs=0.03)
+    with pytest.raises(DatasetError, match="there are 67"):
+        free_trials(prepared, n_way=68, n_trials=1, seed=0)
+
+
+def test_trials_over_all_alphabets(prepared):
+    trials = within_group_trials(prepared, n_way=40, n_trials=100, seed=0, within=False)
+    classes, sources = prepared.classes.numpy(), prepared.sources.numpy()
+    assert all(len(set(classes[way])) == 40 for way in trials.supports)
+    assert all(len(set(prepared.groups.numpy()[classes[way]])) > 1 for way in trials.supports)
+    assert (sources[trials.supports[:, 0]] != sources[trials.queries]).all()
+
+
+def test_draws_of_digits_reward_no_constant_and_no_place(prepared):
+    trials = any_class_trials(prepared, n_draws=40, n_queries=50, seed=0)
+    assert judge_trials("l2", np.ones((len(prepared.classes), 3), np.float32), trials).sum() == 0
+    assert (trials.answers == 0).mean() == pytest.approx(1 / prepared.n_classes, abs=0.02)
 
 
 def test_draws_of_all_classes_have_one_support_each_and_never_the_query(prepared):

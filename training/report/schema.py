@@ -1,0 +1,221 @@
+"""What ``report.json`` holds: every figure with its n, its interval and its seed, and what made it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+REPORT_FILE = "report.json"
+
+
+class ReportError(ValueError):
+    """The file is no report; ``str(error)`` is one line that says why."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Figure(_Part):
+    """A rate in percent, with its 95 % interval, bootstrapped over ``over``."""
+
+    key: str = Field(description="Names the protocol in tables, such as all-drawers.")
+    protocol: str
+    value: float
+    low: float
+    high: float
+    n: int = Field(gt=0)
+    over: str = Field(description="What the interval is bootstrapped over, such as '20 alphabets'.")
+    seed: int | None = None
+    views: int = 1
+    better: Literal["higher", "lower"] = "higher"
+
+
+class Point(_Part):
+    """A measured rate, from 0 to 1, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class WayPoint(_Part):
+    """One-shot accuracy among ``n_way`` classes."""
+
+    n_way: int
+    accuracy: Point
+    n: int
+
+
+class Verification(_Part):
+    """Error rates of pairs over all thresholds; ``name`` says where the pairs of two classes come from."""
+
+    name: str
+    n_genuine: int
+    n_impostor: int
+    distances: tuple[float, ...]
+    fmr: tuple[float, ...]
+    fnmr: tuple[float, ...]
+    eer: Point
+    fnmr_at: dict[str, Point] = Field(description="By the FMR that is allowed.")
+
+
+class OpenSet(_Part):
+    """Galleries of ``size`` classes: FPIR, the strangers named; FNIR, the enrolled classes not named rightly."""
+
+    size: int
+    target: float = Field(description="The FPIR that the calibration was asked for.")
+    fpir: Point
+    fnir: Point
+    auroc: float
+    oscr: float
+    n_known: int
+    n_strangers: int
+    curve_fpir: tuple[float, ...]
+    curve_fnir: tuple[float, ...]
+
+
+class Reliability(_Part):
+    """How often pairs of a predicted probability really are of one class, at prior 0.5."""
+
+    predicted: tuple[float, ...]
+    observed: tuple[float, ...]
+    ece: float
+    log_loss: float
+    n: int
+
+
+class Mistake(_Part):
+    """A one-shot trial whose nearest support is the wrong one; pictures are data URIs, empty when left out."""
+
+    truth: str
+    chosen: str
+    distance_truth: float
+    distance_chosen: float
+    query_image: str = ""
+    truth_image: str = ""
+    chosen_image: str = ""
+
+
+class Map(_Part):
+    """A projection of the classes' mean embeddings to the plane; ``sprites`` holds their pictures side by side."""
+
+    method: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    group: tuple[int, ...]
+    groups: tuple[str, ...]
+    sprites: str = ""
+    sprite_side: int = 0
+    sprite_columns: int = 1
+
+
+class Look(_Part):
+    """A moment of training: the mean loss since the last one, and the error on held-out classes if it was looked at."""
+
+    step: int
+    loss: float
+    seconds: float
+    learning_rate: float
+    error: float | None = None
+
+
+class Cost(_Part):
+    """What an embedding costs on this machine: one thread, float32, batches of 64, the median of ``rounds``."""
+
+    images_per_second: float
+    slowest: float
+    fastest: float
+    batch: int
+    rounds: int
+
+
+class Origin(_Part):
+    """What was measured, where, when and how."""
+
+    name: str
+    model_id: str
+    digest: str
+    network: str
+    parameters: int
+    bytes: int
+    dim: int
+    similarity: str
+    input: str
+    recipe: dict[str, JsonValue]
+    training_seed: int | None
+    training_minutes: float | None
+    data: str
+    command: str
+    date: datetime
+    machine: str
+    threads: int
+    versions: dict[str, str]
+
+
+class Report(_Part):
+    """One evaluation of one artefact."""
+
+    format_version: Literal[1] = 1
+    origin: Origin
+    figures: tuple[Figure, ...]
+    cost: Cost
+    within_way: tuple[WayPoint, ...] = Field(description="Classes of one alphabet.")
+    across_way: tuple[WayPoint, ...] = Field(description="Classes of all alphabets.")
+    verification: tuple[Verification, ...]
+    open_set: tuple[OpenSet, ...]
+    reliability: Reliability
+    mistakes: tuple[Mistake, ...]
+    n_mistakes: int
+    map: Map | None
+    history: tuple[Look, ...]
+
+    def without_pictures(self) -> Report:
+        """Return the report without any image of the data, small and free to pass on."""
+        blank = {"query_image": "", "truth_image": "", "chosen_image": ""}
+        return self.model_copy(
+            update={
+                "mistakes": tuple(mistake.model_copy(update=blank) for mistake in self.mistakes),
+                "map": self.map and self.map.model_copy(update={"sprites": ""}),
+            }
+        )
+
+    def figure(self, key: str, views: int = 1) -> Figure | None:
+        """Return the figure of that key, if it was measured."""
+        return next((figure for figure in self.figures if (figure.key, figure.views) == (key, views)), None)
+
+    def write(self, file: Path) -> None:
+        """Write it as JSON, a part a line; numbers keep seven digits, which is more than any of them is worth."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = _short(self).model_dump(mode="json")
+        lines = [f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in content.items()]
+        file.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def read_report(file: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        ReportError: the file is not there, or is no report.
+    """
+    try:
+        return Report.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ReportError(f"{file} cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        raise ReportError(f"{file} is no report: {error.errors()[0]['msg']}") from error
+
+
+def _short(report: Report) -> Report:
+    def rounded(value: object) -> object:
+        if isinstance(value, float):
+            return float(f"{value:.7g}")
+        if isinstance(value, dict):
+            return {key: rounded(part) for key, part in value.items()}
+        return [rounded(part) for part in value] if isinstance(value, list | tuple) else value
+
+    return Report.model_validate(rounded(report.model_dump()))

@@ -1,0 +1,142 @@
+"""The tables of a report, from ``report.json`` alone: rows of plain text for Markdown and for HTML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from training.report.anchors import anchors_of
+from training.report.schema import Figure, Point, Report
+
+VERIFICATION_NAMES = {"within": "of one alphabet", "across": "of two alphabets"}
+CAPTIONS = {
+    "anchors": "Errors in the official 20 runs beside published ones. People, too, err.",
+    "ways": "One-shot accuracy against the number of classes to choose from, with 95 % intervals.",
+    "views": "What several views of one image buy. Each view costs as much as the first.",
+    "det": "Detection error trade-off on normal-deviate axes: lower left is better.",
+    "roc": "Receiver operating characteristic; the horizontal axis is logarithmic.",
+    "open-set": "Open-set identification. Dots: the threshold that the calibration gives for the wanted rate.",
+    "reliability": "How often pairs of a predicted probability really are of one class, at prior 0.5.",
+    "map": "Every class of the evaluation as the network sees it, placed by what it makes of it. Nearby means alike.",
+    "training": "Loss, and one-shot error on the classes that were held out from training.",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A heading, the column names, the rows, and a line that explains them."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def tables(report: Report) -> dict[str, Table]:
+    """Return every table of the report, by name."""
+    return {
+        "figures": _figures(report),
+        "verification": _verification(report),
+        "open-set": _open_set(report),
+        "ways": _ways(report),
+        "origin": _origin(report),
+    }
+
+
+def percent(point: Point) -> str:
+    """Return a rate with its interval, such as ``3.86 % (3.06 to 4.72)``."""
+    return f"{100 * point.value:.3g} % ({100 * point.low:.3g} to {100 * point.high:.3g})"
+
+
+def _figures(report: Report) -> Table:
+    rows = sorted(report.figures, key=lambda row: row.views)
+    return Table(
+        "Figures",
+        ("protocol", "views", "right", "95 % interval", "n", "interval over", "seed", "published"),
+        tuple(_figure(row) for row in rows),
+        "Ties count as wrong; a query is never its own support; the right answer's place is shuffled.",
+    )
+
+
+def _figure(row: Figure) -> tuple[str, ...]:
+    anchors = anchors_of(row.key)
+    published = "; ".join(
+        f"{anchor.name} {100 - anchor.value if row.key == 'runs' else anchor.value:.4g} %" for anchor in anchors[-3:]
+    )
+    seed = "fixed trials" if row.seed is None else str(row.seed)
+    interval = f"{row.low:.2f} to {row.high:.2f}"
+    return row.protocol, str(row.views), f"{row.value:.2f} %", interval, f"{row.n:,}", row.over, seed, published
+
+
+def _verification(report: Report) -> Table:
+    rates = list(report.verification[0].fnmr_at) if report.verification else []
+    columns = (
+        "negatives",
+        "EER",
+        *(f"FNMR at FMR {100 * float(rate):g} %" for rate in rates),
+        "pairs same",
+        "different",
+    )
+    rows = tuple(
+        (
+            VERIFICATION_NAMES[row.name],
+            percent(row.eer),
+            *(percent(row.fnmr_at[rate]) for rate in rates),
+            f"{row.n_genuine:,}",
+            f"{row.n_impostor:,}",
+        )
+        for row in report.verification
+    )
+    note = "95 % intervals are bootstrapped over alphabets (over classes where there are none)."
+    return Table("Verification", columns, rows, note)
+
+
+def _open_set(report: Report) -> Table:
+    columns = ("classes enrolled", "FPIR asked for", "FPIR", "FNIR", "AUROC", "OSCR", "queries", "strangers")
+    rows = tuple(
+        (
+            str(row.size),
+            f"{100 * row.target:g} %",
+            percent(row.fpir),
+            percent(row.fnir),
+            f"{row.auroc:.4f}",
+            f"{row.oscr:.4f}",
+            f"{row.n_known:,}",
+            f"{row.n_strangers:,}",
+        )
+        for row in report.open_set
+    )
+    return Table(
+        "Open set", columns, rows, "FPIR: strangers named as somebody. FNIR: enrolled classes not named rightly."
+    )
+
+
+def _ways(report: Report) -> Table:
+    within = {point.n_way: point for point in report.within_way}
+    across = {point.n_way: point for point in report.across_way}
+    rows = tuple(
+        (str(way), *(percent(points[way].accuracy) if way in points else "" for points in (within, across)))
+        for way in sorted({*within, *across})
+    )
+    n = next((point.n for point in (*report.across_way, *report.within_way)), 0)
+    return Table("Accuracy by N", ("N", "classes of one alphabet", "classes of all"), rows, f"{n:,} trials each.")
+
+
+def _origin(report: Report) -> Table:
+    origin, cost = report.origin, report.cost
+    minutes = "not recorded" if origin.training_minutes is None else f"{origin.training_minutes:.1f}"
+    rows = {
+        "model": origin.model_id,
+        "digest (SHA-256)": origin.digest,
+        "network": f"{origin.network}, {origin.parameters:,} parameters, {origin.bytes / 1e6:.2f} MB",
+        "embedding": f"{origin.dim} numbers, {origin.similarity}",
+        "input": origin.input,
+        "speed": f"{cost.images_per_second:.0f} images/s on one thread ({cost.slowest:.0f} to {cost.fastest:.0f}; "
+        f"median of {cost.rounds} batches of {cost.batch})",
+        "training": f"seed {'unknown' if origin.training_seed is None else origin.training_seed}; minutes: {minutes}",
+        "measured on": origin.data,
+        "command": origin.command,
+        "date": f"{origin.date:%Y-%m-%d %H:%M} UTC",
+        "machine": f"{origin.machine}; {origin.threads} thread{'s' * (origin.threads > 1)}",
+        "versions": ", ".join(f"{name} {found}" for name, found in origin.versions.items()),
+    }
+    return Table("Origin", ("what", "value"), tuple(rows.items()))

@@ -1,0 +1,137 @@
+"""What an evaluation looks at: one artefact, labelled images that it was not trained on, and their embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import JsonValue, TypeAdapter
+from torch import Tensor
+
+from model.artifact import Artifact
+from model.distances import Vectors
+from model.embedder import Embedder
+from model.manifest import Manifest
+from model.preprocess import Preprocess
+from model.views import make_views, pool_views
+from training.data.labelled import LabelledImages, PreparedImages, prepare
+from training.data.omniglot import read_omniglot
+from training.data.parts import DataPart
+from training.episodes import Ints, Trials, free_trials, within_group_trials
+from training.evaluate import BATCH, embed
+
+Part = Literal["evaluation", "held-out"]
+"""The evaluation set, which is read once per frozen recipe; or the classes held out from training, to choose by."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """``images`` and ``data`` are the same images, decoded and prepared; ``data_name`` says in words what they are."""
+
+    artifact: Artifact
+    embedder: Embedder
+    images: LabelledImages
+    data: PreparedImages
+    data_name: str
+    part: Part
+
+    @property
+    def manifest(self) -> Manifest:
+        """The artefact's manifest."""
+        return self.artifact.manifest
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The index-form vectors (n, dim) of all images, by a single view."""
+        return embed(self.embedder, self.data.pixels)
+
+    @cached_property
+    def classes(self) -> Ints:
+        """The class of each image, (n,)."""
+        return self.data.classes.numpy()
+
+    @cached_property
+    def groups(self) -> Ints:
+        """The group of each image, (n,)."""
+        return self.data.groups.numpy()[self.classes]
+
+    @cached_property
+    def class_clusters(self) -> Ints:
+        """What intervals are bootstrapped over, for each class: its group, or itself where there is one group."""
+        return self.data.groups.numpy() if self.grouped else np.arange(self.data.n_classes)
+
+    @property
+    def grouped(self) -> bool:
+        """Whether there are several groups."""
+        return len(self.images.group_names) > 1
+
+    @property
+    def over(self) -> str:
+        """What intervals are bootstrapped over, in words."""
+        return f"{len(self.images.group_names)} alphabets" if self.grouped else f"{self.data.n_classes} classes"
+
+    @cached_property
+    def crossed(self) -> bool:
+        """Whether every source made an image of every class, as Omniglot's drawers did."""
+        pairs = len(set(zip(self.images.classes, self.images.sources, strict=True)))
+        return pairs == len(set(self.images.sources)) * self.data.n_classes
+
+    @property
+    def most_way(self) -> int:
+        """The most classes of a trial inside one group."""
+        return int(np.bincount(self.data.groups.numpy()).min())
+
+    def trials(self, n_way: int, n_trials: int, seed: int, *, within: bool) -> Trials:
+        """Draw one-shot trials, with one source a trial's supports and another for the query where that is possible.
+
+        ``groups`` of the result are the clusters that intervals are bootstrapped over.
+        """
+        if self.crossed:
+            drawn = within_group_trials(self.data, n_way=n_way, n_trials=n_trials, seed=seed, within=within)
+        else:
+            drawn = free_trials(self.data, n_way=n_way, n_trials=n_trials, seed=seed)
+        clusters = self.class_clusters[self.classes[drawn.queries]]
+        return Trials(drawn.supports, drawn.queries, drawn.answers, clusters)
+
+
+def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation") -> Subject:
+    """Read the images that the artefact is to be measured on.
+
+    For a recipe on Omniglot these are the evaluation alphabets, or with ``part`` held-out the background alphabets that
+    it held out; for any other recipe the classes that it held out.
+
+    Raises:
+        DatasetError: the data is not in ``datasets``.
+    """
+    recipe = artifact.manifest.recipe
+    kind = _data_part(recipe).get("kind", "omniglot")
+    if kind == "omniglot" and (part == "evaluation" or not _data_part(recipe)):
+        images, name, part = read_omniglot(datasets, "evaluation"), "Omniglot", "evaluation"
+    else:
+        adapter: TypeAdapter[DataPart] = TypeAdapter(DataPart)
+        division = adapter.validate_python(_data_part(recipe)).read(datasets)
+        images, name, part = division.held_out, division.source, "held-out"
+    data = prepare(images, Preprocess(artifact.manifest.preprocess))
+    return Subject(artifact, Embedder(artifact, "cpu"), images, data, name, part)
+
+
+def _data_part(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    part = recipe.get("data")
+    return part if isinstance(part, dict) else {}
+
+
+def embed_views(embedder: Embedder, pixels: Tensor, counts: Sequence[int]) -> dict[int, Vectors]:
+    """Return the vectors by 1, 3, ... views, for each of ``counts``; fewer views are the first of more."""
+    most = max(counts)
+    found: dict[int, list[Vectors]] = {count: [] for count in counts}
+    for part in torch.split(pixels, BATCH):
+        every = embedder.embed(make_views((part.float() / 255).numpy(), most)).reshape(len(part), most, -1)
+        for count in counts:
+            flat = np.ascontiguousarray(every[:, :count]).reshape(len(part) * count, -1)
+            found[count].append(pool_views(flat, count, embedder.metric))
+    return {count: np.concatenate(parts) for count, parts in found.items()}
