@@ -37,8 +37,7 @@ def _network(manifest: Manifest) -> list[str]:
         f"compared by `{manifest.similarity.kind}` (index metric `{manifest.metric}`).",
         f"- Input: {spec.size} x {spec.size} pixels, {'grey' if spec.channels == 1 else 'colour'}, "
         f"polarity `{spec.polarity}`, crop `{spec.crop}`, fit `{spec.fit}`.",
-        "- Meant for: drawn or printed characters and symbols on a plain background, one example each.",
-        "- Not meant for: photographs of scenes, faces, or decisions about people.",
+        *(f"- {line}" for line in _PURPOSES[_data_kind(manifest)]),
     ]
 
 
@@ -52,14 +51,35 @@ def _int8(manifest: Manifest) -> list[str]:
 
 
 def _data(manifest: Manifest) -> list[str]:
-    held_out = ", ".join(_held_out(manifest)) or "none"
-    return [
-        "## What it was trained on",
-        "",
-        "Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, MIT licence), background alphabets only. "
-        f"Held out from training, to choose settings and fit the calibration: {held_out}. "
-        "No image of the evaluation alphabets was used for either.",
-    ]
+    held_out = f"Held out from training, to fit the calibration: {manifest.calibration.source}."
+    if _data_kind(manifest) == "omniglot":
+        named = ", ".join(_held_out(manifest)) or "none"
+        held_out = f"Held out from training, to choose settings and fit the calibration: {named}. No image of the "
+        held_out += "evaluation alphabets was used for either."
+    return ["## What it was trained on", "", f"{_SOURCES[_data_kind(manifest)]} {held_out}"]
+
+
+def _data_kind(manifest: Manifest) -> str:
+    data = manifest.recipe.get("data")
+    return str(data.get("kind")) if isinstance(data, dict) and data.get("kind") in _SOURCES else "omniglot"
+
+
+_SOURCES = {
+    "omniglot": "Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, MIT licence), background alphabets only.",
+    "faces": "The AT&T faces (Samaria and Harter 1994; credit: Olivetti Research Laboratory), 40 people.",
+    "folder": "A folder of the user's own images.",
+}
+_PURPOSES = {
+    "omniglot": (
+        "Meant for: drawn or printed characters and symbols on a plain background, one example each.",
+        "Not meant for: photographs of scenes, faces, or decisions about people.",
+    ),
+    "faces": (
+        "Meant for: comparing training methods on a small public set of faces.",
+        "Not meant for: decisions about people. It saw a few dozen people, in one studio.",
+    ),
+    "folder": ("Meant for: images like those that it was trained on.",),
+}
 
 
 def _accuracy(manifest: Manifest) -> list[str]:

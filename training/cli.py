@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from model.artifact import ArtifactError, load_artifact, write_manifest
@@ -25,7 +26,9 @@ from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
 from training.machine import Precision, processes
+from training.progress import ProgressBar
 from training.recipe import RecipeError, load_recipe
+from training.tensorboard import TensorBoardLog
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
@@ -59,6 +62,9 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     precision: Annotated[Precision, typer.Option(help="Number format of the network's passes.")] = "float32",
     threads: Threads = ALL_THREADS,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints.")] = 60,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard to the artefact's folder tensorboard.")
+    ] = False,
 ) -> None:
     """Train a recipe, calibrate it on its held-out classes, and write the artefact.
 
@@ -67,20 +73,19 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     torch.set_num_threads(threads)
     loaded = load_recipe(recipe, tuple(change or ()))
     folder = out or Path("runs") / loaded.name
-    with _progress_bar() as bar:
-        task = bar.add_task(loaded.name, total=loaded.optimizer.steps, rate="", note="reading images")
-        notes = {"error": ""}
+    with ExitStack() as stack:
+        machine = stack.enter_context(processes(pick_device(device), precision))
+        listeners: list[Callable[[Step], None]] = []
+        if machine.rank == 0:
+            listeners.append(stack.enter_context(ProgressBar(console, loaded.name, loaded.optimizer.steps)))
+        if machine.rank == 0 and tensorboard:
+            listeners.append(stack.enter_context(closing(TensorBoardLog(folder / "tensorboard"))))
 
         def listen(step: Step) -> None:
-            if step.error is not None:
-                notes["error"] = f", held-out error {100 * step.error:.2f} %"
-            note = f"loss {step.loss:.3f}{notes['error']}"
-            if step.error is not None and not console.is_terminal:
-                console.print(f"step {step.step}/{step.steps}: {note}")  # a log file shows no bar
-            bar.update(task, completed=step.step, rate=f"{step.images / step.seconds:.0f} images/s", note=note)
+            for listener in listeners:
+                listener(step)
 
-        with processes(pick_device(device), precision) as machine:
-            artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
+        artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
     console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
 
 
@@ -137,17 +142,6 @@ def calibrate(
     console.print(
         f"{made.manifest.model_id} is in {out}, calibrated on {made.manifest.calibration.n_classes} classes by "
         f"{made.manifest.calibration.method}: log-loss {quality.log_loss:.4f}, ECE {100 * quality.ece:.2f} %"
-    )
-
-
-def _progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[rate]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
     )
 
 

@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn import functional as collective
 
 Precision = Literal["float32", "bfloat16"]
 CPU: Final = torch.device("cpu")
@@ -46,7 +45,10 @@ class Machine:
 
     def gather(self, values: Tensor) -> Tensor:
         """Return the rows of all processes, in order of rank; gradients flow back to the process they belong to."""
-        return values if self.world == 1 else torch.cat(collective.all_gather(values.contiguous()))  # type: ignore[no-untyped-call]
+        if self.world == 1:
+            return values
+        gathered: Tensor = _Gather.apply(values)
+        return gathered
 
     def agree(self, value: float | None) -> float:
         """Return what the first process says; the others pass None."""
@@ -81,9 +83,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(images)
         world = distributed.get_world_size()
         values = images.float()
-        mean = _sum(values.mean((0, 2, 3))) / world
+        mean = _Sum.apply(values.mean((0, 2, 3))) / world
         around = values - mean[:, None, None]
-        variance = _sum(around.square().mean((0, 2, 3))) / world
+        variance = _Sum.apply(around.square().mean((0, 2, 3))) / world
         count = world * values.numel() / values.shape[1]
         with torch.no_grad():
             momentum = self.momentum or 0.1
@@ -95,8 +97,36 @@ class SharedBatchNorm(nn.BatchNorm2d):
         return (scaled * self.weight[:, None, None] + self.bias[:, None, None]).to(images.dtype)
 
 
-def _sum(values: Tensor) -> Tensor:
-    total: Tensor = collective.all_reduce(values)  # type: ignore[no-untyped-call]
+class _Gather(torch.autograd.Function):
+    """The rows of all processes; the gradient of a row is the sum of what the processes derived for it."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, values.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = _total(gradient)
+        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over processes, of values and of gradients."""
+
+    @staticmethod
+    def forward(_context: Any, values: Tensor) -> Tensor:
+        return _total(values)
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _total(gradient)
+
+
+def _total(values: Tensor) -> Tensor:
+    total = values.clone(memory_format=torch.contiguous_format)
+    distributed.all_reduce(total)
     return total
 
 

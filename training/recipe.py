@@ -131,8 +131,19 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{file} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(f"{file}: {place}: {first['msg']}") from error
+        raise RecipeError(f"{file}: {_place(content, first['loc'])}: {first['msg']}") from error
+
+
+def _place(content: Any, location: tuple[str | int, ...]) -> str:
+    """Return where in the file an error is; without the names of kinds, which the location holds and the file not."""
+    *parents, last = location
+    place = []
+    for part in parents:
+        if isinstance(content, dict) and part not in content:
+            continue
+        content = content[part]
+        place.append(str(part))
+    return ".".join([*place, str(last)])
 
 
 def _started_from_artifact(recipe: Recipe) -> Recipe:

@@ -162,7 +162,7 @@ def start_run(recipe: Recipe, n_classes: int, machine: Machine) -> Run:
     if machine.world > 1:
         share_batch_norm(network)
         # A static graph allows parameters that no objective uses, such as the bias of the weighted L1.
-        learner = DistributedDataParallel(learner, broadcast_buffers=False, static_graph=True)
+        learner = DistributedDataParallel(learner, static_graph=True)
     optimizer = build_optimizer(recipe.optimizer, {"network": network, "similarity": similarity, "loss": loss})
     generator = torch.Generator().manual_seed(recipe.seed)
     return Run(recipe, network, similarity, loss, learner, optimizer, generator, machine, teacher)

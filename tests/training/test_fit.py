@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import DEFAULT_ARTIFACT
 from model.artifact import load_artifact
@@ -22,14 +23,16 @@ from model.preprocess import Preprocess
 from tests.training.synthetic import TINY_RECIPE, write_tree
 from training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.cli import main
-from training.data.labelled import prepare
+from training.data.labelled import DatasetError, prepare
 from training.data.omniglot import read_omniglot
+from training.data.parts import OmniglotPart
 from training.episodes import embed_pixels, judge_trials
-from training.evaluate import evaluate
 from training.fit import fit
 from training.loop import TrainingError, train, validation_trials
-from training.recipe import RECIPES, RecipeError, load_recipe
+from training.recipe import RECIPES, RecipeError, SamplerPart, load_recipe
+from training.report.measure import measure, measurements
 from training.run import Run
+from training.samplers import ClassSampler
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +189,41 @@ def test_patience_ends_a_run_and_keeps_its_best_weights(tree, tmp_path, recipe_f
     assert torch.equal(again.network.state_dict()["embed.weight"], run.network.state_dict()["embed.weight"])
 
 
+def test_curves_for_tensorboard(tree, tmp_path, recipe_file, monkeypatch):
+    """The option writes event files that TensorBoard itself reads."""
+    out = tmp_path / "out"
+    command = ["oneshot-train", "fit", str(recipe_file), "--data", str(tree), "--out", str(out), "--tensorboard"]
+    monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu", "--threads", "1"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, 13))
+    assert [event.step for event in events.Scalars("held-out error")] == [12]
+    assert all(event.value > 0 for event in events.Scalars("images per second"))
+
+
+def test_drawers_are_divided(tree):
+    part = OmniglotPart(held_out=("Gamma",), training_drawers=(1, 2, 3), held_out_drawers=(5, 6))
+    division = part.read(tree)
+    assert set(division.training.sources) == {1, 2, 3}
+    assert set(division.held_out.sources) == {5, 6}
+    assert len(division.held_out.images) == 2 * 21
+    with pytest.raises(DatasetError, match="has no image by"):
+        OmniglotPart(held_out=("Gamma",), training_drawers=(9,)).read(tree)
+
+
+def test_repeated_batches(tree):
+    images = prepare(read_omniglot(tree, "background"), Preprocess(PreprocessSpec(size=12)))
+    sampler = ClassSampler(images, SamplerPart(classes=10, batches=3), seed=1)
+    drawn = [sampler.draw(torch.Generator().manual_seed(step), step).images for step in range(6)]
+    assert all(torch.equal(drawn[step], drawn[step + 3]) for step in range(3))
+    assert not torch.equal(drawn[0], drawn[1])
+    other = ClassSampler(images, SamplerPart(classes=10, batches=3), seed=2)
+    assert not torch.equal(other.draw(torch.Generator(), 0).images, drawn[0])
+
+
 def test_command_line_errors_are_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["oneshot-train", "evaluate", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit) as caught:
@@ -202,7 +240,7 @@ needs_data = pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ON
 def test_the_shipped_figures_are_what_the_harness_measures():
     """The manifest's accuracy, measured again on this machine (float noise may flip a trial or two)."""
     artifact = load_artifact(DEFAULT_ARTIFACT)
-    measured = evaluate(artifact, Path(os.environ["ONESHOT_DATASETS"]))
+    measured = measurements(measure(artifact, Path(os.environ["ONESHOT_DATASETS"]), command=""))
     assert [row.protocol for row in measured] == [row.protocol for row in artifact.manifest.accuracy]
     for now, then in zip(measured, artifact.manifest.accuracy, strict=True):
         assert now.value == pytest.approx(then.value, abs=0.5)

@@ -1,0 +1,76 @@
+"""What a training step costs, and how much of it is spent on the data: drawing a batch and distorting it.
+
+    python -m benchmarks.training_step omniglot --data datasets --steps 30
+
+Run it on a machine with nothing else to do. It exits with 1 when the data path takes more than 15 % of a step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from model.embedder import pick_device
+from model.preprocess import Preprocess
+from training.augment import Augment
+from training.data.labelled import prepare
+from training.loop import next_batch, train_step
+from training.machine import Machine
+from training.recipe import load_recipe
+from training.run import Run, start_run
+from training.samplers import ClassSampler
+
+MOST_SHARE = 0.15
+_WARM_UP = 3
+
+
+def measure(run: Run, sampler: ClassSampler, augment: Augment, steps: int) -> tuple[float, float]:
+    """Return the median seconds of a step, and of its data path alone."""
+    whole, data = [], []
+    for step in range(_WARM_UP + steps):
+        began = time.perf_counter()
+        next_batch(run, sampler, augment)
+        drawn = time.perf_counter()
+        train_step(run, sampler, augment)
+        if step >= _WARM_UP:
+            data.append(drawn - began)
+            whole.append(time.perf_counter() - drawn)
+    return statistics.median(whole), statistics.median(data)
+
+
+def main() -> int:
+    """Print the cost of a step of each recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", nargs="+")
+    parser.add_argument("--data", type=Path, default=Path("datasets"))
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--set", action="append", default=[], dest="changes", help="part.key=value")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    machine = Machine(pick_device(options.device), options.precision)
+    worst = 0.0
+    for name in options.recipe:
+        recipe = load_recipe(name, tuple(options.changes))
+        training = prepare(recipe.data.read(options.data).training, Preprocess(recipe.preprocess))
+        sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations, seed=recipe.seed)
+        run = start_run(recipe, sampler.n_classes, machine)
+        whole, data = measure(run, sampler, Augment(recipe.augment), options.steps)
+        worst = max(worst, data / whole)
+        print(
+            f"{name}: {1000 * whole:.1f} ms a step of {sampler.n_images} images, {sampler.n_images / whole:.1f} "
+            f"images/s, {1000 * data:.1f} ms of it for the data ({100 * data / whole:.1f} %); median of "
+            f"{options.steps} steps, {options.threads} threads, {machine.device}, {machine.precision}"
+        )
+    return int(worst > MOST_SHARE)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
