@@ -16,7 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.context import Context
 
+from app import tracing
 from app.errors import InferenceError, NotReadyError, OneshotError, OverloadedError
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -34,6 +36,8 @@ class _Job:
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[F32]
     enqueued: float
+    trace: Context
+    enqueued_at: int
     taken: int = 0
     outputs: list[F32] = field(default_factory=list)
     finished: int = 0
@@ -143,7 +147,7 @@ class Batcher:
         InferenceError when the forward pass failed. Cancelling the caller takes its images out of the queue.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(images, loop, loop.create_future(), time.perf_counter())
+        job = _Job(images, loop, loop.create_future(), time.perf_counter(), tracing.here(), time.time_ns())
         self._put(job)
         try:
             return await job.future
@@ -223,6 +227,7 @@ class Batcher:
                 continue
             if job.taken == 0:
                 self._metrics.queue_wait_seconds.observe(time.perf_counter() - job.enqueued)
+                tracing.record("queue", job.trace, job.enqueued_at, time.time_ns(), images=len(job.images))
             part = job.take(room)
             self._change_depth(-len(part))
             room -= len(part)
@@ -234,9 +239,11 @@ class Batcher:
     def _serve(self, batch: list[tuple[_Job, Sequence[F32]]]) -> None:
         try:
             inputs = np.stack([image for _, part in batch for image in part])
-            began = time.perf_counter()
+            began, began_at = time.perf_counter(), time.time_ns()
             outputs = self._forward(inputs)
             self._metrics.inference_seconds.observe(time.perf_counter() - began)
+            for job, _ in batch:
+                tracing.record("forward", job.trace, began_at, time.time_ns(), batch_images=len(inputs))
             self._metrics.batch_size.observe(len(inputs))
             if outputs.ndim != 2 or len(outputs) != len(inputs):
                 raise ValueError(f"the network made {outputs.shape} from {inputs.shape}")

@@ -19,6 +19,7 @@ from app.problems import install_handlers
 from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
+from app.tracing import TELEMETRY
 
 log = get_logger(__name__)
 
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("oneshot"),
         summary=_DESCRIPTION,
         lifespan=lifespan,
+        telemetry=TELEMETRY,
         redirect_slashes=False,
         dependencies=[Depends(guard)],
         docs_url=None,

@@ -20,12 +20,11 @@ from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
 from app.problems import problem_response
+from app.tracing import QUIET_PATHS, identify
 
 log = get_logger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-#: Probes come every few seconds; their entries would bury the others.
-_QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 #: What nginx writes for a client that went away before the answer.
 _CLIENT_CLOSED = 499
 
@@ -65,6 +64,7 @@ class _Exchange:
 
     async def run(self, app: ASGIApp, receive: Receive, seconds: float) -> None:
         with structlog.contextvars.bound_contextvars(request_id=self._id):
+            identify(self._id)
             try:
                 await self._guarded(app, receive, seconds)
             finally:
@@ -111,7 +111,7 @@ class _Exchange:
         self._metrics.request_seconds.labels(route).observe(seconds)
         if slug := self._scope["state"].get("problem"):
             self._metrics.rejections.labels(slug).inc()
-        write = log.debug if path in _QUIET_PATHS else log.info
+        write = log.debug if path in QUIET_PATHS else log.info
         write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
 
 

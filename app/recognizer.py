@@ -41,6 +41,7 @@ from app.gallery import GalleryIndex
 from app.names import DEFAULT_GALLERY
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
+from app.tracing import span
 from app.uploads import Upload
 from app.workers import WorkPool
 from model import images
@@ -274,7 +275,8 @@ class Recognizer:
         calibration = self._calibrations.of(gallery, wanted.prior)
         try:
             # One more than asked for: the runner-up tells whether the best is ambiguous.
-            matches, size = self._index.search(gallery, query, max(k, 2), self._digest), self._index.size(gallery)
+            with span("search", k=k):
+                matches, size = self._index.search(gallery, query, max(k, 2), self._digest), self._index.size(gallery)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise

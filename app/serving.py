@@ -48,6 +48,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
 
     configure_logging(settings.log_level, settings.log_format)
     give_large_blocks_back()
+    os.environ.setdefault("OTEL_SERVICE_NAME", "oneshot")
     import uvicorn  # noqa: PLC0415
 
     from app.connections import guarded  # noqa: PLC0415

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from app.errors import OverloadedError
+from app.tracing import span
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,10 +60,14 @@ class WorkPool:
             self._pending += count
 
     def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
-        # the context carries the request id into the thread's log entries
-        future = self._executor.submit(contextvars.copy_context().run, function, item)
+        # the context carries the request id into the thread's log entries, and the trace
+        future = self._executor.submit(contextvars.copy_context().run, self._traced, function, item)
         future.add_done_callback(self._release)
         return future
+
+    def _traced(self, function: Callable[[T], R], item: T) -> R:
+        with span(self._name):
+            return function(item)
 
     def _release(self, _future: Future[R]) -> None:
         with self._lock:

@@ -106,6 +106,12 @@ def test_serving_needs_no_extra():
     assert broken == {}
 
 
+def test_tracing_needs_no_extra_until_it_is_asked_for():
+    modules = {module for path in sources("app", "model") for module in imports_of(path)}
+    telemetry = {".".join(module.split(".")[:2]) for module in modules if module.startswith("opentelemetry")}
+    assert telemetry == {"opentelemetry.context", "opentelemetry.trace"}
+
+
 def test_nothing_is_ever_unpickled():
     broken: list[str] = []
     for path in sources(*PACKAGES, "benchmarks"):
