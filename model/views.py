@@ -1,8 +1,8 @@
 """Several views of one image, whose mean embedding is more accurate than one view's, at that many times the cost.
 
 Views are made from prepared images, after the crop to what is drawn: the first is the image itself, the others are
-shifted by a fraction of a pixel and more. What a strided network sees of a stroke depends on where its grid lies, and the
-mean over shifts averages that out. On held-out background alphabets shifts helped more than turns, shears and other
+shifted by a pixel or two. What a strided network sees of a stroke depends on where its grid lies, and the mean over
+shifts averages that out. On held-out background alphabets shifts helped more than turns, shears and other
 scales, whether these were made before the crop or after it (``benchmarks/views.py`` prints the comparison).
 """
 
@@ -11,8 +11,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import torch
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
 from model.distances import Vectors
 from model.manifest import Metric
@@ -39,17 +37,20 @@ def make_views(batch: Prepared, n_views: int) -> Prepared:
     """
     if n_views not in VIEWS:
         raise ValueError(f"views are {', '.join(map(str, VIEWS))}, not {n_views}")
-    if n_views == 1:
-        return batch
-    images = torch.from_numpy(batch)
-    views = [images]
-    for x, y in _SHIFTS[1:n_views]:
-        # In the coordinates of affine_grid an image is 2 wide; the map goes from the view to the image.
-        move = torch.tensor([[1.0, 0.0, -2 * SHIFT * x], [0.0, 1.0, -2 * SHIFT * y]])
-        grid = F.affine_grid(move.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-        views.append(F.grid_sample(images, grid, padding_mode="border", align_corners=False))
-    stacked: Prepared = torch.stack(views, 1).flatten(0, 1).numpy()
-    return stacked
+    step = SHIFT * batch.shape[-1]
+    views = [batch] + [_moved(_moved(batch, step * x, axis=3), step * y, axis=2) for x, y in _SHIFTS[1:n_views]]
+    return np.ascontiguousarray(np.stack(views, 1).reshape(-1, *batch.shape[1:]))
+
+
+def _moved(batch: Prepared, pixels: float, axis: int) -> Prepared:
+    """Move images by a number of pixels, linearly between them; an edge goes on beyond itself."""
+    side = batch.shape[axis]
+    places = np.clip(np.arange(side) - pixels, 0, side - 1)
+    before = np.floor(places).astype(np.intp)
+    after = np.minimum(before + 1, side - 1)
+    share = (places - before).astype(np.float32).reshape([-1 if at == axis else 1 for at in range(batch.ndim)])
+    moved: Prepared = batch.take(before, axis) * (1 - share) + batch.take(after, axis) * share
+    return moved
 
 
 def pool_views(vectors: Vectors, n_views: int, metric: Metric) -> Vectors:

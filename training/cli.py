@@ -21,13 +21,13 @@ from training.checkpoint import CheckpointError
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError
 from training.data.omniglot import download_omniglot
-from training.evaluate import evaluate
 from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
 from training.machine import Precision, processes
 from training.progress import ProgressBar
 from training.recipe import RecipeError, load_recipe
+from training.subject import Part
 from training.tensorboard import TensorBoardLog
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -90,21 +90,48 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
 
 
 @app.command(name="evaluate")
-def evaluate_command(
+def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
     artifact: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
     data: Datasets = Path("datasets"),
+    out: Annotated[Path | None, typer.Option(help="Folder of the report; default reports/NAME.")] = None,
+    part: Annotated[Part, typer.Option(help="held-out: the classes held out from training, to choose by.")] = (
+        "evaluation"
+    ),
+    views: Annotated[list[int] | None, typer.Option(help="Measure with this many views, too: 3, 5 or 9.")] = None,
+    trials: Annotated[int, typer.Option(min=100, help="One-shot trials of the main figure.")] = 10_000,
     write: Annotated[bool, typer.Option(help="Write the figures into its manifest and model card.")] = False,
     threads: Threads = ALL_THREADS,
 ) -> None:
-    """Measure an artefact on Omniglot's evaluation alphabets. Run it once per frozen recipe."""
+    """Measure an artefact on images that it was not trained on, and write a report with plots.
+
+    Run it once per frozen recipe on Omniglot's evaluation alphabets; whatever is chosen is chosen with --part held-out.
+    """
+    from training.report.measure import measure, measurements  # noqa: PLC0415 - needs the extra `train`
+    from training.report.write import write_report  # noqa: PLC0415
+
     torch.set_num_threads(threads)
     loaded = load_artifact(artifact)
-    measurements = evaluate(loaded, data)
-    _print_table(f"{loaded.manifest.model_id}", measurements)
+    folder = out or Path("reports") / loaded.manifest.name
+    options = [f"--part {part}", *(f"--views {count}" for count in views or ()), f"--trials {trials}"]
+    command = f"oneshot-train evaluate {artifact.resolve().name} {' '.join(options)}"
+    report = measure(loaded, data, command=command, part=part, views=tuple(views or ()), trials=trials, threads=threads)
+    page = write_report(report, folder)
+    _print_table(loaded.manifest.model_id, measurements(report))
+    console.print(f"{page} shows it, {folder / 'report.json'} has every figure", soft_wrap=True)
     if write:
-        manifest = loaded.manifest.model_copy(update={"accuracy": measurements})
+        manifest = loaded.manifest.model_copy(update={"accuracy": measurements(report)})
         write_manifest(artifact, manifest)
         (artifact / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+
+
+@app.command(name="report")
+def report_command(
+    folder: Annotated[Path, typer.Argument(help="Folder with a report.json, as 'oneshot-train evaluate' writes it.")],
+) -> None:
+    """Draw and write a report's plots, Markdown and page anew from its report.json alone."""
+    from training.report.write import render  # noqa: PLC0415 - needs the extra `train`
+
+    console.print(f"{render(folder)} is written", soft_wrap=True)
 
 
 @app.command(name="quantise")

@@ -128,7 +128,7 @@ def whitened_pca(train: LabelledImages, _split: int) -> Method:
     compares what is left.
     """
     points, classes = _flat(train.images), np.array(train.classes)
-    components = PCA(min(COMPONENTS, len(points) - 1), svd_solver="full").fit(points)
+    components = PCA(min(COMPONENTS, len(points) - 1), svd_solver="randomized", random_state=0).fit(points)
     projected = components.transform(points).astype(np.float64)
     means = np.stack([projected[classes == person].mean(axis=0) for person in np.unique(classes)])
     around = projected - means[classes]
@@ -158,7 +158,7 @@ def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
         people = data.read(datasets).training.class_names
         if list(people) != list(train.class_names):
             raise ValueError(f"{recipe.name} is trained on other people than those of split {split}")
-        embedder, preprocess = Embedder(artifact, "cpu"), Preprocess(artifact.manifest.preprocess)
+        embedder, preprocess = Embedder(artifact, "cpu", threads=1), Preprocess(artifact.manifest.preprocess)
         return Method(lambda images: embed(embedder, prepare_pixels(images, preprocess)), embedder.metric)
 
     return fit_split

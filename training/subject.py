@@ -99,7 +99,7 @@ class Subject:
         return Trials(drawn.supports, drawn.queries, drawn.answers, clusters)
 
 
-def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation") -> Subject:
+def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", threads: int | None = None) -> Subject:
     """Read the images that the artefact is to be measured on.
 
     For a recipe on Omniglot these are the evaluation alphabets, or with ``part`` held-out the background alphabets that
@@ -117,7 +117,7 @@ def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation") 
         division = adapter.validate_python(_data_part(recipe)).read(datasets)
         images, name, part = division.held_out, division.source, "held-out"
     data = prepare(images, Preprocess(artifact.manifest.preprocess))
-    return Subject(artifact, Embedder(artifact, "cpu"), images, data, name, part)
+    return Subject(artifact, Embedder(artifact, "cpu", threads), images, data, name, part)
 
 
 def _data_part(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from model.artifact import Artifact
 from model.calibrating import compare, log_loss, reliability
 from model.distances import Vectors, paired_distances
+from model.embedder import Embedder
 from model.manifest import Measurement
 from model.preprocess import Preprocess
 from training.curves import PairCurve, pair_curves
@@ -67,6 +67,7 @@ def measure(
     part: Part = "evaluation",
     views: Sequence[int] = (1,),
     trials: int = TRIALS,
+    threads: int | None = None,
 ) -> Report:
     """Measure ``artifact`` on images that it was not trained on: all protocols that these images allow.
 
@@ -78,7 +79,7 @@ def measure(
     Raises:
         DatasetError: the data is not in ``datasets``.
     """
-    subject = open_subject(artifact, datasets, part)
+    subject = open_subject(artifact, datasets, part, threads)
     counts = sorted({1, *views})
     figures = [*_one_shot(subject, counts, trials), *_pairs_right(subject, trials)]
     if subject.part == "evaluation":
@@ -87,7 +88,6 @@ def measure(
     return Report(
         origin=origin_of(subject, command),
         figures=tuple(figures),
-        cost=embedding_cost(subject),
         within_way=_ways(subject, WITHIN_WAYS, trials, within=True),
         across_way=_ways(subject, ACROSS_WAYS, trials, within=False),
         verification=_verification(subject),
@@ -97,6 +97,7 @@ def measure(
         n_mistakes=n_mistakes,
         map=class_map(subject),
         history=read_history(artifact.path),
+        cost=embedding_cost(subject),
     )
 
 
@@ -127,8 +128,8 @@ def _main_way(subject: Subject) -> int:
 def _one_shot(subject: Subject, counts: Sequence[int], n_trials: int) -> list[Figure]:
     n_way = _main_way(subject)
     trials = subject.trials(n_way, n_trials, TRIAL_SEED, within=True)
-    who = "all drawers, within-alphabet" if subject.grouped else "all images,"
-    name = f"{subject.data_name}, {who} {n_way}-way one-shot"
+    who = ", all drawers" if subject.grouped and subject.part == "evaluation" else ""
+    name = f"{subject.data_name}{who}, {'within-alphabet ' if subject.grouped else ''}{n_way}-way one-shot"
     vectors = (
         {1: subject.vectors} if list(counts) == [1] else embed_views(subject.embedder, subject.data.pixels, counts)
     )
@@ -280,21 +281,18 @@ def _identification_curve(found: Searches) -> tuple[tuple[float, ...], tuple[flo
 
 
 def embedding_cost(subject: Subject, rounds: int = COST_ROUNDS) -> Cost:
-    """Time the network alone, on one thread, in float32 and batches of 64."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """Time the network alone, on one thread and in batches of 64, by the engine that the service would take."""
+    embedder = Embedder(subject.artifact, "cpu", threads=1)
     repeats = np.resize(np.arange(len(subject.data.pixels)), COST_BATCH)
     batch = (subject.data.pixels[repeats].float() / 255).numpy()
-    try:
-        subject.embedder.embed(batch)
-        rates = []
-        for _ in range(rounds):
-            began = time.perf_counter()
-            subject.embedder.embed(batch)
-            rates.append(COST_BATCH / (time.perf_counter() - began))
-    finally:
-        torch.set_num_threads(threads)
+    embedder.embed(batch)
+    rates = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        embedder.embed(batch)
+        rates.append(COST_BATCH / (time.perf_counter() - began))
     return Cost(
+        engine=embedder.engine,
         images_per_second=statistics.median(rates),
         slowest=min(rates),
         fastest=max(rates),

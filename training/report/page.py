@@ -26,8 +26,8 @@ def as_page(report: Report, pictures: Mapping[str, str]) -> str:
     """Return the page; ``pictures`` are the plots by name, as SVG text."""
     found = tables(report)
     sections = [
-        _section("figures", "What was measured", _table(found["figures"]), _plots(pictures, "anchors", "views")),
-        _section("ways", "The more to choose from, the harder", _plots(pictures, "ways"), _folded(found["ways"])),
+        _section("figures", "What was measured", _table(found["figures"]), _plots(pictures, "anchors")),
+        _section("ways", "More to choose from, more views", _plots(pictures, "ways", "views"), _folded(found["ways"])),
         _section(
             "verification",
             "Are two images of one class?",
@@ -62,7 +62,7 @@ def _header(report: Report) -> str:
     cards = "".join(_card(report, key, name) for key, name in _HEADLINES.items())
     cost = (
         f'<div class="card"><b>{report.cost.images_per_second:,.0f}</b><span>images/s</span>'
-        f"<small>one thread, batches of {report.cost.batch}</small></div>"
+        f"<small>one thread, batches of {report.cost.batch}, {escape(report.cost.engine)}</small></div>"
     )
     facts = f"{origin.network}, {origin.parameters / 1e6:.2f} M parameters, {origin.bytes / 1e6:.1f} MB"
     links = {"figures": "Figures", "verification": "Pairs", "open-set": "Strangers", "mistakes": "Mistakes"}
@@ -79,7 +79,7 @@ def _card(report: Report, key: str, name: str) -> str:
     figure = report.figure(key)
     if figure is None:
         return ""
-    anchors = anchors_of(key)
+    anchors = anchors_of(key) if report.origin.part == "evaluation" else ()
     best = ""
     if anchors:
         values = [100 - anchor.value if key == "runs" else anchor.value for anchor in anchors]

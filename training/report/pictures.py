@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.floating]
 
 SHOWN = 24
 PICTURE_SIDE = 96
-SPRITE_SIDE = 26
+SMALL_SPRITE, LARGE_SPRITE, FEW_CLASSES = 30, 44, 250
 MAP_SEED = 0
 LEAST_CLASSES = 8
 
@@ -91,7 +91,8 @@ def class_map(subject: Subject) -> Map | None:
     projection = projection - projection.mean(axis=0)
     projection /= np.abs(projection).max()
     first = [int(np.flatnonzero(subject.classes == label)[0]) for label in range(n_classes)]
-    sprites, columns = _sprites([_thumbnail(subject, index) for index in first])
+    side = LARGE_SPRITE if n_classes <= FEW_CLASSES else SMALL_SPRITE
+    sprites, columns = _sprites([_thumbnail(subject, index, side) for index in first], side)
     return Map(
         method=f"t-SNE of the classes' mean embeddings, perplexity {perplexity:g}, seed {MAP_SEED}",
         x=tuple(projection[:, 0].tolist()),
@@ -99,23 +100,23 @@ def class_map(subject: Subject) -> Map | None:
         group=tuple(subject.data.groups.tolist()),
         groups=tuple(subject.images.group_names),
         sprites=sprites,
-        sprite_side=SPRITE_SIDE,
+        sprite_side=side,
         sprite_columns=columns,
     )
 
 
-def _thumbnail(subject: Subject, index: int) -> Image.Image:
+def _thumbnail(subject: Subject, index: int, side: int) -> Image.Image:
     """Return the image as the network sees it, ink bright."""
     prepared = Preprocess(subject.manifest.preprocess)(subject.images.images[index]).max(axis=0)
     picture = Image.fromarray(np.rint(prepared * 255).astype(np.uint8))
-    return picture.resize((SPRITE_SIDE, SPRITE_SIDE), Image.Resampling.LANCZOS)
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _sprites(pictures: list[Image.Image]) -> tuple[str, int]:
+def _sprites(pictures: list[Image.Image], side: int) -> tuple[str, int]:
     columns = math.ceil(math.sqrt(len(pictures)))
-    sheet = Image.new("L", (columns * SPRITE_SIDE, -(-len(pictures) // columns) * SPRITE_SIDE))
+    sheet = Image.new("L", (columns * side, -(-len(pictures) // columns) * side))
     for index, picture in enumerate(pictures):
-        sheet.paste(picture, (index % columns * SPRITE_SIDE, index // columns * SPRITE_SIDE))
+        sheet.paste(picture, (index % columns * side, index // columns * side))
     return data_uri(sheet.quantize(16)), columns
 
 

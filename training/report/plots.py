@@ -7,6 +7,7 @@ colours, so that one picture suits a light page, a dark one and paper; ``standal
 from __future__ import annotations
 
 import base64
+import colorsys
 import io
 import re
 from collections.abc import Callable
@@ -24,11 +25,11 @@ from training.report.schema import Map, Report, Verification, WayPoint
 
 _INK, _FAINT, _PAPER = "#010203", "#040506", "#070809"
 BLUE, ORANGE, GREEN, PURPLE, RED = "#3a86d8", "#e6852d", "#2ca379", "#9a6fd6", "#d9534f"
-_SIZE = (5.2, 3.9)
+_SIZE = (4.7, 3.6)
 _TICKS = (0.0001, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 9.5,
+    "font.size": 10,
     "axes.edgecolor": _FAINT,
     "axes.labelcolor": _INK,
     "axes.grid": True,
@@ -109,8 +110,7 @@ def _canvas(size: tuple[float, float] = _SIZE) -> tuple[Canvas, Axes]:
 
 def anchor_bars(report: Report) -> Canvas | None:
     """Errors of the official runs beside the published ones."""
-    figure = report.figure("runs")
-    if figure is None:
+    if report.figure("runs") is None:
         return None
     own = [
         Anchor(f"{report.origin.name}, {row.views} view{'s' * (row.views > 1)}", 100 - row.value)
@@ -118,7 +118,7 @@ def anchor_bars(report: Report) -> Canvas | None:
         if row.key == "runs"
     ]
     rows = sorted([*anchors_of("runs"), *own], key=lambda row: -row.value)
-    canvas, axis = _canvas((5.2, 0.36 * len(rows) + 0.7))
+    canvas, axis = _canvas((5.2, 0.34 * len(rows) + 0.6))
     colours = [BLUE if row in own else _FAINT for row in rows]
     axis.barh(range(len(rows)), [row.value for row in rows], color=colours, height=0.7)
     axis.set_yticks(range(len(rows)), [row.name for row in rows])
@@ -288,7 +288,7 @@ def embedding_map(report: Report) -> Canvas | None:
         return None
     found = report.map
     canvas, axis = _canvas((7.2, 7.2))
-    colours = [mpl.colormaps["tab20"](index % 20) for index in range(len(found.groups))]
+    colours = [_group_colour(index, len(found.groups)) for index in range(len(found.groups))]
     if found.sprites:
         sheet = _sheet(found)
         # A sheet of its own for each picture would repeat the file's frame hundreds of times; one picture holds all.
@@ -304,13 +304,18 @@ def embedding_map(report: Report) -> Canvas | None:
     return canvas
 
 
-def _sheet(found: Map) -> Callable[[list[tuple[float, float, float, float]]], np.ndarray]:
+def _group_colour(index: int, n_groups: int) -> tuple[float, float, float]:
+    """Return a colour that shows on light and on dark; neighbours differ in lightness, too."""
+    return colorsys.hls_to_rgb(index / n_groups, 0.46 if index % 2 else 0.58, 0.72)
+
+
+def _sheet(found: Map) -> Callable[[list[tuple[float, float, float]]], np.ndarray]:
     """Return what lays the thumbnails out on one transparent picture, coloured."""
     data = base64.b64decode(found.sprites.partition(",")[2])
     sprites = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
     side, pixels = found.sprite_side, 1300
 
-    def lay_out(colours: list[tuple[float, float, float, float]]) -> np.ndarray:
+    def lay_out(colours: list[tuple[float, float, float]]) -> np.ndarray:
         out = np.zeros((pixels, pixels, 4), np.uint8)
         for index, (x, y, group) in enumerate(zip(found.x, found.y, found.group, strict=True)):
             row, column = divmod(index, found.sprite_columns)
@@ -319,7 +324,7 @@ def _sheet(found: Map) -> Callable[[list[tuple[float, float, float, float]]], np
             left = round((1.06 + x) / 2.12 * pixels - side / 2)
             place = out[top : top + side, left : left + side]
             bold = ink > place[..., 3]
-            place[bold, :3] = (np.array(colours[group][:3]) * 255).astype(np.uint8)
+            place[bold, :3] = (np.array(colours[group]) * 255).astype(np.uint8)
             place[..., 3] = np.maximum(place[..., 3], ink)
         return out
 

@@ -125,8 +125,9 @@ class Look(_Part):
 
 
 class Cost(_Part):
-    """What an embedding costs on this machine: one thread, float32, batches of 64, the median of ``rounds``."""
+    """What an embedding costs on this machine: one thread, by the engine that serves, the median of ``rounds``."""
 
+    engine: str
     images_per_second: float
     slowest: float
     fastest: float
@@ -150,6 +151,7 @@ class Origin(_Part):
     training_seed: int | None
     training_minutes: float | None
     data: str
+    part: Literal["evaluation", "held-out"] = Field(description="Published figures are of the evaluation set.")
     command: str
     date: datetime
     machine: str

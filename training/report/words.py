@@ -49,16 +49,29 @@ def percent(point: Point) -> str:
 
 def _figures(report: Report) -> Table:
     rows = sorted(report.figures, key=lambda row: row.views)
+    columns: tuple[str, ...] = (
+        "protocol",
+        "views",
+        "right",
+        "95 % interval",
+        "n",
+        "interval over",
+        "seed",
+        "published",
+    )
+    cells = tuple(_figure(row, report) for row in rows)
+    if not any(row[-1] for row in cells):
+        columns, cells = columns[:-1], tuple(row[:-1] for row in cells)
     return Table(
         "Figures",
-        ("protocol", "views", "right", "95 % interval", "n", "interval over", "seed", "published"),
-        tuple(_figure(row) for row in rows),
+        columns,
+        cells,
         "Ties count as wrong; a query is never its own support; the right answer's place is shuffled.",
     )
 
 
-def _figure(row: Figure) -> tuple[str, ...]:
-    anchors = anchors_of(row.key)
+def _figure(row: Figure, report: Report) -> tuple[str, ...]:
+    anchors = anchors_of(row.key) if report.origin.part == "evaluation" else ()
     published = "; ".join(
         f"{anchor.name} {100 - anchor.value if row.key == 'runs' else anchor.value:.4g} %" for anchor in anchors[-3:]
     )
@@ -124,14 +137,17 @@ def _ways(report: Report) -> Table:
 def _origin(report: Report) -> Table:
     origin, cost = report.origin, report.cost
     minutes = "not recorded" if origin.training_minutes is None else f"{origin.training_minutes:.1f}"
+    speed = (
+        f"{cost.images_per_second:.0f} images/s on one thread by {cost.engine} "
+        f"({cost.slowest:.0f} to {cost.fastest:.0f}; median of {cost.rounds} batches of {cost.batch})"
+    )
     rows = {
         "model": origin.model_id,
         "digest (SHA-256)": origin.digest,
         "network": f"{origin.network}, {origin.parameters:,} parameters, {origin.bytes / 1e6:.2f} MB",
         "embedding": f"{origin.dim} numbers, {origin.similarity}",
         "input": origin.input,
-        "speed": f"{cost.images_per_second:.0f} images/s on one thread ({cost.slowest:.0f} to {cost.fastest:.0f}; "
-        f"median of {cost.rounds} batches of {cost.batch})",
+        "speed": speed,
         "training": f"seed {'unknown' if origin.training_seed is None else origin.training_seed}; minutes: {minutes}",
         "measured on": origin.data,
         "command": origin.command,

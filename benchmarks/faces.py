@@ -1,0 +1,80 @@
+"""Faces of people never trained on: recipes beside the plain baselines, on the same ten splits of the AT&T faces.
+
+    python -m benchmarks.faces faces-contrastive ...      # trains each recipe ten times, into runs/faces/RECIPE/split-N
+
+writes docs/reports/faces.json, from which ``python -m benchmarks.recipes`` makes its table. Recipes are files or names
+of the project's own; a split that is trained already is taken as it is, and figures of recipes that are not named stay.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from training.data.faces import read_faces
+from training.data.labelled import LabelledImages
+from training.people import Fit, evaluate_people, pixels, trained, whitened_pca
+from training.recipe import load_recipe
+from training.report.origin import machine, versions
+
+FILE = Path(__file__).parent.parent / "docs" / "reports" / "faces.json"
+BASELINES: dict[str, Fit] = {"raw pixels": pixels, "whitened PCA": whitened_pca}
+
+
+def measure(name: str, images: LabelledImages, learn: Fit, command: str) -> dict[str, Any]:
+    """Measure one method on all splits."""
+    began = time.monotonic()
+    rows = evaluate_people(images, learn)
+    return {
+        "method": name,
+        "command": command,
+        "minutes": round((time.monotonic() - began) / 60, 2),
+        "machine": machine(),
+        "versions": versions(),
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "figures": [
+            {
+                "name": row.name,
+                "mean": round(row.mean, 2),
+                "sd": round(row.sd, 2),
+                "interval": [round(end, 2) for end in row.interval],
+                "splits": [round(value, 2) for value in row.values],
+                "n": row.n,
+            }
+            for row in rows
+        ],
+    }
+
+
+def main(
+    data: Annotated[Path, typer.Option(envvar="ONESHOT_DATASETS", help="Folder with att_faces/.")],
+    recipes: Annotated[list[str] | None, typer.Argument(help="Recipes of faces to train and measure.")] = None,
+    runs: Annotated[Path, typer.Option(help="Where artefacts go.")] = Path("runs/faces"),
+    out: Annotated[Path, typer.Option(help="The JSON file.")] = FILE,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:
+    """Measure the baselines and the recipes."""
+    torch.set_num_threads(threads)
+    images = read_faces(data)
+    methods = dict(BASELINES)
+    for source in recipes or []:
+        recipe = load_recipe(source)
+        methods[recipe.name] = trained(recipe, data, runs / recipe.name)
+    known = {row["method"]: row for row in json.loads(out.read_text("utf-8"))} if out.exists() else {}
+    for name, learn in methods.items():
+        command = "python -m benchmarks.faces" + (f" {name}" if name not in BASELINES else "")
+        known[name] = measure(name, images, learn, command)
+        shown = ", ".join(f"{row['name']} {row['mean']} ± {row['sd']} %" for row in known[name]["figures"])
+        print(f"{name}: {shown}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(list(known.values()), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
