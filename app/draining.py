@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
+import struct
+from contextlib import suppress
 
 import uvicorn
 
@@ -15,6 +18,20 @@ log = get_logger(__name__)
 #: A kept connection on which nothing comes for this long after the signal is closed: its client may be idle for hours.
 _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+#: Linux: SO_ATTACH_FILTER, and the packet filter of one instruction that lets nothing pass.
+_ATTACH_FILTER, _DROP_ALL = 26, struct.pack("HBBI", 0x06, 0, 0, 0)
+
+
+def let_nobody_in(listening: socket.socket) -> None:
+    """Make no new connections for all processes that share the socket; those that wait to be accepted stay.
+
+    Between a look that finds nobody waiting and the closing of the socket somebody may connect; the system would take
+    that connection back after his request is on its way. Behind the filter he only hears later that nobody is there.
+    Where the system has no such filter, that moment remains.
+    """
+    program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
 class DrainingServer(uvicorn.Server):
@@ -24,9 +41,10 @@ class DrainingServer(uvicorn.Server):
     drop connections that wait to be accepted.
     """
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle) -> None:
+    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, alone: bool = True) -> None:
+        """`alone`: no other process accepts from the same socket."""
         super().__init__(config)
-        self._lifecycle = lifecycle
+        self._lifecycle, self._alone = lifecycle, alone
         lifecycle.on_failure(self._stop)
 
     def _stop(self) -> None:
@@ -36,6 +54,8 @@ class DrainingServer(uvicorn.Server):
         """Drain, then end."""
         self._lifecycle.draining = True
         waiting = [listening.dup() for listening in sockets or []]  # keeps the line open while uvicorn lets go of it
+        for line in waiting if self._alone else ():
+            let_nobody_in(line)
         for server in self.servers:
             server.close()
         for listening in sockets or []:

@@ -48,11 +48,23 @@ class Metrics:
         self.inference_seconds = Histogram(
             "oneshot_inference_seconds", "Time of one forward pass.", buckets=_SECONDS, registry=registry
         )
+        self._add_gauges()
+        self.classifications = Counter(
+            "oneshot_classifications", "Classified images by outcome: known, unknown.", ["outcome"], registry=registry
+        )
+        self.similarity = Histogram(
+            "oneshot_best_similarity_ratio",
+            "Similarity of the best candidate of a classified image.",
+            buckets=_TENTHS,
+            registry=registry,
+        )
+
+    def _add_gauges(self) -> None:
         self.queue_depth = Gauge(
             "oneshot_queue_depth_images",
             "Images that wait for the network.",
             multiprocess_mode="livesum",
-            registry=registry,
+            registry=self.registry,
         )
         self.galleries = self._latest("oneshot_galleries", "Galleries.")
         self.classes = self._latest("oneshot_gallery_classes", "Classes in all galleries.")
@@ -63,21 +75,12 @@ class Metrics:
         self.change_done = self._latest(
             "oneshot_model_change_done_shots", "Those of them that are embedded by the new one."
         )
-        self.classifications = Counter(
-            "oneshot_classifications", "Classified images by outcome: known, unknown.", ["outcome"], registry=registry
-        )
-        self.similarity = Histogram(
-            "oneshot_best_similarity_ratio",
-            "Similarity of the best candidate of a classified image.",
-            buckets=_TENTHS,
-            registry=registry,
-        )
         self._info = Gauge(
             "oneshot_info",
             "What is running.",
             _FACTS,
             multiprocess_mode="livemax",
-            registry=registry,
+            registry=self.registry,
         )
 
     def _latest(self, name: str, text: str) -> Gauge:

@@ -72,7 +72,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     app.state.url = _url(listening)  # told in the log once it is ready
     # uvicorn has shut down when it passes the signal on, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        DrainingServer(config, app.state.lifecycle).run(sockets=[listening])
+        DrainingServer(config, app.state.lifecycle, settings.workers == 1).run(sockets=[listening])
     if error := getattr(app.state, "startup_error", None):
         sys.stderr.write(f"oneshot: {error.detail}\n")
         return CANNOT_START
@@ -174,6 +174,9 @@ class _Supervisor:
         self._stopping.set()
 
     def _end(self) -> None:
+        from app.draining import let_nobody_in  # noqa: PLC0415
+
+        let_nobody_in(self._listening)
         self._listening.close()  # each worker has its own handle, and takes what still waits for a connection
         for worker in self._workers:
             if worker.is_alive():

@@ -36,7 +36,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def wait_for(self, answers: int, seconds: float = 30) -> None:
+    def wait_for(self, answers: int, seconds: float = 90) -> None:
         """Wait until so many requests were answered."""
         deadline = time.monotonic() + seconds
         while self.outcomes["answered"] < answers:
@@ -45,10 +45,10 @@ class Load:
 
     def _work(self, worker: int) -> None:
         if worker % 2:
-            with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+            with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
                 self._ask(client, worker)
         while not self._stopped.is_set():
-            with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+            with httpx.Client(base_url=self._url, timeout=60, trust_env=False) as client:
                 self._one(client, f"w{worker}-{time.monotonic_ns()}")
 
     def _ask(self, client: httpx.Client, worker: int) -> None:

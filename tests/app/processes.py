@@ -76,7 +76,7 @@ class Server:
     def stop(self) -> int:
         """End it as a supervisor does; returns the exit code."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def __enter__(self) -> Server:
         return self

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.conftest import Running, assert_problem
+from app.draining import let_nobody_in
+from tests.app.conftest import Running, assert_problem, make_settings, running
 from tests.app.load import Load
 from tests.app.processes import Server, enroll
 
@@ -29,9 +30,27 @@ def test_sigterm_under_load_loses_no_answer(tmp_path: Path, artifact: Path, imag
     assert load.outcomes["lost"] == 0, (load.outcomes, load.details)
     assert set(load.outcomes) <= {"answered", "turned away", "lost"}
     assert load.outcomes["turned away"] > 0
-    with Server(home, artifact) as server, httpx.Client(base_url=server.ready().url, timeout=30) as client:
-        kept = {item["label"] for item in client.get("/classes", params={"limit": 1000}).json()["classes"]}
+    with running(make_settings(model=artifact, home=home)) as again:
+        kept = {item["label"] for item in again.client.get("/classes", params={"limit": 1000}).json()["classes"]}
         assert kept >= set(load.enrolled)
+
+
+def test_who_waits_at_the_door_is_let_in_and_nobody_else():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as early,
+    ):
+        let_nobody_in(listening)
+        with pytest.raises(TimeoutError):
+            socket.create_connection(listening.getsockname(), timeout=0.3)
+        early.sendall(b"hello")
+        with listening.accept()[0] as accepted:
+            assert accepted.recv(9) == b"hello"
+            accepted.sendall(b"well")
+            assert early.recv(9) == b"well", "an accepted connection goes on"
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listening.accept()
 
 
 def test_an_idle_server_ends_at_once_and_orderly(tmp_path: Path, artifact: Path):
