@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError
 from app.gallery_view import GalleryView, Match
 from app.logs import get_logger
-from app.segment import EXACT_UP_TO
+from app.segment import SEGMENT_FROM
 from app.snapshots import Snapshots
-from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
+from app.store.base import Changes, GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
 
 __all__ = ["GalleryIndex", "GalleryView", "Match"]
@@ -22,6 +22,10 @@ log = get_logger(__name__)
 
 #: Entries of the log that are read at once.
 _AT_ONCE = 10_000
+
+
+class _LogCutError(Exception):
+    """The log no longer reaches back to where reading it would have to go on."""
 
 
 class GalleryIndex:
@@ -45,6 +49,7 @@ class GalleryIndex:
         self._store = store
         self._snapshots = snapshots
         self._settling: set[int] = set()  # galleries whose segment is being built
+        self._moving: dict[int, threading.Event] = {}  # large galleries whose view of another model is being built
         self._manifest = manifest
         self._digest = manifest.digest
         self._others = others
@@ -64,10 +69,7 @@ class GalleryIndex:
             if version == self._version:
                 return
             try:
-                if self._snapshots and not self._seq:
-                    self._load(self._snapshots)
-                while self._follow():
-                    pass
+                self._follow()
             except BaseException:  # a view may be half changed (out of memory): build all of them anew
                 self._seq, self._views = 0, {}
                 raise
@@ -78,7 +80,7 @@ class GalleryIndex:
     def _load(self, snapshots: Snapshots) -> None:
         """Build the views from segments and what changed since them, instead of from the whole log."""
         head, infos = self._store.head(), self._store.gallery_infos()
-        snapshots.forget_others({info.id for info, _ in infos})
+        snapshots.forget_others(info for info, _ in infos)
         self._views = {info.id: self._open(info, shots) for info, shots in infos}
         self._seq = head
 
@@ -88,7 +90,7 @@ class GalleryIndex:
         metric, base = (manifest or self._manifest).metric, None
         if manifest and self._snapshots:
             base = self._snapshots.load(info, metric)
-            if base is None and shots >= EXACT_UP_TO:
+            if base is None and shots >= SEGMENT_FROM:
                 base = self._snapshots.build(info, metric, cluster=False)  # the lists are made in the background
         view = GalleryView(info, metric, base)
         view.searchable = manifest is not None
@@ -96,22 +98,37 @@ class GalleryIndex:
         return view
 
     def _catch_up(self, view: GalleryView, seq: int) -> None:
-        while True:
-            changes = self._store.changes_since(seq, view.info.id, _AT_ONCE)
+        for changes in self._parts(seq, view.info.id):
             for gallery in changes.galleries:
                 if gallery.gallery is not None and gallery.gallery.model_digest == view.info.model_digest:
                     view.apply(gallery if view.searchable else _without_vectors(gallery))
-            if changes.seq == seq:
+
+    def _parts(self, seq: int, gallery_id: int | None = None) -> Iterator[Changes]:
+        """Yield what changed after the point `seq` of the log, part by part. Raises _LogCutError."""
+        known: int | None = 0 if seq else None  # who begins with nothing has missed no deletion before
+        while True:
+            changes = self._store.changes_since(seq, gallery_id, _AT_ONCE)
+            known = changes.pruned if known is None else known
+            if seq < changes.pruned != known:
+                raise _LogCutError
+            yield changes
+            if sum(1 + len(gallery.classes) for gallery in changes.galleries) < _AT_ONCE:
                 return
             seq = changes.seq
 
-    def _follow(self) -> bool:
-        """Apply the next changes of the log; whether there may be more."""
-        changes = self._store.changes_since(self._seq, limit=_AT_ONCE)
-        for gallery in changes.galleries:
-            self._apply(gallery)
-        self._seq = changes.seq
-        return sum(1 + len(gallery.classes) for gallery in changes.galleries) >= _AT_ONCE
+    def _follow(self) -> None:
+        """Apply all changes of the log."""
+        try:
+            if self._snapshots and not self._seq:
+                self._load(self._snapshots)
+            for changes in self._parts(self._seq):
+                for gallery in changes.galleries:
+                    self._apply(gallery)
+                self._seq = changes.seq
+        except _LogCutError:
+            log.info("log_was_cut", seq=self._seq)
+            self._seq, self._views = 0, {}
+            self._follow()
 
     def _apply(self, changes: GalleryChanges) -> None:
         info = changes.gallery
@@ -122,14 +139,62 @@ class GalleryIndex:
             return
         view = self._views.get(info.id)
         if view is not None and view.info.model_digest != info.model_digest:
-            # the gallery has switched its model: all its vectors are others now
-            view = self._views[info.id] = self._open(info, len(view))
+            self._move(view, info, changes)
+            return
         if view is None:
             manifest = self._manifest_of(info.model_digest)
             view = self._views[info.id] = GalleryView(info, (manifest or self._manifest).metric)
             view.searchable = manifest is not None
         view.info = info
         view.apply(changes if view.searchable else _without_vectors(changes))
+
+    def _move(self, view: GalleryView, info: GalleryInfo, changes: GalleryChanges) -> None:
+        """The gallery has another model now, so all its vectors are others: replace its view.
+
+        A large one is built in the background, and the present view answers until it is whole, but for classes that
+        change meanwhile: those it can only forget, and a request that would have to see them waits.
+        """
+        if info.id not in self._moving and (len(view) < SEGMENT_FROM or not view.searchable):
+            self._views[info.id] = self._open(info, len(view))
+            return
+        view.apply(_without_vectors(replace(changes, classes=dict.fromkeys(changes.classes))))
+        view.outdated |= any(label is not None for label in changes.classes.values())
+        if info.id not in self._moving:
+            self._moving[info.id] = threading.Event()
+            threading.Thread(target=self._build_moved, args=(view, info), name="move", daemon=True).start()
+
+    def _build_moved(self, view: GalleryView, info: GalleryInfo) -> None:
+        try:
+            fresh = self._open(info, len(view))
+            with self._refreshing:
+                if self._views.get(info.id) is view:
+                    # from its own beginning: what it has already is not changed by applying it again
+                    self._catch_up(fresh, fresh.base.header.seq if fresh.base else 0)
+                    self._replace(fresh)
+            log.info("gallery_moved", gallery=info.name, model=info.model_digest[:12])
+        except Exception:  # whatever it was: the next refresh builds all views anew
+            log.exception("moving_failed", gallery=info.name)
+            with self._refreshing:
+                self._seq, self._version, self._views = 0, None, {}
+        finally:
+            self._moving.pop(info.id).set()
+
+    def _replace(self, fresh: GalleryView) -> None:
+        self._views[fresh.info.id] = fresh
+        self._by_name = {view.info.name: view for view in self._views.values()}
+
+    def prepare(self, gallery_id: int, name: str, digest: str) -> None:
+        """Write the segment that a large gallery will need once it has the model `digest`. Blocks."""
+        manifest, view = self._manifest_of(digest), self._views.get(gallery_id)
+        if self._snapshots and manifest and view and len(view) >= SEGMENT_FROM:
+            info = GalleryInfo(gallery_id, name, digest, manifest.similarity.dim)
+            self._snapshots.build(info, manifest.metric)
+
+    def moving(self, gallery: str) -> bool:
+        """Whether the gallery has another model already than its view, which is being replaced."""
+        self.refresh()
+        view = self._by_name.get(gallery)
+        return view is not None and view.info.id in self._moving
 
     @property
     def settling(self) -> bool:
@@ -139,17 +204,21 @@ class GalleryIndex:
     @property
     def settled(self) -> bool:
         """Whether every large gallery has its segment."""
-        large = [view for view in self._views.values() if len(view) >= EXACT_UP_TO]
-        return all(view.base is not None and view.base.clustered for view in large)
+        return not any(self._due(view) for view in self._views.values())
 
     def _settle(self) -> None:
         """Have new segments built in the background for galleries with many recent shots."""
         for gallery_id, view in self._views.items() if self._snapshots else ():
-            unclustered = view.base is not None and not view.base.clustered
-            much = view.recent >= max(EXACT_UP_TO, view.base.rows // 8 if view.base else 0)
-            if view.searchable and (much or unclustered) and gallery_id not in self._settling:
+            if self._due(view) and gallery_id not in self._settling and gallery_id not in self._moving:
                 self._settling.add(gallery_id)
                 threading.Thread(target=self._rebuild, args=(view,), name="settle", daemon=True).start()
+
+    @staticmethod
+    def _due(view: GalleryView) -> bool:
+        """Whether a new segment is due."""
+        unclustered = view.base is not None and not view.base.clustered
+        much = view.recent >= max(SEGMENT_FROM, view.base.rows // 8 if view.base else 0)
+        return view.searchable and (much or unclustered)
 
     def _rebuild(self, view: GalleryView) -> None:
         """Replace a view by one with a new segment; it answers until then."""
@@ -163,7 +232,9 @@ class GalleryIndex:
                 if self._views.get(info.id) is view and view.info.model_digest == info.model_digest:
                     fresh.info = view.info
                     self._catch_up(fresh, base.header.seq)
-                    self._views[info.id] = self._by_name[info.name] = fresh
+                    self._replace(fresh)
+        except _LogCutError:
+            log.warning("settling_failed", gallery=info.name, reason="more was deleted meanwhile than the log keeps")
         except OneshotError as error:  # the store is closed or can't be read now; the next change tries again
             log.warning("settling_failed", gallery=info.name, reason=str(error))
         except Exception:
@@ -244,6 +315,9 @@ class GalleryIndex:
     def _view(self, gallery: str) -> GalleryView:
         self.refresh()
         view = self._by_name.get(gallery)
+        if view is not None and view.outdated and (moved := self._moving.get(view.info.id)):
+            moved.wait()
+            view = self._by_name.get(gallery)
         if view is None:
             raise GalleryNotFoundError(gallery)
         return view

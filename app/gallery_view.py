@@ -53,6 +53,7 @@ class GalleryView:
         self.info = info
         self.base = base
         self.searchable = True  # False for a model that isn't known: its classes are counted only
+        self.outdated = False  # whether classes came that it can't have: the gallery has another model by now
         self.metric = metric
         self._lock = ReadWriteLock()
         self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports

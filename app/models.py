@@ -6,6 +6,7 @@ service is started with another, until the gallery has been embedded anew.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import tempfile
@@ -38,6 +39,7 @@ T = TypeVar("T")
 
 MODELS_FOLDER = "models"
 _TRIES = 3
+_MOVING_SECONDS = 0.05
 
 
 class ModelShelf:
@@ -179,6 +181,8 @@ class Models:
             except ModelMismatchError:
                 if attempt == _TRIES - 1:
                     raise
+                while await self._storing.run(lambda: self._index.moving(gallery)):  # noqa: ASYNC110 - in a thread
+                    await asyncio.sleep(_MOVING_SECONDS)
         raise AssertionError  # unreachable: the last attempt returns or raises
 
     def of(self, gallery: str) -> RunningModel:
@@ -206,6 +210,10 @@ class Models:
                 except DeviceError as error:  # an int8 form on a GPU, or where OpenVINO is missing
                     raise ModelNotFoundError(digest, f"it can't be run here: {error}") from error
             return self._running[digest]
+
+    def prepare(self, gallery_id: int, gallery: str, digest: str) -> None:
+        """Make ready what a large gallery needs to be searched once it has the model. Blocks."""
+        self._index.prepare(gallery_id, gallery, digest)
 
     def make_primary(self, digest: str) -> None:
         """From now on this model answers what concerns no gallery. Blocks. Raises ModelNotFoundError."""

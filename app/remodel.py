@@ -85,9 +85,20 @@ def lock(home: Path) -> Iterator[bool]:
 
 
 def remodel(
-    store: ModelStore, gallery: Progress, digest: str, dim: int, *, embed: Embed, stopped: Callable[[], bool]
+    store: ModelStore,
+    gallery: Progress,
+    digest: str,
+    dim: int,
+    *,
+    embed: Embed,
+    stopped: Callable[[], bool],
+    prepare: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Embed the gallery's shots anew and switch it; False when stopped before. Raises what `embed` raises."""
+    """Embed the gallery's shots anew and switch it; False when stopped before. Raises what `embed` raises.
+
+    `prepare` is called when all shots are embedded, before the switch.
+    """
+    prepared = False
     while not stopped():
         waiting = store.waiting(gallery.gallery_id, digest, _CHUNK)
         pictures = [each.image for each in waiting if each.image is not None]
@@ -95,6 +106,9 @@ def remodel(
             raise ImagesNotKeptError(gallery.gallery, len(waiting) - len(pictures))
         if waiting:
             store.add_vectors(digest, [each.support_id for each in waiting], embed(pictures))
+        elif not prepared:
+            prepare()
+            prepared = True
         elif store.switch(gallery.gallery_id, digest, dim):
             return True
     return False
@@ -151,6 +165,7 @@ class Remodeller:
                 if mine:
                     for gallery in pending:
                         self._remodel(gallery, change.model)
+                    self._store.forget_others()
             return False
         if self._models.primary.digest != change.model and not change.pending:
             self._models.make_primary(change.model)
@@ -173,7 +188,16 @@ class Remodeller:
                         raise UnavailableError("stopping") from None
 
         try:
-            if remodel(self._store, gallery, digest, model.embedder.dim, embed=embed, stopped=self._stopping.is_set):
+            switched = remodel(
+                self._store,
+                gallery,
+                digest,
+                model.embedder.dim,
+                embed=embed,
+                stopped=self._stopping.is_set,
+                prepare=lambda: self._models.prepare(gallery.gallery_id, gallery.gallery, digest),
+            )
+            if switched:
                 log.info("gallery_switched", gallery=gallery.gallery, model=model.recognizer.model_id)
         except ImagesNotKeptError as error:
             self.refused.add(gallery.gallery_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,13 +30,14 @@ class Snapshots:
 
     def load(self, info: GalleryInfo, metric: Metric, newer_than: int = -1) -> Segment | None:
         """Return the gallery's latest segment, if there is a whole one that is newer."""
-        for path in sorted(self._of(info.id), key=_seq, reverse=True):
+        for path in sorted(self._of(info.id, info.model_digest), key=_seq, reverse=True):
             try:
                 header, _ = read_header(path)
+                changes = self._store.changes_since(self._store.head())
                 expected = (self._store.store_id(), info.id, info.model_digest, metric)
                 found = (header.store_id, header.gallery_id, header.model_digest, header.metric)
-                if found != expected or header.seq > self._store.head():
-                    raise SegmentError(f"{path} is of another store or model")
+                if found != expected or not changes.pruned <= header.seq <= changes.seq:
+                    raise SegmentError(f"{path} is of another store or model, or too old")
                 if header.seq > newer_than:
                     return open_segment(path)
                 return None
@@ -50,12 +51,12 @@ class Snapshots:
         with self._alone(info.id):
             if (ready := self.load(info, metric, newer_than)) and (ready.clustered or not cluster):
                 return ready
-            content = self._store.read_gallery(info.id)
+            content = self._store.read_gallery(info.id, info.model_digest)
             header = Header(self._store.store_id(), info.id, info.model_digest, metric, content.seq, 1)
-            name = f"g{info.id}-{content.seq}{'' if cluster else 'f'}"
+            name = f"{_prefix(info.id, info.model_digest)}{content.seq}{'' if cluster else 'f'}"
             shutil.rmtree(self._folder / name, ignore_errors=True)
             built = write_segment(self._folder / name, header, content, cluster)
-            for path in self._of(info.id):
+            for path in self._of(info.id, info.model_digest):
                 if path.name != name:
                     shutil.rmtree(path, ignore_errors=True)  # who has it mapped, keeps it
         log.info("snapshot_built", gallery=info.name, shots=built.rows, lists=built.lists, probes=built.header.probes)
@@ -63,20 +64,18 @@ class Snapshots:
 
     def forget(self, gallery_id: int) -> None:
         """Delete what there is of a gallery."""
-        for path in self._of(gallery_id):
+        for path in self._folder.glob(f"g{gallery_id}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
-    def forget_others(self, gallery_ids: set[int]) -> None:
-        """Delete what there is of galleries that are no more, and what was never finished."""
-        if not self._folder.is_dir():
-            return
-        for path in self._folder.iterdir():
-            number = path.name.partition("-")[0].removeprefix("g")
-            if path.is_dir() and number.isdigit() and int(number) not in gallery_ids:
+    def forget_others(self, infos: Iterable[GalleryInfo]) -> None:
+        """Delete what there is of other galleries, and of these by other models."""
+        kept = tuple(_prefix(info.id, info.model_digest) for info in infos)
+        for path in self._folder.glob("g*-*"):
+            if not path.name.startswith(kept):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _of(self, gallery_id: int) -> list[Path]:
-        return list(self._folder.glob(f"g{gallery_id}-*"))
+    def _of(self, gallery_id: int, model_digest: str) -> list[Path]:
+        return list(self._folder.glob(f"{_prefix(gallery_id, model_digest)}*"))
 
     @contextmanager
     def _alone(self, gallery_id: int) -> Iterator[None]:
@@ -86,6 +85,10 @@ class Snapshots:
             for stray in self._folder.glob(f".new-g{gallery_id}-*"):  # of a build that was killed
                 shutil.rmtree(stray, ignore_errors=True)
             yield
+
+
+def _prefix(gallery_id: int, model_digest: str) -> str:
+    return f"g{gallery_id}-{model_digest[:12]}-"
 
 
 def _seq(path: Path) -> int:

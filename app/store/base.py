@@ -4,7 +4,8 @@ The store is the truth; every index in memory is a view of it. What a call has r
 an ordered change log in the same transaction, and a view follows that log (`Store.changes_since`). The log holds for
 each class at most one entry, its latest, and an entry says *which* class changed, not what happened to it: reading it
 yields the class as it is now. So the log stays as small as the gallery, applying it twice does no harm, replaying it
-from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label.
+from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label. Of what was deleted it has the latest
+10,000 entries (`Changes.pruned`).
 """
 
 from __future__ import annotations
@@ -129,10 +130,15 @@ class GalleryChanges:
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes after a point of the log; `seq` is the point that they lead to."""
+    """The changes after a point of the log; `seq` is the point that they lead to.
+
+    Entries about what was deleted are dropped from the log when they are old: whoever has followed it to a point before
+    `pruned`, other than 0, may have missed one.
+    """
 
     seq: int
     galleries: list[GalleryChanges]
+    pruned: int = 0
 
 
 @dataclass(frozen=True)
@@ -243,8 +249,11 @@ class Store(Protocol):
         """Return all galleries, with the number of shots of each."""
         ...
 
-    def read_gallery(self, gallery_id: int) -> GalleryContent:
-        """Return all shots of the gallery (no images), read in one snapshot; empty if there is no such gallery."""
+    def read_gallery(self, gallery_id: int, digest: str | None = None) -> GalleryContent:
+        """Return all shots of the gallery (no images), read in one snapshot; empty if there is no such gallery.
+
+        With the vectors of its present model, or, of those shots that have them, of the model `digest`.
+        """
         ...
 
     def close(self) -> None:

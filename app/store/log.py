@@ -1,4 +1,8 @@
-"""The change log: written in the transaction of each change, read by whoever keeps a view."""
+"""The change log: written in the transaction of each change, read by whoever keeps a view.
+
+Entries about what was deleted (tombstones) would pile up: only the latest are kept. A reader that has not come as far
+as the last one that was dropped has to begin anew.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,21 @@ import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
 from app.store.many import CHUNK, chunks, insert_many, next_ids
-from app.store.schema import calibrations, changes, classes, embeddings, galleries, supports
+from app.store.schema import calibrations, changes, classes, embeddings, galleries, meta, supports, tombstones
 from app.store.vectors import from_bytes
 
+#: So many deletions may a reader of the log have missed and still catch up.
+KEPT_TOMBSTONES = 10_000
+_PRUNED = "pruned"
 
-def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
+
+def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime, deleted: bool = False) -> None:
     """Note that the gallery was made or dropped; this takes the place of all entries about it."""
     connection.execute(sa.delete(changes).where(changes.c.gallery_id == gallery_id))
-    connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
+    insert = sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at).returning(changes.c.seq)
+    seq = connection.execute(insert).scalar_one()
+    if deleted:
+        _bury(connection, seq)
 
 
 def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
@@ -29,10 +40,33 @@ def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) ->
     connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
 
 
-def record_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> None:
-    """Note that the classes were made, changed or deleted; each entry takes the place of the class's earlier one."""
-    forget_classes(connection, gallery_id, class_ids)
-    note_classes(connection, gallery_id, class_ids, at)
+def record_class(
+    connection: sa.Connection, gallery_id: int, class_id: int, at: datetime, deleted: bool = False
+) -> None:
+    """Note that the class was changed or deleted; the entry takes the place of the class's earlier one."""
+    forget_classes(connection, gallery_id, [class_id])
+    [seq] = note_classes(connection, gallery_id, [class_id], at)
+    if deleted:
+        _bury(connection, seq)
+
+
+def _bury(connection: sa.Connection, seq: int) -> None:
+    """Note that the entry is about something deleted, and drop the oldest of these when there are too many."""
+    connection.execute(sa.insert(tombstones).values(seq=seq))
+    latest = sa.select(tombstones.c.seq).order_by(tombstones.c.seq.desc()).offset(KEPT_TOMBSTONES).limit(1)
+    cut = connection.execute(latest).scalar_one_or_none()
+    if cut is not None:
+        old = sa.select(tombstones.c.seq).where(tombstones.c.seq <= cut)
+        connection.execute(sa.delete(changes).where(changes.c.seq.in_(old)))
+        connection.execute(sa.delete(tombstones).where(tombstones.c.seq <= cut))
+        connection.execute(sa.delete(meta).where(meta.c.key == _PRUNED))
+        connection.execute(sa.insert(meta).values(key=_PRUNED, value=str(cut)))
+
+
+def read_pruned(connection: sa.Connection) -> int:
+    """Return the number of the last entry that was dropped as too old, 0 when there was none."""
+    found = connection.execute(sa.select(meta.c.value).where(meta.c.key == _PRUNED)).scalar_one_or_none()
+    return int(found or 0)
 
 
 def forget_classes(connection: sa.Connection, gallery_id: int, class_ids: Iterable[int]) -> None:
@@ -42,20 +76,26 @@ def forget_classes(connection: sa.Connection, gallery_id: int, class_ids: Iterab
         connection.execute(sa.delete(changes).where(superseded))
 
 
-def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> None:
-    """Note that the classes, of which the log has nothing, were made or changed."""
+def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> list[int]:
+    """Note that the classes, of which the log has nothing, were made or changed; returns the entries' numbers."""
     ids = next_ids(connection, changes, len(class_ids))
     insert_many(connection, changes, seq=ids, gallery_id=gallery_id, class_id=list(class_ids), at=at)
+    return ids
 
 
 def present_vector() -> sa.ColumnElement[bytes]:
     """The vector of a row of supports by its gallery's present model; for a query over both tables."""
+    return vector_of(galleries.c.model_digest)
+
+
+def vector_of(digest: sa.ColumnElement[str] | str) -> sa.ColumnElement[bytes]:
+    """The vector of a row of supports by the model of that digest, NULL where there is none."""
     other = (
         sa.select(embeddings.c.embedding)
-        .where(embeddings.c.support_id == supports.c.id, embeddings.c.model_digest == galleries.c.model_digest)
+        .where(embeddings.c.support_id == supports.c.id, embeddings.c.model_digest == digest)
         .scalar_subquery()
     )
-    return sa.case((supports.c.model_digest == galleries.c.model_digest, supports.c.embedding), else_=other)
+    return sa.case((supports.c.model_digest == digest, supports.c.embedding), else_=other)
 
 
 def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
@@ -87,7 +127,8 @@ def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = N
             gathered.class_ids.append(class_id)
             gathered.embeddings.append(embedding)
     infos = _read_infos(connection, found.keys())
-    return Changes(seq, [gathered.finish(id_, infos.get(id_)) for id_, gathered in found.items()])
+    found_changes = [gathered.finish(id_, infos.get(id_)) for id_, gathered in found.items()]
+    return Changes(seq, found_changes, read_pruned(connection))
 
 
 @dataclass

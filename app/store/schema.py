@@ -103,7 +103,8 @@ embeddings = sa.Table(
     sa.Column("embedding", sa.LargeBinary, nullable=False),
 )
 
-# Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests).
+# Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests),
+# `pruned` (up to which entry of the change log tombstones have been dropped).
 meta = sa.Table(
     "meta",
     metadata,
@@ -138,4 +139,11 @@ changes = sa.Table(
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Index(None, "gallery_id", "class_id"),
     sqlite_autoincrement=True,
+)
+
+# The entries of the change log that are about a class or gallery that was deleted. Only the latest of them are kept.
+tombstones = sa.Table(
+    "tombstones",
+    metadata,
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
 )

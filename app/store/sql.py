@@ -31,7 +31,7 @@ from app.store.base import (
 )
 from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
-from app.store.log import present_vector, read_changes, record_classes, record_gallery, record_settings
+from app.store.log import present_vector, read_changes, record_class, record_gallery, record_settings
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
@@ -63,14 +63,17 @@ class SqlStore:
             return []
         check_items(items)
         with self._database.write() as connection:
-            return enroll(connection, gallery, items, on_conflict)
+            outcomes = enroll(connection, gallery, items, on_conflict)
+        if on_conflict is OnConflict.REPLACE and not all(outcome.created for outcome in outcomes):
+            self._database.scrub_soon()
+        return outcomes
 
     def remove_class(self, gallery: str, label: str) -> None:
         """See `Store.remove_class`."""
         with self._database.write() as connection:
             gallery_id, class_id = _find_class(connection, gallery, label)
             connection.execute(sa.delete(classes).where(classes.c.id == class_id))
-            record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
+            record_class(connection, gallery_id, class_id, datetime.now(UTC), deleted=True)
         self._database.scrub()
 
     def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
@@ -80,7 +83,7 @@ class SqlStore:
             if new_label != label:
                 _refuse_taken(connection, gallery_id, new_label)
                 connection.execute(sa.update(classes).where(classes.c.id == class_id).values(label=new_label))
-                record_classes(connection, gallery_id, [class_id], datetime.now(UTC))
+                record_class(connection, gallery_id, class_id, datetime.now(UTC))
             row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
         self._database.scrub()  # the old label may be a person's name
         return ClassRecord(gallery, *row)
@@ -99,7 +102,7 @@ class SqlStore:
         with self._database.write() as connection:
             gallery_id = _find_gallery(connection, gallery).id
             connection.execute(sa.delete(galleries).where(galleries.c.id == gallery_id))
-            record_gallery(connection, gallery_id, datetime.now(UTC))
+            record_gallery(connection, gallery_id, datetime.now(UTC), deleted=True)
         self._database.scrub()
 
     def list_galleries(self) -> list[GalleryRecord]:
@@ -210,10 +213,10 @@ class SqlStore:
         with self._database.read() as connection:
             return read_infos(connection)
 
-    def read_gallery(self, gallery_id: int) -> GalleryContent:
+    def read_gallery(self, gallery_id: int, digest: str | None = None) -> GalleryContent:
         """See `Store.read_gallery`."""
         with self._database.read() as connection:
-            return read_whole(connection, gallery_id)
+            return read_whole(connection, gallery_id, digest)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -226,6 +229,7 @@ def _open(path: Path, busy_timeout_s: float) -> Database:
         with database.write() as connection:
             migrate(connection)
         database.use_write_ahead_log()
+        database.scrub_soon()  # what a process left that was killed
     except BaseException:
         database.close()
         raise

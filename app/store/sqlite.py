@@ -33,8 +33,10 @@ import sqlalchemy as sa
 from app.errors import StoreCorruptError, StoreUnavailableError
 
 BUSY_TIMEOUT_S = 10.0
-#: A checkpoint after a deletion waits this long for readers; if in vain, the next write tries again.
+#: A checkpoint after a deletion waits this long for readers; if in vain, it is tried again after the pause below.
 SCRUB_TIMEOUT_MS = 250
+#: So long after a shot was replaced its old content may still be in the write-ahead log (longer while somebody reads).
+SCRUB_PAUSE_S = 2.0
 #: More than the threads of a server's thread pool, so that no reader ever waits for a connection.
 MAX_CONNECTIONS = 64
 
@@ -80,6 +82,7 @@ class Database:
         self._writers = self._engine.execution_options(begin_immediate=True)
         self._write_lock = threading.Lock()
         self._scrub_due = False
+        self._scrub_timer: threading.Timer | None = None
         self._closed = False
         # This connection never writes: SQLite's data_version then changes with every other connection's commit, be it
         # this process's or another's.
@@ -123,6 +126,23 @@ class Database:
             self._check_open()
             self._scrub()
 
+    def scrub_soon(self) -> None:
+        """Do it within SCRUB_PAUSE_S, however often this is called: an enrolment does not wait for it."""
+        with self._write_lock:
+            self._scrub_later()
+
+    def _scrub_later(self) -> None:
+        if self._scrub_timer is None and not self._closed:
+            self._scrub_timer = threading.Timer(SCRUB_PAUSE_S, self._scrub_now)
+            self._scrub_timer.daemon = True
+            self._scrub_timer.start()
+
+    def _scrub_now(self) -> None:
+        with self._write_lock:
+            self._scrub_timer = None
+            if not self._closed:
+                self._scrub()
+
     def _scrub(self) -> None:
         connection = self._engine.raw_connection()
         try:
@@ -137,6 +157,8 @@ class Database:
             self._scrub_due = True
         finally:
             connection.close()
+        if self._scrub_due:
+            self._scrub_later()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -146,6 +168,8 @@ class Database:
         """Close all connections; the last one to leave the file also empties its write-ahead log."""
         with self._write_lock, self._watch_lock:
             self._closed = True
+            if self._scrub_timer is not None:
+                self._scrub_timer.cancel()
             self._watch.close()
             self._engine.dispose()
 

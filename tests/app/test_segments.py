@@ -33,8 +33,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_limit(monkeypatch: pytest.MonkeyPatch, shots: int) -> None:
-    for module in ("gallery", "segment", "segment_writer"):
+    for module in ("segment", "segment_writer"):
         monkeypatch.setattr(f"app.{module}.EXACT_UP_TO", shots)
+    monkeypatch.setattr("app.gallery.SEGMENT_FROM", shots)
 
 
 @pytest.fixture
