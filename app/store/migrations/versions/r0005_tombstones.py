@@ -1,0 +1,25 @@
+"""Which entries of the change log are about something that was deleted, so that the oldest of them can go."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the table, and fill it from the log."""
+    op.create_table(
+        "tombstones",
+        sa.Column("seq", sa.Integer, autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("seq", name="pk_tombstones"),
+    )
+    op.execute(
+        """
+        INSERT INTO tombstones (seq) SELECT seq FROM changes
+        WHERE class_id IS NULL AND gallery_id NOT IN (SELECT id FROM galleries)
+        OR class_id IS NOT NULL AND class_id NOT IN (SELECT id FROM classes)
+        """
+    )
