@@ -21,7 +21,7 @@ from training.report.schema import REPORT_FILE, Report, read_report
 DOCS = Path(__file__).parent.parent / "docs"
 COLUMNS = {
     "runs": "20 runs",
-    "one-shot": "all drawers, 20-way",
+    "one-shot": "20-way, all drawers",
     "verification": "verification",
     "verification-within": "verification, one alphabet",
     "mnist": "MNIST, 10-way",
@@ -65,7 +65,7 @@ def page(reports: list[Report], faces: list[dict[str, Any]]) -> str:
     views = sorted({figure.views for report in reports for figure in report.figures})
     lines = [_HEAD, "## Accuracy", ""]
     lines += _table(
-        ("recipe", "views", "seeds", *COLUMNS.values()),
+        ("recipe", "measured on", "views", "seeds", *COLUMNS.values()),
         [_accuracy(group, count) for group in groups for count in views if _measured(group, count)],
     )
     anchors = [f"{name}: {_published(key)}" for key, name in COLUMNS.items() if anchors_of(key)]
@@ -131,7 +131,8 @@ def _seeds(group: list[Report]) -> str:
 
 
 def _accuracy(group: list[Report], views: int) -> tuple[str, ...]:
-    cells = [group[0].origin.name, str(views), _seeds(group)]
+    origin = group[0].origin
+    cells = [origin.name, origin.data, str(views), _seeds(group)]
     for key in COLUMNS:
         figures = [figure for report in group if (figure := report.figure(key, views))]
         if len(figures) == 1:
@@ -163,7 +164,7 @@ def _cost(group: list[Report]) -> tuple[str, ...]:
 
 def _error_rates(group: list[Report]) -> list[tuple[str, ...]]:
     rows = []
-    for name, words in (("within", "one alphabet"), ("across", "two alphabets")):
+    for name, words in (("within", "one alphabet"), ("across", "two alphabets"), ("all", "all classes")):
         curves = [curve for report in group for curve in report.verification if curve.name == name]
         if not curves:
             continue

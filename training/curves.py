@@ -23,6 +23,8 @@ RESAMPLES = 1_000
 MOST_IMAGES = 4_000
 """Images that are compared each with each to count false matches; genuine pairs are all counted."""
 KNOTS = 400
+MOST_CLUSTERS = 50
+"""Groups (or classes) that are bootstrapped one by one; of more, several are drawn together. Bounds the memory."""
 _ROWS = 500
 
 
@@ -57,7 +59,7 @@ def _crossing(fmr: Floats, fnmr: Floats) -> Floats:
     after = np.where(met.any(-1), met.argmax(-1), fmr.shape[-1] - 1)[..., None]
     left, right = (np.take_along_axis(fnmr - fmr, place, -1)[..., 0] for place in (after - 1, after))
     start, end = (np.take_along_axis(fmr, place, -1)[..., 0] for place in (after - 1, after))
-    crossing: Floats = start + np.clip(left / (left - right), 0, 1) * (end - start)
+    crossing: Floats = start + np.clip(left / np.maximum(left - right, 1e-12), 0, 1) * (end - start)
     return crossing
 
 
@@ -97,16 +99,17 @@ def pair_curves(
     """Compare index-form ``vectors`` (n, dim) in pairs by two sources, and count the error rates.
 
     Returns:
-        ``within`` (impostors of one group, where the look-alikes are) and ``across`` (of two groups); only one of
-        them where there is one group, or where groups have one class each.
+        ``within`` (impostors of one group, where the look-alikes are) and ``across`` (of two groups), or ``all`` where
+        there is one group.
 
     A pair counts as often as a bootstrap draws both its groups (for one group: classes), so that an interval holds for
     other alphabets and not merely for other pairs.
     """
-    clusters = groups if groups.max() > 0 else classes
+    clusters = (groups if groups.max() > 0 else classes) % MOST_CLUSTERS
     counts, edges = _count(metric, vectors, classes, groups, clusters, sources, seed)
-    names = [name for name in ("within", "across") if counts[name].sum() > 0]
-    return {name: _curve(edges, counts["genuine"], counts[name], wanted, seed) for name in names}
+    names = {"within": "within", "across": "across"} if groups.max() > 0 else {"within": "all"}
+    kept = {shown: counts[name] for name, shown in names.items() if counts[name].sum() > 0}
+    return {name: _curve(edges, counts["genuine"], impostor, wanted, seed) for name, impostor in kept.items()}
 
 
 def _count(  # noqa: PLR0917 - one pass over all pairs

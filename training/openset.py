@@ -42,7 +42,7 @@ def search_galleries(
 ) -> Searches:
     """Enrol one random image of each of ``size`` random classes, and search the others; repeated ``n_galleries`` times.
 
-    Queries never are the enrolled image itself.
+    Queries never are the enrolled image itself, and a tie between the right class and another is wrong.
     """
     rng = np.random.default_rng(seed)
     points = torch.from_numpy(vectors)
@@ -55,11 +55,19 @@ def search_galleries(
         inside = np.isin(classes, enrolled)
         inside_queries = _some(np.setdiff1d(np.flatnonzero(inside), supports), rng)
         outside_queries = _some(np.flatnonzero(~inside), rng)
-        near, place = tensor_distances(metric, points[inside_queries], points[supports]).min(1)
+        found = tensor_distances(metric, points[inside_queries], points[supports])
+        near, place = found.min(1)
+        alone = (found == near[:, None]).sum(1).numpy() == 1
         strange = tensor_distances(metric, points[outside_queries], points[supports]).amin(1)
         truth = classes[inside_queries]
         columns.append(
-            (_floats(near), enrolled[place.numpy()] == truth, truth, _floats(strange), classes[outside_queries])
+            (
+                _floats(near),
+                alone & (enrolled[place.numpy()] == truth),
+                truth,
+                _floats(strange),
+                classes[outside_queries],
+            )
         )
     return Searches(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 

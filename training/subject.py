@@ -19,7 +19,7 @@ from model.embedder import Embedder
 from model.manifest import Manifest
 from model.preprocess import Preprocess
 from model.views import make_views, pool_views
-from training.data.labelled import LabelledImages, PreparedImages, prepare
+from training.data.labelled import DatasetError, LabelledImages, PreparedImages, prepare
 from training.data.omniglot import read_omniglot
 from training.data.parts import DataPart
 from training.episodes import Ints, Trials, free_trials, within_group_trials
@@ -106,11 +106,12 @@ def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", 
     it held out; for any other recipe the classes that it held out.
 
     Raises:
-        DatasetError: the data is not in ``datasets``.
+        DatasetError: the data is not in ``datasets``, or the artefact does not say what it held out.
     """
     recipe = artifact.manifest.recipe
-    kind = _data_part(recipe).get("kind", "omniglot")
-    if kind == "omniglot" and (part == "evaluation" or not _data_part(recipe)):
+    if part == "held-out" and not _data_part(recipe):
+        raise DatasetError(f"{artifact.manifest.model_id} has no recipe that says which classes it held out")
+    if part == "evaluation" and _data_part(recipe).get("kind", "omniglot") == "omniglot":
         images, name, part = read_omniglot(datasets, "evaluation"), "Omniglot", "evaluation"
     else:
         adapter: TypeAdapter[DataPart] = TypeAdapter(DataPart)

@@ -75,8 +75,8 @@ def test_seeds_of_one_recipe_are_one_row():
     reports = [made(seed=0, value=98), made(seed=1, value=99), made(width=32, value=90), made(name="koch", value=92)]
     assert [len(group) for group in grouped(reports)] == [2, 1, 1]
     text = page(reports, [])
-    assert "| omniglot | 1 | 0, 1 | 98.50 ± 0.71, n=400 |" in text
-    assert "| omniglot | 1 | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
+    assert "| omniglot | Omniglot | 1 | 0, 1 | 98.50 ± 0.71, n=400 |" in text
+    assert "| omniglot | Omniglot | 1 | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
     assert "| omniglot | 500 | 1,470,176 | 5.90 | 256 | 40 x 40 grey, crop ink | 20 |" in text
     assert "| omniglot | one alphabet | 5.00 ± 0.00 |" in text
     assert "| koch | one alphabet | 5.00 (4.00 to 6.00) |" in text
@@ -89,7 +89,9 @@ def test_a_newer_report_of_the_same_seed_takes_the_place_of_the_older():
 
 
 def test_views_are_rows_of_their_own():
-    assert "| omniglot | 5 | 0 |" in page([made(), made(name="other", views=5), made(views=5, seed=2, width=1)], [])
+    assert "| other | Omniglot | 5 | 0 |" in page(
+        [made(), made(name="other", views=5), made(views=5, seed=2, width=1)], []
+    )
 
 
 def test_reports_are_taken_in_without_images(tmp_path):

@@ -89,5 +89,5 @@ def test_intervals_are_over_groups_and_hold_the_estimate(points):
 def test_one_group_has_one_curve(points):
     vectors, classes, groups, sources = points
     curves = pair_curves("l2", vectors, classes, np.zeros_like(groups), sources, wanted=RATES, seed=0)
-    assert list(curves) == ["within"]
-    assert curves["within"].eer.low < curves["within"].eer.high
+    assert list(curves) == ["all"]
+    assert curves["all"].eer.low < curves["all"].eer.value < curves["all"].eer.high

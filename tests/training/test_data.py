@@ -305,3 +305,11 @@ def test_pairs_are_balanced_and_by_two_drawers(prepared, within):
     assert ((classes[:, 0] == classes[:, 1]) == pairs.same).all()
     assert (sources[:, 0] != sources[:, 1]).all()
     assert (groups[:, 0] == groups[:, 1]).all() == within
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_pairs_reward_no_constant_and_no_place(prepared, within):
+    pairs = balanced_pairs(prepared, n_pairs=400, within=within, seed=0)
+    assert pairs.same.mean() == 0.5, "whoever always says the same is right half of the time"
+    assert not (pairs.images[:, 0] == pairs.images[:, 1]).any(), "no image is compared with itself"
+    assert np.unique(pairs.images[pairs.same]).size > 250

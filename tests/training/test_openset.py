@@ -54,3 +54,14 @@ def test_galleries_hold_one_image_a_class_and_queries_are_never_it():
     assert found.strangers.min() > 12
     again = search_galleries("l2", vectors, classes, size=10, n_galleries=20, seed=1)
     assert np.array_equal(again.strangers, found.strangers)
+
+
+def test_a_constant_model_names_nobody_rightly_and_a_random_one_once_in_n():
+    classes = np.repeat(np.arange(30), 5)
+    constant = search_galleries("l2", np.ones((150, 4), np.float32), classes, size=10, n_galleries=20, seed=1)
+    assert constant.right.sum() == 0, "ties are wrong"
+    assert auroc(constant) == pytest.approx(0.5)
+    vectors = np.random.default_rng(2).normal(size=(150, 8)).astype(np.float32)
+    random = search_galleries("l2", vectors, classes, size=10, n_galleries=80, seed=1)
+    assert random.right.mean() == pytest.approx(1 / 10, abs=0.03)
+    assert auroc(random) == pytest.approx(0.5, abs=0.05)

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from model.artifact import load_artifact
+from tests.factories import make_artifact
 from tests.training.synthetic import TINY_RECIPE, write_tree
 from training.cli import main
+from training.data.labelled import DatasetError
 from training.episodes import judge_trials
 from training.fit import fit
 from training.recipe import load_recipe
@@ -106,6 +108,11 @@ def test_a_constant_model_is_never_right(place):
         assert judge_trials("cosine", subject.vectors, trials).sum() == 0
         assert (trials.answers == 0).mean() == pytest.approx(1 / 20, abs=0.05)
         assert not (trials.supports == trials.queries[:, None]).any()
+
+
+def test_what_was_held_out_must_be_known(tmp_path, place):
+    with pytest.raises(DatasetError, match="no recipe"):
+        open_subject(load_artifact(make_artifact(tmp_path)), place / "data", "held-out")
 
 
 def test_the_manifest_gets_the_same_figures(report):

@@ -53,6 +53,7 @@ _STYLE: dict[Any, Any] = {
 _NAMES = {
     "within": ("negatives of one alphabet", ORANGE),
     "across": ("negatives of two alphabets", BLUE),
+    "all": ("negatives of all classes", BLUE),
 }
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 
@@ -306,7 +307,7 @@ def embedding_map(report: Report) -> Canvas | None:
 
 def _group_colour(index: int, n_groups: int) -> tuple[float, float, float]:
     """Return a colour that shows on light and on dark; neighbours differ in lightness, too."""
-    return colorsys.hls_to_rgb(index / n_groups, 0.46 if index % 2 else 0.58, 0.72)
+    return colorsys.hls_to_rgb(index / n_groups, 0.44 if index % 2 else 0.53, 0.72)
 
 
 def _sheet(found: Map) -> Callable[[list[tuple[float, float, float]]], np.ndarray]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from training.report.anchors import anchors_of
 from training.report.schema import Figure, Point, Report
 
-VERIFICATION_NAMES = {"within": "of one alphabet", "across": "of two alphabets"}
+VERIFICATION_NAMES = {"within": "of one alphabet", "across": "of two alphabets", "all": "of all classes"}
 CAPTIONS = {
     "anchors": "Errors in the official 20 runs beside published ones. People, too, err.",
     "ways": "One-shot accuracy against the number of classes to choose from, with 95 % intervals.",
