@@ -67,7 +67,7 @@ def test_a_trained_folder_is_served_and_classifies(tmp_path):
                 assert enroll(client, f"new {label}", encode(draw_character(label))).status_code == 201
             query = encode(draw_character(103, size=90, jitter=1.5, jitter_seed=7))
             answer = client.post("/classify", files={"image": ("x.png", query)}).json()
-    assert answer["matches"][0]["label"] == "new 103"
+    assert answer["candidates"][0]["label"] == "new 103"
 
 
 def test_a_colour_folder_from_scratch(tmp_path):
