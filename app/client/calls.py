@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
@@ -53,6 +55,7 @@ class Call(Generic[T]):
     data: Mapping[str, str | list[str]] = field(default_factory=dict)
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
     json: Mapping[str, Any] | None = None
+    content: tuple[str, bytes] | None = None  # a body of that media type
 
     def arguments(self) -> dict[str, Any]:
         """What httpx's `request` takes. What was not given (None) is not sent."""
@@ -60,6 +63,9 @@ class Call(Generic[T]):
         body: dict[str, Any] = {"data": dict(self.data), "files": list(self.files)} if self.files else {}
         if self.json is not None:
             body["json"] = dict(self.json)
+        if self.content is not None:
+            kind, body["content"] = self.content
+            body["headers"] = {"Content-Type": kind}
         return {"method": self.method, "url": self.path, "params": params, **body}
 
     def read(self, response: httpx.Response) -> T:
@@ -109,10 +115,18 @@ def enroll(label: str, image: ImageSource, gallery: str, on_conflict: OnConflict
 
 
 def enroll_batch(items: Sequence[tuple[str, ImageSource]], gallery: str, on_conflict: OnConflict) -> Call[BatchPublic]:
-    """Enrol many images with one request."""
+    """Enrol many images with one request: lines of JSON, which cost the service less than a form."""
     params = {"gallery": gallery, "on_conflict": on_conflict}
-    files = [("image", read_source(image)) for _, image in items]
-    return Call(BatchPublic, "POST", "/enroll/batch", params, {"label": [label for label, _ in items]}, files)
+    lines = [json.dumps({"label": label, "image": b64encode(read_source(image)[1]).decode()}) for label, image in items]
+    content = ("application/x-ndjson", "\n".join(lines).encode())
+    return Call(BatchPublic, "POST", "/enroll/batch", params, content=content)
+
+
+def enroll_zip(archive: bytes | str | PathLike[str], gallery: str, on_conflict: OnConflict) -> Call[BatchPublic]:
+    """Enrol the images in a zip file with one request."""
+    params = {"gallery": gallery, "on_conflict": on_conflict}
+    data = archive if isinstance(archive, bytes) else Path(archive).read_bytes()
+    return Call(BatchPublic, "POST", "/enroll/batch", params, content=("application/zip", data))
 
 
 def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:

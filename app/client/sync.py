@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -122,6 +123,20 @@ class Client:
     ) -> BatchPublic:
         """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
         return self._send(calls.enroll_batch(items, gallery, on_conflict))
+
+    def enroll_zip(
+        self,
+        archive: bytes | str | PathLike[str],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        on_conflict: OnConflict = "replace",
+    ) -> BatchPublic:
+        """Enrol the images in a zip file (its bytes or its path) with one request and one commit.
+
+        A class is called as its images' folder, or, for an image in no folder, as its file without the ending. With
+        several images of a class, use `add`.
+        """
+        return self._send(calls.enroll_zip(archive, gallery, on_conflict))
 
     def enroll_many(
         self,
