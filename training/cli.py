@@ -86,7 +86,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
                 listener(step)
 
         artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
-    console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
+    if machine.rank == 0:
+        console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
 
 
 @app.command(name="evaluate")
