@@ -166,7 +166,7 @@ def _judge(request: Request, access: Access) -> None:
             access.enter(gallery)
 
 
-def get_access(request: Request) -> Access:
+async def get_access(request: Request) -> Access:
     """What the request may do."""
     access: Access = request.state.access
     return access

@@ -58,25 +58,41 @@ class _Job:
         self.taken += len(part)
         return part
 
-    def deliver(self, output: F32) -> None:
+    def add(self, output: F32) -> bool:
+        """Note the vectors of some of the images; whether that was all."""
         self.outputs.append(output)
         self.finished += len(output)
-        if self.finished == len(self.images):
-            self._tell(lambda future: future.set_result(np.concatenate(self.outputs)))
+        return self.finished == len(self.images)
+
+    def settle(self) -> None:
+        """Give the waiter its result; in the loop's thread."""
+        if not self.future.done():  # the waiter may have been cancelled meanwhile
+            self.future.set_result(self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs))
 
     def fail(self, error: OneshotError) -> None:
         self.failed = True
-        self._tell(lambda future: future.set_exception(error))
 
-    def _tell(self, act: Callable[[asyncio.Future[F32]], None]) -> None:
-        def settle() -> None:
-            if not self.future.done():  # the waiter may have been cancelled meanwhile
-                act(self.future)
+        def tell() -> None:
+            if not self.future.done():
+                self.future.set_exception(error)
 
-        try:
-            self.loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            log.debug("waiter_gone")
+        _call_soon(self.loop, tell)
+
+
+def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(act)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        log.debug("waiter_gone")
+
+
+def _settle(jobs: Sequence[_Job]) -> None:
+    """Give all waiters their results, waking each loop once."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.loop, []).append(job)
+    for loop, those in by_loop.items():
+        _call_soon(loop, lambda those=those: [job.settle() for job in those])  # type: ignore[misc]
 
 
 class Batcher:
@@ -254,10 +270,8 @@ class Batcher:
             if not isinstance(error, Exception):
                 raise
             return
-        start = 0
-        for job, part in batch:
-            job.deliver(outputs[start : start + len(part)])
-            start += len(part)
+        ends = np.cumsum([len(part) for _, part in batch]).tolist()
+        _settle([job for (job, part), end in zip(batch, ends, strict=True) if job.add(outputs[end - len(part) : end])])
 
     def _fail_waiting(self) -> None:
         with self._state:

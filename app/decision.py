@@ -126,7 +126,7 @@ def gallery_threshold(
 
 def decide(matches: Sequence[Matched], calibration: Calibration, at: GalleryThreshold) -> Decision:
     """Score `matches` (best first), and name the best one if it reaches the threshold."""
-    candidates = tuple(_score(match, calibration) for match in matches)
+    candidates = _score(matches, calibration)
     known = bool(candidates) and candidates[0].similarity >= at.threshold
     margin = candidates[0].llr - candidates[1].llr if len(candidates) > 1 else None
     ambiguous = known and margin is not None and margin < AMBIGUOUS_MARGIN
@@ -155,9 +155,12 @@ def _default_rate(smallest: float) -> float:
     return min(max(DEFAULT_ERROR_RATE, smallest), 1 - _EDGE)
 
 
-def _score(match: Matched, calibration: Calibration) -> Scored:
-    evidence = float(calibration.log_likelihood_ratio(match.distance))
-    return Scored(match.label, similarity_of(calibration, match.distance), match.distance, evidence)
+def _score(matches: Sequence[Matched], calibration: Calibration) -> tuple[Scored, ...]:
+    distances = [match.distance for match in matches]
+    similarities = calibration.probability(distances).tolist()
+    evidence = calibration.log_likelihood_ratio(distances).tolist()
+    found = zip(matches, similarities, evidence, strict=True)
+    return tuple(Scored(match.label, similarity, match.distance, llr) for match, similarity, llr in found)
 
 
 def _distance_at(calibration: Calibration, threshold: float) -> float:

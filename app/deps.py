@@ -1,4 +1,4 @@
-"""What routes ask for, as annotated dependencies."""
+"""What routes ask for, as annotated dependencies. All are coroutines: FastAPI would run each other one in a thread."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from app.service import Service
 from app.settings import Settings
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The running parts, put there by the lifespan."""
     service = request.app.state.service
     assert isinstance(service, Service)  # noqa: S101 - no request comes before the lifespan has set it
     return service
 
 
-def get_settings(service: ServiceDep) -> Settings:
+async def get_settings(service: ServiceDep) -> Settings:
     """The settings that the service runs with."""
     return service.settings
 
 
-def get_recognizer(service: ServiceDep) -> Recognizer:
+async def get_recognizer(service: ServiceDep) -> Recognizer:
     """The use cases."""
     return service.recognizer
 
 
-def get_label(
+async def get_label(
     label: Annotated[
         str, Path(description="The label, percent-encoded as one segment (`/` is `%2F`).", examples=["alpha"])
     ],

@@ -268,6 +268,11 @@ class GalleryIndex:
         """
         return self._searchable(gallery, digest).vectors(label)
 
+    def last_digest(self, gallery: str) -> str | None:
+        """Return what `digest` last was, without looking at the store. Never blocks."""
+        view = self._by_name.get(gallery)
+        return None if view is None else view.info.model_digest
+
     def digest(self, gallery: str) -> str | None:
         """Return the digest of the gallery's model, None where there is no such gallery."""
         self.refresh()

@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 
 from app.access import guard
 from app.browser import SecurityHeaders, allow_origins, install_docs
+from app.hot import HotPath
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -65,6 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_handlers(app)
     install_openapi(app)
     install_docs(app)
+    app.add_middleware(HotPath)  # innermost: all that surrounds a request surrounds these too
     app.add_middleware(RawClassPaths)
     app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=settings.request_timeout)
     app.add_middleware(SecurityHeaders)

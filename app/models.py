@@ -144,7 +144,7 @@ class RunningModel:
     @property
     def digest(self) -> str:
         """The model's digest."""
-        return self.embedder.manifest.digest
+        return self.embedder.digest
 
 
 class Models:
@@ -172,10 +172,12 @@ class Models:
     async def answer(self, gallery: str, use: Callable[[Recognizer], Awaitable[T]]) -> tuple[T, str]:
         """`use` the recogniser of the gallery's model; returns its answer, and the model's name.
 
-        A gallery that switches its model meanwhile is asked again.
+        A gallery that switches its model meanwhile is asked again, once its view is that of the new model.
         """
         for attempt in range(_TRIES):
-            model = await self._storing.run(lambda: self.of(gallery))
+            # at first the model that the gallery had when it was last looked at: whoever uses it looks again
+            known = None if attempt else self._running.get(self._index.last_digest(gallery) or self.primary.digest)
+            model = known or await self._storing.run(lambda: self.of(gallery))
             try:
                 return await use(model.recognizer), model.recognizer.model_id
             except ModelMismatchError:

@@ -141,7 +141,7 @@ class Recognizer:
     ) -> None:
         self._embedder = embedder
         self._calibrations = Calibrations(store, index, embedder.manifest)
-        self._digest = embedder.manifest.digest
+        self._digest = embedder.digest
         self._batcher = batcher
         self._store = store
         self._index = index
@@ -154,7 +154,7 @@ class Recognizer:
     @property
     def model_id(self) -> str:
         """Name and short digest of the model that answers."""
-        return self._embedder.manifest.model_id
+        return self._embedder.model_id
 
     # -- images --------------------------------------------------------------------------------------------
 

@@ -183,7 +183,8 @@ async def _timely(request: Request) -> AsyncIterator[bytes]:
     end = loop.time() + seconds
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(stream), end - loop.time())
+            async with asyncio.timeout_at(end):  # around each wait: a generator may not hold it while it yields
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:

@@ -8,6 +8,7 @@ for one), FNMR (a pair of one class is not), FPIR (a stranger is named as somebo
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from itertools import pairwise
 from typing import Literal, Self
 
@@ -49,12 +50,16 @@ class LikelihoodRatio(_Table):
 
     def at(self, distance: npt.ArrayLike) -> Floats:
         """Return log p(distance | same) - log p(distance | different), elementwise."""
-        return _line(np.asarray(distance, dtype=np.float64), np.array(self.distances), np.array(self.values))
+        return _line(np.asarray(distance, dtype=np.float64), *self._table)
 
     def distance_at(self, value: float) -> float:
         """Return the distance at which the ratio is ``value``."""
-        rising = _line(np.array([-value]), -np.array(self.values), np.array(self.distances))
-        return float(rising[0])
+        distances, values = self._table
+        return float(_line(np.array([-value]), -values, distances)[0])
+
+    @cached_property
+    def _table(self) -> tuple[Floats, Floats]:
+        return np.array(self.distances), np.array(self.values)
 
 
 class ErrorRates(_Table):
@@ -88,12 +93,17 @@ class ErrorRates(_Table):
 
     def distance_at_fmr(self, fmr: float) -> float:
         """Return the distance that pairs of different classes undercut at the rate ``fmr``."""
-        return float(_line(np.array([math.log(fmr)]), np.log(self.fmr), np.array(self.distances))[0])
+        distances, log_fmr = self._table
+        return float(_line(np.array([math.log(fmr)]), log_fmr, distances)[0])
 
     def fmr_at(self, distance: float) -> float:
         """Return the share of pairs of different classes that are at least as near: how unusual the distance is."""
-        log_rate = _line(np.array([distance]), np.array(self.distances), np.log(self.fmr))[0]
-        return float(np.exp(min(log_rate, 0.0)))
+        log_rate = float(_line(np.array([distance]), *self._table)[0])
+        return math.exp(min(log_rate, 0.0))
+
+    @cached_property
+    def _table(self) -> tuple[Floats, Floats]:
+        return np.array(self.distances), np.log(self.fmr)
 
     def fnmr_at(self, distance: float) -> tuple[float, float, float]:
         """Return the FNMR at ``distance`` and the ends of its interval."""
@@ -129,8 +139,13 @@ class Chances(_Table):
 
     def at(self, size: int, fpir: float) -> float:
         """Return how many independent chances ``size`` classes are worth at ``fpir``."""
-        by_size = [float(np.interp(math.log(fpir), np.log(self.rates), row)) for row in self.shares]
-        return size * float(np.interp(math.log(size), np.log(self.sizes), by_size))
+        log_sizes, log_rates, shares = self._table
+        by_size = [np.interp(math.log(fpir), log_rates, row) for row in shares]
+        return size * float(np.interp(math.log(size), log_sizes, by_size))
+
+    @cached_property
+    def _table(self) -> tuple[Floats, Floats, Floats]:
+        return np.log(self.sizes), np.log(self.rates), np.array(self.shares)
 
 
 class Quality(_Table):

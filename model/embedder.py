@@ -63,6 +63,8 @@ class Embedder:
         self, artifact: Artifact, device: str = "auto", threads: int | None = None, engine: EngineName = "auto"
     ) -> None:
         self.manifest: Manifest = artifact.manifest
+        #: The manifest's own, which computes them anew each time.
+        self.digest, self.model_id = artifact.manifest.digest, artifact.manifest.model_id
         self._prepare = Preprocess(artifact.manifest.preprocess)
         self._engine = _engine(artifact, device, threads, engine)
 

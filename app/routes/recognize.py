@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.access import AccessDep
 from app.decision import Scored
-from app.deps import NoQueryDep, RecognizerDep, ServiceDep, SettingsDep
+from app.deps import NoQueryDep, ServiceDep
 from app.errors import (
     ClassExistsError,
     ClassNotFoundError,
@@ -40,6 +40,7 @@ from app.schemas import (
     VerifyPublic,
     VerifyQuery,
 )
+from app.service import Service
 from app.store.base import OnConflict
 from app.uploads import Form, FormSpec, missing, read_form, read_image
 
@@ -108,6 +109,11 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
     `curl -F image=@query.png localhost:8000/classify` or
     `curl -H 'Content-Type: image/png' --data-binary @query.png localhost:8000/classify`
     """
+    return await classified(request, service, query)
+
+
+async def classified(request: Request, service: Service, query: ClassifyQuery) -> ClassifyPublic:
+    """The answer of `/classify`."""
     upload = await read_image(request, service.settings.max_upload_bytes)
     wanted = Wanted(query.fpir, query.threshold, query.prior)
     with _gallery_is_an_input():
@@ -160,15 +166,22 @@ async def verify(
     responses=problems(TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=form(["image"], image=FILES),
 )
-async def embed(request: Request, recognizer: RecognizerDep, settings: SettingsDep, _query: NoQueryDep) -> EmbedPublic:
+async def embed(request: Request, service: ServiceDep, _query: NoQueryDep) -> EmbedPublic:
     """Turn one or more images into vectors in index form: the metric of `/model` on them is the service's distance.
 
     `curl -F image=@a.png -F image=@b.png localhost:8000/embed`
     """
+    return await embedded(request, service)
+
+
+async def embedded(request: Request, service: Service) -> EmbedPublic:
+    """The answer of `/embed`."""
+    settings, recognizer = service.settings, service.recognizer
     spec = FormSpec(images={"image": settings.max_images})
     fields = await read_form(request, settings.max_upload_bytes, spec)
     vectors = await recognizer.embed(fields.images("image"))
-    return EmbedPublic(embeddings=vectors.tolist(), dim=vectors.shape[1], model=recognizer.model_id)
+    # as it is: to check each number of sixty-four vectors would take longer than to compute some of them
+    return EmbedPublic.model_construct(embeddings=vectors.tolist(), dim=vectors.shape[1], model=recognizer.model_id)
 
 
 def _label(fields: Form) -> str:
