@@ -17,6 +17,7 @@ from app.metrics import Metrics
 from app.middleware import RawClassPaths, RequestContext
 from app.openapi import install_openapi
 from app.problems import install_handlers
+from app.room import Room
 from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.lifecycle, app.state.upload_timeout = lifecycle, settings.upload_timeout
+    app.state.room = Room(settings.max_pending_bytes)
     for module in (recognize, bulk, classes, galleries, models, system, console):
         app.include_router(module.router)
     install_handlers(app)

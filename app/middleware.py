@@ -68,6 +68,7 @@ class _Exchange:
             try:
                 await self._guarded(app, receive, seconds)
             finally:
+                self._scope["app"].state.room.leave(self._scope)
                 self._record()
 
     async def _guarded(self, app: ASGIApp, receive: Receive, seconds: float) -> None:

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         None, "CPU threads of one forward pass; the engine decides when not set.", "a whole number, at least 1", ge=1
     )
     max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
+    max_pending_bytes: int = _count(
+        96 * 2**20, "Most bytes of all requests' bodies together; more are answered with 503.", "bytes"
+    )
     max_pixels: int = _count(40_000_000, "Largest image, checked before it is decoded.", "pixels")
     max_images: int = _count(64, "Most images in one request.", "images")
     max_enroll_images: int = _count(1000, "Most images in one `POST /enroll/batch`.", "images")

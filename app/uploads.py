@@ -25,6 +25,7 @@ from app.errors import (
 )
 from app.multipart import Part, read_parts
 from app.problems import invalid_fields
+from app.room import Room
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -169,7 +170,9 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     if declared.isdigit() and int(declared) > max_bytes:
         raise error
     received = 0
+    room: Room = request.app.state.room
     async for chunk in _timely(request):
+        room.take(request.scope, len(chunk))
         received += len(chunk)
         if received > max_bytes:
             raise error

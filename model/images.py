@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -56,6 +58,10 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 _DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "F")
 # Where Pillow finds an orientation, besides TIFF's tags: looking for one takes as long as decoding a small image.
 _ORIENTATIONS: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
+#: An image of more is decoded one at a time: its copies on the way may take hundreds of megabytes.
+_LARGE_PIXELS: Final = 4_000_000
+_turn: Final = threading.Lock()
+_STRIP_PIXELS: Final = 500_000
 _ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -113,15 +119,20 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
             raise TooManyPixelsError(
                 f"the image is {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted"
             )
-        try:
-            image.load()
-            if hasattr(image, "tag_v2") or not _ORIENTATIONS.isdisjoint(image.info):
-                ImageOps.exif_transpose(image, in_place=True)
-            decoded = _to_8_bit(image)
-            decoded.format = image.format
-            return decoded
-        except _PILLOW_FAILURES as error:
-            raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
+        with _turn if width * height > _LARGE_PIXELS else nullcontext():
+            return _decoded(image)
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    try:
+        image.load()
+        if hasattr(image, "tag_v2") or not _ORIENTATIONS.isdisjoint(image.info):
+            ImageOps.exif_transpose(image, in_place=True)
+        decoded = _to_8_bit(image)
+        decoded.format = image.format
+        return decoded
+    except _PILLOW_FAILURES as error:
+        raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
 
 
 def _open(data: bytes) -> Image.Image:
@@ -140,30 +151,51 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP_GREY_MODES:
         return _deep_grey_to_8_bit(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        return _composite(image.convert("RGBA"))
+        return _composite(image)
     if image.mode in ("1", "L"):
         return image.convert("L")
     return image.convert("RGB")
 
 
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """The image in bands of rows, from the top: working on floats takes many times the bytes of what is worked on."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float grey; files do not say their white point, so the range in use decides."""
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
-    pixels = np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = min(0.0, float(pixels.min())), float(pixels.max())
+    ranges = [(float(pixels.min()), float(pixels.max())) for pixels in map(_finite, _strips(image))]
+    low, high = min(0.0, *(low for low, _ in ranges)), max(high for _, high in ranges)
     white = next((limit for limit in (1.0, 255.0, 65_535.0) if high <= limit), high)
     if white == 1.0 and image.mode != "F":
         white = 255.0
-    scaled = (pixels - low) * (255.0 / (white - low))
-    return Image.fromarray(scaled.round().astype(np.uint8))
+    scale = 255.0 / (white - low)
+    strips = [((pixels - low) * scale).round().astype(np.uint8) for pixels in map(_finite, _strips(image))]
+    return Image.fromarray(np.concatenate(strips))
+
+
+def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
+    return np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _composite(image: Image.Image) -> Image.Image:
     """Put what is visible on white, or on black when it is bright itself (a white logo would vanish on white)."""
-    rgba = np.asarray(image, dtype=np.float64)
-    alpha = rgba[..., 3]
-    visible = alpha.sum()
-    brightness = float((rgba[..., :3].mean(axis=2) * alpha).sum() / visible) if visible else 0.0
-    shade = (0, 0, 0, 255) if brightness > 127.5 and alpha.min() < 255 else (255, 255, 255, 255)
-    return Image.alpha_composite(Image.new("RGBA", image.size, shade), image).convert("RGB")
+    visible, light, clearest = 0, 0, 255
+    for strip in _strips(image):
+        rgba = np.asarray(strip.convert("RGBA"), dtype=np.int64)
+        alpha = rgba[..., 3]
+        visible += int(alpha.sum())
+        light += int((rgba[..., :3].sum(axis=2) * alpha).sum())
+        clearest = min(clearest, int(alpha.min()))
+    is_bright = visible > 0 and light / (3 * visible) > 127.5 and clearest < 255
+    shade = (0, 0, 0, 255) if is_bright else (255, 255, 255, 255)
+    whole, top = Image.new("RGB", image.size), 0
+    for strip in _strips(image):
+        background = Image.new("RGBA", strip.size, shade)
+        whole.paste(Image.alpha_composite(background, strip.convert("RGBA")).convert("RGB"), (0, top))
+        top += strip.height
+    return whole

@@ -4,6 +4,8 @@ Uses the engine that `docker info` finds; where none runs, ../shared/tools/docke
 for these tests and stopped again); where neither is, everything here is skipped.
 """
 
+import io
+import itertools
 import json
 import os
 import shlex
@@ -11,7 +13,9 @@ import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +24,10 @@ from typing import Any
 import httpx
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
 
 from app.settings import Settings, variable
+from benchmarks.proofs import Proof, record
 from container.install_dependencies import torch_requirement
 from tests.factories import draw_character, png_bytes
 from tests.test_architecture import EXTRAS
@@ -241,6 +247,78 @@ def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
         service.compose("down", "--volumes")
         service.up()
         assert enrolled(client) == []
+    record(
+        "container",
+        Proof(
+            "Container: killed, taken down and put up again",
+            'make test ARGS="-m slow tests/test_container.py"',
+            {"classes enrolled": len(LABELS)},
+            {"SIGKILL": 1, "down and up": 1, "down with volumes": 1},
+            0,
+            0,
+            ended="restarted by the engine; all classes there after the kill and after `down`, none after `down --volumes`",
+        ),
+    )
+
+
+def large_uploads() -> list[bytes]:
+    """Bodies at the limit, and small files of 40 million pixels in what takes most memory to decode."""
+    side = 6_300
+    files = [b"\x89PNG\r\n\x1a\n" + os.urandom(10_000_000)]
+    for mode in ("RGBA", "RGB", "L"):
+        buffer = io.BytesIO()
+        Image.new(mode, (side, side), 0 if mode == "L" else (9, 9, 9, 99)[: len(mode)]).save(buffer, "PNG")
+        files.append(buffer.getvalue())
+    return files
+
+
+def flood(url: str, clients: int, seconds: float) -> Counter[str]:
+    """What became of the uploads of so many clients at once."""
+    files, outcomes, end = large_uploads(), Counter[str](), time.monotonic() + seconds
+
+    def upload(number: int) -> None:
+        with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+            for turn in itertools.count(number):
+                if time.monotonic() > end:
+                    return
+                try:
+                    body = files[turn % len(files)]
+                    answer = client.post("/classify", content=body, headers={"Content-Type": "image/png"})
+                    outcomes[str(answer.status_code)] += 1
+                except httpx.TransportError:
+                    outcomes["lost"] += 1
+
+    with ThreadPoolExecutor(clients) as threads:
+        list(threads.map(upload, range(clients)))
+    return outcomes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_flood_of_uploads_stays_within_the_memory(service: Engine):
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        enroll_all(client)
+        outcomes = flood(service.url, clients=48, seconds=40)
+        assert service.inspect(".RestartCount") == 0
+        assert service.inspect(".State.OOMKilled") is False
+        wait_for("an answer after the flood", lambda: named(client, "beth") == "beth")
+        assert enrolled(client) == sorted(LABELS)
+    assert set(outcomes) <= {"200", "408", "415", "422", "503", "504"}, outcomes
+    assert sum(outcomes.values()) > 48
+    peak = int(service.in_container("cat", "/sys/fs/cgroup/memory.peak")) / 2**20
+    record(
+        "container flood",
+        Proof(
+            "Container of 1 GiB under a flood of uploads",
+            'make test ARGS="-m slow tests/test_container.py"',
+            {"requests of 48 clients at once": sum(outcomes.values())},
+            {"bodies of 10 MB or images of 40 megapixels": sum(outcomes.values())},
+            outcomes["lost"],
+            outcomes["504"],
+            f"memory at most {peak:.0f} MiB of 1,024",
+            "not restarted; answers: " + ", ".join(f"{count} x {status}" for status, count in sorted(outcomes.items())),
+        ),
+    )
 
 
 @pytest.mark.slow
