@@ -53,7 +53,7 @@ def read_omniglot(root: Path, part: Part) -> LabelledImages:
     sources: list[int] = []
     class_numbers: dict[tuple[str, str], int] = {}
     alphabets: dict[str, int] = {}
-    for path, data in _files(root, name):
+    for path, data in read_files(root, name):
         alphabet, character, drawer = _place(path)
         alphabets.setdefault(alphabet, len(alphabets))
         images.append(_decode(path, data))
@@ -77,7 +77,7 @@ def read_runs(root: Path) -> list[Run]:
     Raises:
         DatasetError: they are not there or not complete.
     """
-    files = dict(_files(root, "all_runs", suffixes=(".png", ".txt")))
+    files = dict(read_files(root, "all_runs", suffixes=(".png", ".txt")))
     folders = sorted({path.parts[-2] for path in files if path.name == "class_labels.txt"})
     if len(folders) != RUNS:
         raise DatasetError(f"all_runs in {root} holds {len(folders)} runs, not {RUNS}")
@@ -106,8 +106,12 @@ def _read_run(name: str, read: Callable[[str], bytes]) -> Run:
     )
 
 
-def _files(root: Path, name: str, suffixes: tuple[str, ...] = (".png",)) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield path and content, in order of path, from the folder ``name`` or the file ``name.zip``."""
+def read_files(root: Path, name: str, suffixes: tuple[str, ...] = (".png",)) -> Iterator[tuple[PurePosixPath, bytes]]:
+    """Yield path and content, in order of path, from the folder ``name`` or the file ``name.zip``.
+
+    Raises:
+        DatasetError: neither is in ``root`` or in its sub-folder ``omniglot``, or the zip file is broken.
+    """
     for base in (root, root / "omniglot"):
         if (base / name).is_dir():
             for file in sorted((base / name).rglob("*")):
