@@ -157,7 +157,8 @@ class GalleryIndex:
         if info.id not in self._moving and (len(view) < SEGMENT_FROM or not view.searchable):
             self._views[info.id] = self._open(info, len(view))
             return
-        view.apply(_without_vectors(replace(changes, classes=dict.fromkeys(changes.classes))))
+        none = np.empty((0, view.info.dim), np.float32)
+        view.apply(_without_vectors(replace(changes, classes=dict.fromkeys(changes.classes), vectors=none)))
         view.outdated |= any(label is not None for label in changes.classes.values())
         if info.id not in self._moving:
             self._moving[info.id] = threading.Event()

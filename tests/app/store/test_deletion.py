@@ -2,6 +2,9 @@
 
 import random
 import sqlite3
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +62,41 @@ def test_a_replaced_shot_is_gone_once_the_store_is_closed(path: Path):
     store.close()
     assert traces(path.parent, old) == {"label"}
     assert traces(path.parent, new) == {"image", "embedding"}
+
+
+def until_gone(folder: Path, item: NewSupport, seconds: float = 5.0) -> set[str]:
+    """What stays of the item in the files once that time is over, or earlier, when image and vector are gone."""
+    deadline = time.monotonic() + seconds
+    while (found := traces(folder, item)) - {"label"} and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def test_a_replaced_shot_is_gone_from_the_files_within_seconds(store: SqlStore, path: Path):
+    old, new = marked(1, 100), replace(marked(2, 100), label=marked(1).label)
+    store.enroll("g", [old], REPLACE)
+    store.enroll("g", [new], REPLACE)
+    assert until_gone(path.parent, old) == {"label"}
+    assert traces(path.parent, new) == ALL
+
+
+def test_what_a_killed_process_left_is_gone_soon_after_the_next_start(path: Path):
+    old, new = marked(1, 100), replace(marked(2, 100), label=marked(1).label)
+    script = (
+        "import os, sys; from pathlib import Path; from app.store import SqlStore, OnConflict\n"
+        "from dataclasses import replace; from tests.app.store.test_deletion import marked\n"
+        "store = SqlStore(Path(sys.argv[1])); store.enroll('g', [marked(1, 100)], OnConflict.REPLACE)\n"
+        "new = replace(marked(2, 100), label=marked(1).label)\n"
+        "store.enroll('g', [new], OnConflict.REPLACE); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert traces(path.parent, old) == ALL
+    opened = SqlStore(path)
+    try:
+        assert until_gone(path.parent, old) == {"label"}
+        assert traces(path.parent, new) == ALL
+    finally:
+        opened.close()
 
 
 def test_a_reader_in_the_way_only_delays_it_until_the_next_write(store: SqlStore, path: Path):
