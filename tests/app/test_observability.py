@@ -9,6 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from grafana_foundation_sdk.models.prometheus import Dataquery
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import Metrics
@@ -44,6 +48,26 @@ def test_dashboard_and_alerts_name_only_what_is_exposed():
     assert len(named) > 10
     for name in named:
         assert re.sub(r"_(bucket|sum|count|total)$", "", name) in known or name in known, name
+
+
+def test_the_dashboard_is_one_that_grafana_knows():
+    """Read into Grafana's own models and written again, nothing is dropped or changed."""
+    register_default_plugins()
+    dashboard = json.loads((DEPLOY / "grafana.json").read_text("utf-8"))
+    read = Dashboard.from_json(dashboard)
+    assert read.panels is not None
+    targets = [target for panel in read.panels for target in panel.targets or []]
+    assert {type(target) for target in targets} == {Dataquery}
+    assert contains(json.loads(JSONEncoder().encode(read)), dashboard)
+
+
+def contains(whole: object, part: object) -> bool:
+    """Whether each value of `part` is at the same place in `whole`."""
+    if isinstance(part, dict) and isinstance(whole, dict):
+        return all(name in whole and contains(whole[name], value) for name, value in part.items())
+    if isinstance(part, list) and isinstance(whole, list):
+        return len(whole) == len(part) and all(map(contains, whole, part))
+    return whole == part
 
 
 @pytest.mark.slow
