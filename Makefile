@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test lint docs bench-omniglot bench-decisions sbom constraints clean
+.PHONY: help serve test lint docs bench-omniglot bench-decisions bench-reliability sbom constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -43,6 +43,13 @@ bench-omniglot: $(VENV)/.test ## 20-way one-shot accuracy on Omniglot's official
 
 bench-decisions: $(VENV)/.test ## whether "same" and "unknown" can be trusted; writes docs/decisions.md (needs ONESHOT_DATASETS)
 	@$(PY) -m benchmarks.decisions $(ARGS)
+
+bench-reliability: $(VENV)/.test ## run every proof of reliability (an hour and a half); writes docs/reliability.md
+	@RELIABILITY_JSON=docs/reliability.json $(PY) -m pytest -m "slow or not slow" tests/test_container.py \
+		tests/app/test_hostile_uploads.py tests/app/test_api_fuzz.py tests/app/test_faults.py tests/app/test_shutdown.py \
+		tests/app/test_http_machine.py
+	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.soak $(ARGS)
+	@$(PY) -m benchmarks.reliability
 
 docs: $(VENV)/.docs ## build the documentation as a site in site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q

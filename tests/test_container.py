@@ -256,7 +256,7 @@ def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
             {"SIGKILL": 1, "down and up": 1, "down with volumes": 1},
             0,
             0,
-            ended="restarted by the engine; all classes there after the kill and after `down`, none after `down --volumes`",
+            ended="restarted; all classes there after the kill and after `down`, none after `down --volumes`",
         ),
     )
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from app.draining import let_nobody_in
+from benchmarks.proofs import Proof, record
 from tests.app.conftest import Running, assert_problem, make_settings, running
 from tests.app.load import Load
 from tests.app.processes import Server, enroll
@@ -33,6 +34,18 @@ def test_sigterm_under_load_loses_no_answer(tmp_path: Path, artifact: Path, imag
     with running(make_settings(model=artifact, home=home)) as again:
         kept = {item["label"] for item in again.client.get("/classes", params={"limit": 1000}).json()["classes"]}
         assert kept >= set(load.enrolled)
+    record(
+        f"SIGTERM under load {len(options) or 1}",
+        Proof(
+            f"SIGTERM under load, {'two workers' if options else 'one process'}",
+            "make test ARGS=\"-m 'slow or not slow' tests/app/test_shutdown.py\"",
+            {"answers": load.outcomes["answered"], "enrolments of these": len(load.enrolled)},
+            {"SIGTERM": 1, "requests turned away": load.outcomes["turned away"]},
+            load.outcomes["lost"] + len(set(load.enrolled) - kept),
+            0,
+            ended="exit code 0; every enrolment there after the restart",
+        ),
+    )
 
 
 def test_who_waits_at_the_door_is_let_in_and_nobody_else():
