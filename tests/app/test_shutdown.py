@@ -19,6 +19,7 @@ from tests.app.load import Load
 from tests.app.processes import Server, enroll
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     "options", [pytest.param((), id="one"), pytest.param(("--workers", "2"), id="two", marks=pytest.mark.slow)]
 )
