@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from benchmarks.faults import torture
-from benchmarks.proofs import Proof, record
 from tests.app.conftest import assert_problem
 from tests.app.processes import ONESHOT, Server, enroll
 
@@ -28,18 +27,6 @@ def test_nothing_acknowledged_is_lost_however_often_it_is_killed(tmp_path: Path,
     assert report.lost == [], report.render()
     assert report.kills >= 2
     assert report.acknowledged > 20
-    record(
-        "kills",
-        Proof(
-            "Killed again and again while it writes",
-            'FAULT_SECONDS=90 make test ARGS="-m slow tests/app/test_faults.py"',
-            {"operations acknowledged": report.acknowledged, "classes compared": report.compared},
-            {"SIGKILL to all processes": report.kills, "operations cut off": report.unanswered},
-            len(report.lost),
-            0,
-            ended="what was cut off is there whole or not at all; the file is whole",
-        ),
-    )
 
 
 @contextmanager
