@@ -156,6 +156,11 @@ class Batcher:
             return "The worker thread is dead; the service must be restarted."
         return None if self._warm else "The network is warming up."
 
+    def check_room(self, images: int) -> None:
+        """Raise OverloadedError when so many images would be refused now."""
+        if self._depth + images > self._max_queue:
+            raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
+
     async def embed(self, images: Sequence[F32]) -> F32:
         """Embeddings (n, D) of n prepared images (C, S, S).
 
@@ -174,8 +179,7 @@ class Batcher:
         with self._state:
             if self._closing or self._dead:
                 raise NotReadyError(self.not_ready_because or "The service is not ready.")
-            if self._depth + len(job.images) > self._max_queue:
-                raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
+            self.check_room(len(job.images))
             self._jobs.append(job)
             self._change_depth(len(job.images))
             self._state.notify()
