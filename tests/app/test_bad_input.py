@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
@@ -225,3 +226,24 @@ def test_a_client_that_goes_away_mid_body_harms_nobody(serve):
             )
         assert server.classify(PNG).status_code == 200
         assert server.client.get("/readyz").status_code == 200
+
+
+def test_a_flood_of_bytes_is_refused_and_room_comes_back(serve):
+    with serve(max_pending_bytes=20_000) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        raw = {"content-type": "image/png"}
+        with socket.create_connection((host, int(port)), timeout=10) as slow:
+            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 19000\r\n\r\n"
+            slow.sendall(head.encode() + b"x" * 18_000)
+            deadline = time.monotonic() + 10
+            while server.app.state.room.used < 18_000:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            refused = server.client.post("/classify", content=PNG + b"x" * 4000, headers=raw)
+            assert_problem(refused, 503, "overloaded")
+            assert refused.headers["retry-after"]
+        while server.app.state.room.used:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server.client.post("/classify", content=PNG + b"x" * 4000, headers=raw).status_code == 200
+        assert server.app.state.room.used == 0
