@@ -52,7 +52,8 @@ class GuardedConnection(Protocol):
             self._forget_head()
         elif not self.transport.is_closing():
             self._await_head()
-            self._head_bytes += len(data)
+            if self.cycle is None or not self.cycle.more_body:  # else the rest of a body that was answered early
+                self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HeadTooLargeError(f"The request's head is larger than {MAX_HEAD_BYTES} bytes."))
 

@@ -138,3 +138,16 @@ def test_many_slow_heads_leave_room_for_others(server: Running):
     finally:
         for connection in slow:
             connection.close()
+
+
+def test_the_rest_of_a_body_that_was_answered_early_is_no_head(serve):
+    with serve(max_upload_bytes=1000) as running, connect(running) as connection:
+        head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 300000\r\n\r\n"
+        connection.sendall(head)
+        got = connection.recv(4000)
+        connection.sendall(b"x" * 300_000 + REQUEST)
+        while b"alive" not in got and (part := connection.recv(4000)):
+            got += part
+    assert got.startswith(b"HTTP/1.1 413")
+    assert b"HTTP/1.1 431" not in got
+    assert b"HTTP/1.1 200" in got, "the next request is answered as ever"
