@@ -49,6 +49,9 @@ from model.calibration import Calibration, UnsupportedRateError
 from model.distances import distances
 from model.embedder import Embedder
 
+#: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
+_SMALL_BYTES = 16_384
+_SMALL = images.ImageLimits(max_pixels=128 * 128)
 #: What a map shows at most: classes, and neighbours of each.
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
@@ -160,7 +163,9 @@ class Recognizer:
 
     async def embed(self, uploads: Sequence[Upload]) -> F32:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
-        prepared = [each.values for each in await self._decoding.map(self._prepare, uploads)]
+        self._batcher.check_room(len(uploads))  # an image that will be refused need not be decoded
+        pictures = self._prepare_small(uploads) or await self._decoding.map(self._prepare, uploads)
+        prepared = [each.values for each in pictures]
         vectors = await self._batcher.embed(prepared)
         if not np.isfinite(vectors).all():
             raise InferenceError("the network made a vector that is not finite")
@@ -264,9 +269,18 @@ class Recognizer:
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
-    def _prepare(self, upload: Upload) -> Picture:
+    def _prepare_small(self, uploads: Sequence[Upload]) -> list[Picture] | None:
+        """Prepare a single small image here and now: handing it to a thread takes longer. None for all others."""
+        if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or self._limits.max_pixels < _SMALL.max_pixels:
+            return None
         try:
-            image = images.decode_image(upload.data, self._limits)
+            return [self._prepare(uploads[0], _SMALL)]
+        except TooManyPixelsError:
+            return None
+
+    def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> Picture:
+        try:
+            image = images.decode_image(upload.data, limits or self._limits)
             return Picture(self._embedder.prepare(image), images.MEDIA_TYPES[str(image.format)])
         except images.ImageError as error:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
