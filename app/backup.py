@@ -80,6 +80,7 @@ def back_up(home: Path, file: Path) -> Summary:
         with translated_errors(), closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=rw", uri=True)) as source:
             source.execute("PRAGMA busy_timeout = 10000")
             source.execute("VACUUM INTO ?", (str(copy),))
+        SqlStore(copy).close()  # of a data folder that an older version made, the copy alone is brought up to date
         members = {STORE_FILE: copy} | _artefacts(home, _digests(copy))
         summary = _summarise(copy)
         unfinished = Path(folder) / "backup.tar"

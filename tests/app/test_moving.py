@@ -26,7 +26,8 @@ COUNT = 60
 
 def vectors(manifest: Manifest, seed: int = 0) -> np.ndarray:
     found = np.random.default_rng(seed).normal(size=(COUNT, manifest.similarity.dim)).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    found /= np.linalg.norm(found, axis=1, keepdims=True)
+    return found
 
 
 def manifest_of(digest: str) -> Manifest | None:

@@ -56,9 +56,14 @@ def test_the_log_stays_as_small_as_the_gallery(store: SqlStore, path: Path):
 def test_a_follower_within_reach_catches_up_and_one_beyond_begins_anew(store: SqlStore, monkeypatch):
     enroll(store, *(f"c{number}" for number in range(30)))
     index = GalleryIndex(store, OURS)
-    begun = []
+    begun: list[int] = []
     follow = GalleryIndex._follow
-    monkeypatch.setattr(GalleryIndex, "_follow", lambda self: (begun.append(self._seq), follow(self))[1])
+
+    def watched(index: GalleryIndex) -> None:
+        begun.append(index._seq)
+        follow(index)
+
+    monkeypatch.setattr(GalleryIndex, "_follow", watched)
     assert index.size("g") == 30
     for number in range(KEPT):
         store.remove_class("g", f"c{number}")
