@@ -1,45 +1,40 @@
-"""Galleries of 1k to 1M classes: time to classify, recall, memory, start; and enrolling many against one by one.
+"""Galleries of 1k to 1M classes: time to classify, recall, enrolment, memory and start, over HTTP.
 
-`python -m benchmarks.gallery` fills a store of each size, starts `oneshot serve` on it and measures over HTTP. Vectors:
-a few thousand distorted characters are embedded by the shipped model; further ones are mixtures of two of them, since
-embedding a million images takes hours on a small machine. `--report docs/benchmarks-gallery.md` writes the table.
+`python -m benchmarks.gallery --work FOLDER` embeds a million distorted characters (once: FOLDER keeps them, and a data
+folder of each size, so that a later call only measures), starts `oneshot serve` on each size and measures. Results go
+into docs/benchmarks-gallery.json, and the page docs/benchmarks-gallery.md is made of that. Needs `ONESHOT_DATASETS`.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import os
-import platform
-import random
-import shutil
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
-import numpy.typing as npt
 
+from app.client import Client
 from app.gallery import GalleryIndex
 from app.models import ModelShelf
 from app.snapshots import Snapshots
 from app.store import NewSupport, OnConflict, SqlStore
+from benchmarks.characters import Characters, Vectors, embedded, served_embedder
 from benchmarks.faults import Server
+from benchmarks.gallery_page import write_page
+from benchmarks.proofs import run
 from model import DEFAULT_ARTIFACT
-from model.artifact import load_artifact
 from model.embedder import Embedder
-from tests.factories import draw_character, png_bytes
+from model.images import decode_image
 
-Vectors = npt.NDArray[np.float32]
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _BATCH = 5_000
-_QUERIES = 300
+_QUERIES = 400
+_WARM = 20  # requests before times count
+_ENROLLED = 500  # classes of each size that are enrolled over HTTP
 
 
 @dataclass
@@ -51,201 +46,140 @@ class Row:
     p99_ms: float
     recall: float
     enrol_per_s: float
-    bytes_per_class: float
-    raw_bytes: int
+    megabytes: float
+    raw_megabytes: float
     start_s: float
     load: float
 
 
-def embed(embedder: Embedder, count: int, jitter_seed: int) -> Vectors:
-    """Vectors of drawn characters, each written with another tremble."""
-    parts: list[Vectors] = []
-    for start in range(0, count, 128):
-        seeds = range(start, min(start + 128, count))
-        images = [draw_character(seed, jitter=2.0, jitter_seed=jitter_seed + seed) for seed in seeds]
-        parts.append(embedder.embed(np.stack([embedder.prepare(image) for image in images])))
-    return np.concatenate(parts)
+class Bench:
+    """The characters, their vectors, and a data folder for each size, in one work folder."""
 
+    def __init__(self, work: Path, data: Path, model: Path, most: int) -> None:
+        self.work, self.model = work, model
+        self.embedder: Embedder = served_embedder(model)
+        self.characters = Characters(data, self.embedder.manifest)
+        self.vectors: Vectors = embedded(work / "vectors", most, self.characters, self.embedder)
 
-def mixed(real: Vectors, count: int, start: int) -> Vectors:
-    """Vectors number `start` to `start + count`: the real ones first, then mixtures of two of them."""
-    chance = np.random.default_rng(start)
-    share = chance.uniform(0.2, 0.8, (count, 1)).astype(np.float32)
-    pairs = chance.integers(0, len(real), (2, count))
-    vectors = share * real[pairs[0]] + (1 - share) * real[pairs[1]]
-    vectors += 0.02 * chance.normal(size=vectors.shape).astype(np.float32)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    own = real[start : start + count]
-    vectors[: len(own)] = own
-    found: Vectors = vectors.astype(np.float32)
-    return found
+    def home(self, size: int) -> Path:
+        """A data folder with so many classes, less those that are enrolled over HTTP; made if it isn't there."""
+        home = self.work / f"home-{size}"
+        if not (home / "made").exists():
+            ModelShelf(home).put_forms(self.model)
+            self._fill(home, size - _ENROLLED)
+            self._settle(home)
+            (home / "made").touch()
+        return home
 
+    def _fill(self, home: Path, count: int) -> None:
+        store = SqlStore(home / "oneshot.db")
+        digest = self.embedder.manifest.digest
+        for start in range(0, count, _BATCH):
+            part = self.vectors[start : min(start + _BATCH, count)]
+            items = [NewSupport(f"c{start + n:07}", None, "image/png", v, digest) for n, v in enumerate(part)]
+            store.enroll("default", items, OnConflict.REPLACE)
+        store.close()
 
-def fill(home: Path, real: Vectors, digest: str, size: int) -> float:
-    """Enrol up to `size` classes into the store; returns classes per second."""
-    store = SqlStore(home / "oneshot.db")
-    infos = store.list_galleries()
-    start = present = infos[0].classes if infos else 0
-    began = time.perf_counter()
-    while start < size:
-        vectors = mixed(real, min(_BATCH, size - start), start)
-        items = [NewSupport(f"c{start + n:07}", None, "image/png", v, digest) for n, v in enumerate(vectors)]
-        store.enroll("default", items, OnConflict.REPLACE)
-        start += len(items)
-    seconds = time.perf_counter() - began
-    store.close()
-    return (size - present) / seconds
-
-
-def build(home: Path, embedder: Embedder) -> None:
-    """Have the segment made, as a running service does in the background."""
-    store = SqlStore(home / "oneshot.db")
-    index = GalleryIndex(store, embedder.manifest, snapshots=Snapshots(home / "index", store))
-    index.refresh()
-    while index.settling or not index.settled:
-        time.sleep(0.2)
+    def _settle(self, home: Path) -> None:
+        """Have the segment made, as a running service does in the background."""
+        store = SqlStore(home / "oneshot.db")
+        index = self._index(home, store)
         index.refresh()
-    store.close()
+        while index.settling or not index.settled:
+            time.sleep(0.2)
+            index.refresh()
+        store.close()
+
+    def _index(self, home: Path, store: SqlStore) -> GalleryIndex:
+        return GalleryIndex(store, self.embedder.manifest, snapshots=Snapshots(home / "index", store))
+
+    def queries(self, size: int) -> list[bytes]:
+        """Images of enrolled characters, distorted otherwise."""
+        numbers = np.random.default_rng(size).choice(size - _ENROLLED, _QUERIES)
+        return self.characters.pictures([int(number) for number in numbers], take=1)
+
+    def recall(self, home: Path, pictures: Sequence[bytes]) -> float:
+        """The share of images for which the index names the class that looking at every vector names."""
+        images = [decode_image(picture) for picture in pictures]
+        queries = self.embedder.embed(np.stack([self.embedder.prepare(image) for image in images]))
+        store = SqlStore(home / "oneshot.db")
+        index = self._index(home, store)
+        content = store.read_gallery(store.gallery_infos()[0][0].id)
+        best, rows = np.full(len(queries), -np.inf), np.zeros(len(queries), np.int64)
+        for start in range(0, len(content.vectors), _BATCH):
+            near = content.vectors[start : start + _BATCH] @ queries.T
+            found = near.max(axis=0)
+            rows[found > best] = start + near.argmax(axis=0)[found > best]
+            best = np.maximum(best, found)
+        exact = [content.labels[content.owners[row]] for row in rows]
+        right = [index.search("default", q, 1)[0].label == label for q, label in zip(queries, exact, strict=True)]
+        store.close()
+        return float(np.mean(right))
+
+    def empty(self) -> int:
+        """Bytes of a server without any class, after as many requests."""
+        server = Server(self.work / "home-0", self.model, 1, self.work / "server.log")
+        try:
+            classify(server.url, self.queries(SIZES[0]))
+            return memory_of(server.process.pid)
+        finally:
+            server.kill()
+
+    def measure(self, size: int, empty: int) -> Row:
+        """Start a server on the size's data folder, enrol what is missing, and classify."""
+        home, pictures = self.home(size), self.queries(size)
+        new = self.characters.pictures(range(size - _ENROLLED, size), take=0)
+        began = time.perf_counter()
+        server = Server(home, self.model, 1, self.work / "server.log")
+        start = time.perf_counter() - began
+        try:
+            with Client(server.url, timeout=120) as client:
+                began = time.perf_counter()
+                client.enroll_batch([(f"c{size - _ENROLLED + n:07}", image) for n, image in enumerate(new)])
+                rate = _ENROLLED / (time.perf_counter() - began)
+            times = classify(server.url, pictures)
+            memory = memory_of(server.process.pid) - empty
+        finally:
+            server.kill()
+        p50, p99 = np.percentile(times, [50, 99])
+        raw = 4e-6 * self.embedder.dim * size
+        recall = self.recall(home, pictures)
+        return Row(size, p50, p99, recall, rate, memory / 1e6, raw, start, os.getloadavg()[0])
 
 
-def recall(home: Path, embedder: Embedder, queries: Vectors) -> float:
-    """The share of queries of which the index names the class that looking at every vector names."""
-    store = SqlStore(home / "oneshot.db")
-    index = GalleryIndex(store, embedder.manifest, snapshots=Snapshots(home / "index", store))
-    content = store.read_gallery(store.gallery_infos()[0][0].id)
-    right = 0
-    for query in queries:
-        best = int(np.argmax(np.concatenate([part @ query for part in np.array_split(content.vectors, 50)])))
-        right += index.search("default", query, 1)[0].label == content.labels[content.owners[best]]
-    store.close()
-    return right / len(queries)
+def classify(url: str, pictures: Sequence[bytes]) -> list[float]:
+    """Classify the images one after the other over one connection; milliseconds of each, but for the first few."""
+    times: list[float] = []
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        for picture in [*pictures[:_WARM], *pictures]:
+            began = time.perf_counter()
+            client.post("/classify", content=picture, headers={"Content-Type": "image/png"}).raise_for_status()
+            times.append(1000 * (time.perf_counter() - began))
+    return times[_WARM:]
 
 
 def memory_of(process: int) -> int:
-    """Bytes of all memory of the process and its children that nobody else has, and its share of the rest."""
+    """Bytes of all memory that the process alone has, and its share of the rest; its mapped files count in full."""
     content = Path(f"/proc/{process}/smaps_rollup").read_text()
     return 1024 * int(next(line for line in content.splitlines() if line.startswith("Pss:")).split()[1])
-
-
-def serve_and_time(home: Path, images: Sequence[bytes]) -> tuple[list[float], float, int]:
-    """Milliseconds of each classification over one connection, seconds until ready, and memory."""
-    began = time.perf_counter()
-    server = Server(home, None, 1, home.with_name("server.log"))
-    start = time.perf_counter() - began
-    times: list[float] = []
-    try:
-        with httpx.Client(base_url=server.url, timeout=60, trust_env=False) as client:
-            for number, image in enumerate(images):
-                began = time.perf_counter()
-                client.post("/classify", content=image, headers={"Content-Type": "image/png"}).raise_for_status()
-                if number >= 20:
-                    times.append(1000 * (time.perf_counter() - began))
-        memory = memory_of(server.process.pid)
-    finally:
-        server.kill()
-    return times, start, memory
-
-
-def bulk_ratio(folder: Path, images: Sequence[bytes]) -> dict[str, float]:
-    """Images per second one by one, and in batches of 1000, over HTTP."""
-    server = Server(folder / "bulk", None, 1, folder / "server.log")
-    try:
-        with httpx.Client(base_url=server.url, timeout=120, trust_env=False) as client:
-            one = min(len(images), 200)
-            began = time.perf_counter()
-            for number, image in enumerate(images[:one]):
-                data = {"label": f"one {number}"}
-                client.post("/enroll", data=data, files={"image": ("x.png", image)}).raise_for_status()
-            single = one / (time.perf_counter() - began)
-            lines = [
-                json.dumps(
-                    {"label": f"many {number}", "image": base64.b64encode(images[number % len(images)]).decode()}
-                )
-                for number in range(4000)
-            ]
-            began = time.perf_counter()
-            for start in range(0, len(lines), 1000):
-                body, headers = "\n".join(lines[start : start + 1000]), {"Content-Type": "application/x-ndjson"}
-                client.post("/enroll/batch", content=body, headers=headers).raise_for_status()
-            many = len(lines) / (time.perf_counter() - began)
-    finally:
-        server.kill()
-    return {"one_by_one": single, "batches": many, "ratio": many / single}
-
-
-def measure(sizes: Sequence[int], folder: Path) -> dict[str, Any]:
-    """All figures."""
-    embedder = Embedder(load_artifact(DEFAULT_ARTIFACT), "cpu")
-    real, home = embed(embedder, 4000, 0), folder / "home"
-    home.mkdir()
-    ModelShelf(home).put(DEFAULT_ARTIFACT)
-    queries = embed(embedder, _QUERIES, 10_000)
-    chance = random.Random(0)
-    images = [png_bytes(draw_character(seed, jitter=2.0, jitter_seed=10_000 + seed)) for seed in range(_QUERIES)]
-    chance.shuffle(images)
-    empty = 0
-    rows: list[Row] = []
-    for size in sizes:
-        rate = fill(home, real, embedder.manifest.digest, size)
-        build(home, embedder)
-        found = recall(home, embedder, queries)
-        times, start, memory = serve_and_time(home, images)
-        if not rows:
-            empty = memory - size * 4 * embedder.dim
-        raw = 4 * embedder.dim
-        p50, p99 = np.percentile(times, [50, 99])
-        load = os.getloadavg()[0]
-        rows.append(Row(size, p50, p99, found, rate, (memory - empty) / size, raw, start, load))
-        print(asdict(rows[-1]), flush=True)
-    bulk = bulk_ratio(folder, images)
-    print(bulk, flush=True)
-    return {"rows": [asdict(row) for row in rows], "bulk": bulk, "model": embedder.manifest.model_id}
-
-
-def render(result: dict[str, Any]) -> str:
-    """The report in Markdown."""
-    lines = [
-        "# Gallery benchmark",
-        "",
-        f"`python -m benchmarks.gallery --report docs/benchmarks-gallery.md`, {datetime.now(UTC):%Y-%m-%d}, "
-        f"{result['model']}, {os.cpu_count()} CPUs, {platform.machine()}. Other work ran at the time (the "
-        "load average stands beside), so times are upper bounds. The vectors of 4,000 distorted characters are real "
-        "embeddings; the others are mixtures of two of them with a little noise. Queries are characters written anew, "
-        "over one connection. Enrolment is the store's rate, without the network. Memory is the process's proportional "
-        "share (PSS), less that of a process with an empty gallery; a segment's pages are mapped and shared.",
-        "",
-        "| classes | classify p50 | p99 | recall@1 | enrol/s | bytes/class (raw vector) | start | load |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    lines += [
-        f"| {row['classes']:,} | {row['p50_ms']:.1f} ms | {row['p99_ms']:.1f} ms | {row['recall']:.3f} | "
-        f"{row['enrol_per_s']:,.0f} | {row['bytes_per_class']:,.0f} ({row['raw_bytes']:,}) | {row['start_s']:.1f} s | "
-        f"{row['load']:.1f} |"
-        for row in result["rows"]
-    ]
-    bulk = result["bulk"]
-    lines += [
-        "",
-        f"Enrolling over HTTP: {bulk['one_by_one']:,.0f} images/s one by one, {bulk['batches']:,.0f} images/s in "
-        f"batches of 1,000: {bulk['ratio']:.1f} times.",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="gallery", description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--report", type=Path, help="write the report to this file")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--work", type=Path, required=True, help="where vectors and data folders are kept (4 GB)")
+    parser.add_argument("--model", type=Path, default=DEFAULT_ARTIFACT)
+    parser.add_argument("--prepare", action="store_true", help="make vectors and data folders only, without measuring")
     options = parser.parse_args(argv)
-    folder = Path(tempfile.mkdtemp(prefix="oneshot-gallery-"))
-    try:
-        text = render(measure(sorted(options.sizes), folder))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    sys.stdout.write(text)
-    if options.report:
-        options.report.write_text(text, "utf-8")
+    bench = Bench(options.work, Path(os.environ["ONESHOT_DATASETS"]), options.model, max(options.sizes))
+    if options.prepare:
+        for size in options.sizes:
+            bench.home(size)
+        return 0
+    empty = bench.empty()
+    rows = {str(size): asdict(bench.measure(size, empty)) | {"run": run()} for size in options.sizes}
+    print(write_page(sizes=rows, model=bench.embedder.manifest.model_id))
     return 0
 
 
