@@ -6,24 +6,30 @@ Written steps are never edited; a change of `app.store.schema` comes with a new 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
 from app.errors import SchemaTooNewError, StartupError
 
+if TYPE_CHECKING:  # Alembic takes a good part of a start to import, and most starts find a schema that is up to date
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
 _FOLDER = Path(__file__).parent
+_VERSION_TABLE = "alembic_version"
 
 
 def script_of_the_steps() -> ScriptDirectory:
     """The steps as Alembic sees them."""
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     return ScriptDirectory.from_config(_config())
 
 
 def _config() -> Config:
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     return config
@@ -37,12 +43,13 @@ def migrate(connection: sa.Connection, target: str = "head") -> None:
     Raises SchemaTooNewError for a schema that this version does not know, StartupError for a database that is not
     a store at all.
     """
-    config = _config()
-    config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config)
-    current = MigrationContext.configure(connection).get_current_revision()
-    if current == script.get_current_head():
+    current = _revision(connection)
+    if current == _latest():
         return
+    from alembic import command  # noqa: PLC0415
+
+    config, script = _config(), script_of_the_steps()
+    config.attributes["connection"] = connection
     if current is None and (tables := sa.inspect(connection).get_table_names()):
         raise StartupError(f"It is a database of something else (it has a table {tables[0]!r}).")
     if current is not None and current not in {step.revision for step in script.walk_revisions()}:
@@ -51,3 +58,16 @@ def migrate(connection: sa.Connection, target: str = "head") -> None:
             f"this version knows {script.get_current_head()})."
         )
     command.upgrade(config, target)
+
+
+def _latest() -> str:
+    """The last step's revision: files are named by them, as `r0005_tombstones.py`."""
+    return max(file.name[1:5] for file in (_FOLDER / "versions").glob("r[0-9]*.py"))
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """The schema's revision, where Alembic keeps it; None where it never was."""
+    if not sa.inspect(connection).has_table(_VERSION_TABLE):
+        return None
+    found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608
+    return found

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 
 from app.errors import SchemaTooNewError, StartupError
 from app.store import OnConflict, SqlStore
-from app.store.migrations import migrate, script_of_the_steps
+from app.store.migrations import _latest, migrate, script_of_the_steps
 from app.store.schema import metadata
 from app.store.sqlite import Database
 from tests.app.store.helpers import support
@@ -176,3 +176,8 @@ def test_a_store_of_every_earlier_schema_becomes_the_present_one(path: Path, tmp
         assert outcome.created
     finally:
         opened.close()
+
+
+def test_files_are_named_by_their_revisions():
+    """`migrate` finds the latest step by its file's name, to spare most starts the import of Alembic."""
+    assert _latest() == script_of_the_steps().get_current_head()
