@@ -182,6 +182,11 @@ class Batcher:
             self.check_room(len(job.images))
             self._jobs.append(job)
             self._change_depth(len(job.images))
+        # not yet: all requests that the loop has at hand come before this call, and fill one batch together
+        job.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        with self._state:
             self._state.notify()
 
     def _withdraw(self, job: _Job) -> None:
