@@ -20,7 +20,16 @@ FORBIDDEN_PACKAGES = {
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "torch.jit.load"}
 # Of the extras `train` and `dev`: a service installed without them must start.
-EXTRAS = {"hypothesis", "matplotlib", "nncf", "playwright", "pytest", "pytorch_metric_learning", "sklearn", "tensorboard"}
+EXTRAS = {
+    "hypothesis",
+    "matplotlib",
+    "nncf",
+    "playwright",
+    "pytest",
+    "pytorch_metric_learning",
+    "sklearn",
+    "tensorboard",
+}
 
 
 def sources(*packages: str) -> list[Path]:

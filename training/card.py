@@ -45,8 +45,8 @@ def _int8(manifest: Manifest) -> list[str]:
     if manifest.quantised is None:
         return []
     return [
-        f"- The int8 form of `{manifest.name}@{manifest.quantised.source[:12]}`, made by `oneshot-train quantise`: a model "
-        "of its own, with its own calibration, for CPUs.",
+        f"- The int8 form of `{manifest.name}@{manifest.quantised.source[:12]}`, made by `oneshot-train quantise`: "
+        "a model of its own, with its own calibration, for CPUs.",
     ]
 
 
