@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test lint docs bench-omniglot bench-decisions bench-reliability sbom constraints clean
+.PHONY: help serve test lint docs bench bench-omniglot bench-decisions bench-reliability sbom constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -51,6 +51,12 @@ bench-reliability: $(VENV)/.test ## run every proof of reliability (an hour and 
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.faults
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.soak $(ARGS)
 	@$(PY) -m benchmarks.reliability
+
+bench: $(VENV)/.test ## this service and its peers on this machine; writes docs/benchmarks.md (needs wrk, ONESHOT_DATASETS)
+	@command -v wrk >/dev/null || { echo "make bench needs wrk; on Debian and Ubuntu: apt-get install wrk" >&2; exit 1; }
+	@[ -d .venv-peers ] || "$(PYTHON)" -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -qq -r benchmarks/peers/requirements.txt
+	@$(PY) -m benchmarks.peers $(ARGS)
 
 docs: $(VENV)/.docs ## build the documentation as a site in site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q

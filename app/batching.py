@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -92,7 +93,12 @@ def _settle(jobs: Sequence[_Job]) -> None:
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, those in by_loop.items():
-        _call_soon(loop, lambda those=those: [job.settle() for job in those])  # type: ignore[misc]
+        _call_soon(loop, partial(_settle_each, those))
+
+
+def _settle_each(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.settle()
 
 
 class Batcher:

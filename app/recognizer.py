@@ -32,6 +32,7 @@ from app.errors import (
     GalleryNotFoundError,
     InferenceError,
     InvalidRequestError,
+    ModelMismatchError,
     OneshotError,
     TooManyPixelsError,
     UndecodableImageError,
@@ -179,6 +180,8 @@ class Recognizer:
     async def verify(self, first: Upload, second: Upload, gallery: str, wanted: Wanted) -> Verification:
         """Whether two images are of the same class, by the gallery's calibration."""
         calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
+        if (digest := self._index.last_digest(gallery) or self._digest) != self._digest:  # it has just switched
+            raise ModelMismatchError(gallery, digest, self._digest)
         vectors = await self.embed([first, second])
         return self._verification(vectors[:1], vectors[1:], calibration, wanted)
 

@@ -82,7 +82,7 @@ class _CapturedPass:
         self._pinned = torch.zeros(shape, pin_memory=True)
         self._input = torch.zeros(shape, device=device)
         self._graph = torch.cuda.CUDAGraph()
-        side = torch.cuda.Stream(device)
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.inference_mode(), torch.cuda.stream(side):
             for _ in range(3):  # so that libraries choose their kernels before the capture
                 forward(self._input)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from model.artifact import Artifact, Graph, save_int8
 from model.calibrating import fit_calibration
@@ -96,7 +97,7 @@ def _after_the_network(model: object) -> list[str]:
 
 
 def _vectors(engine: Embedder | OpenVinoEngine, data: PreparedImages) -> Vectors:
-    return np.concatenate([engine.embed((part.float() / 255).numpy()) for part in data.pixels.split(64)])
+    return np.concatenate([engine.embed((part.float() / 255).numpy()) for part in torch.split(data.pixels, 64)])
 
 
 def _compare(artifact: Artifact, held_out: PreparedImages, int8: Vectors, n_way: int | None) -> Comparison:

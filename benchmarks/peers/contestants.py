@@ -1,0 +1,168 @@
+"""Starting and stopping the service and its peers, and what their processes use."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from model import DEFAULT_ARTIFACT
+
+ROOT = Path(__file__).parents[2]
+PEERS = ROOT / ".venv-peers" / "bin"
+START_SECONDS = 90
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to serve: `form` says that it takes the image as a form's field, else as the raw body."""
+
+    name: str
+    command: list[str]
+    form: bool
+    variables: dict[str, str] = field(default_factory=dict)
+    own: bool = False
+
+
+def _peer(
+    name: str,
+    module: str,
+    *,
+    form: bool,
+    command: list[str] | None = None,
+    variables: dict[str, str] | None = None,
+) -> Contestant:
+    started = command or [str(PEERS / "python"), "-m", f"benchmarks.peers.services.{module}"]
+    return Contestant(name, started, form, variables or {})
+
+
+def contestants(port: int, workers: int) -> list[Contestant]:
+    """All of them: the peers with torch, mosec also with the engine that oneshot uses."""
+    python = Path(sys.executable)
+    serve = [
+        str(python.with_name("oneshot")),
+        "serve",
+        "--port",
+        str(port),
+        "--workers",
+        str(workers),
+        "--threads",
+        "1",
+    ]
+    bento = [str(PEERS / "bentoml"), "serve", "benchmarks.peers.services.bento_app:Classify", "--port", str(port)]
+    int8 = {"BENCH_ENGINE": "openvino-int8", "BENCH_MODEL": str(DEFAULT_ARTIFACT / "int8")}
+    return [
+        Contestant("oneshot, raw bodies", serve, form=False, own=True),
+        Contestant("oneshot, forms", serve, form=True, own=True),
+        Contestant("oneshot by torch, raw bodies", [*serve, "--engine", "torch"], form=False, own=True),
+        _peer("mosec", "mosec_app", form=False),
+        _peer("mosec with oneshot's engine", "mosec_app", form=False, variables=int8),
+        _peer("naive FastAPI", "naive", form=True),
+        _peer("LitServe", "litserve_app", form=True),
+        _peer("BentoML", "bento_app", form=True, command=bento),
+        _peer("Ray Serve", "ray_app", form=False),
+        _peer("reads the body, does nothing", "noop", form=False),
+    ]
+
+
+@dataclass
+class Usage:
+    """CPU seconds since the start, and resident memory in MB, of a process and all its descendants."""
+
+    cpu: float
+    memory: float
+
+
+class Running:
+    """A started contestant."""
+
+    def __init__(self, process: subprocess.Popen[bytes], url: str, ready_seconds: float) -> None:
+        self.url, self.ready_seconds = url, ready_seconds
+        self._process = process
+
+    def usage(self) -> Usage:
+        """What all processes of its group use (shared pages are counted in each)."""
+        cpu = memory = 0.0
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                    if int(stat[3]) == self._process.pid:  # the session
+                        cpu += (int(stat[11]) + int(stat[12])) / _TICKS
+                        memory += int(stat[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        return Usage(cpu, memory)
+
+
+@contextlib.contextmanager
+def running(contestant: Contestant, material: Path, port: int, workers: int) -> Iterator[Running]:
+    """Start it, wait until it classifies, and stop it with all its processes."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
+    variables |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "BENCH_FOLDER": str(material)}
+    variables |= {"BENCH_MODEL": str(DEFAULT_ARTIFACT), "BENCH_WORKERS": str(workers), "BENCH_PORT": str(port)}
+    variables |= {"MOSEC_PORT": str(port), "RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "1"}
+    variables |= contestant.variables
+    command = contestant.command
+    if contestant.own:
+        command = [*command, "--home", str(material / f"home-{contestant.name.replace(' ', '-')}")]
+    began = time.monotonic()
+    with (material / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=variables, cwd=material, stdout=log, stderr=log, start_new_session=True)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(process, f"{url}/readyz" if contestant.own else f"{url}/classify", material)
+        yield Running(process, url, time.monotonic() - began)
+    finally:
+        _stop(process)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, material: Path) -> None:
+    query = next((material / "queries").glob("*.png")).read_bytes()
+    end = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if url.endswith("/readyz"):
+                answer = httpx.get(url, timeout=5, trust_env=False)
+            else:
+                answer = httpx.post(url, content=query, timeout=20, trust_env=False)
+                if answer.status_code not in {200, 404}:
+                    answer = httpx.post(url, files={"image": ("image", query)}, timeout=20, trust_env=False)
+            if answer.status_code == 200:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"it did not start: {(material / 'server.log').read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for folder in Path("/proc").iterdir():  # those in process groups of their own, as Ray's
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == process.pid:
+                    os.kill(int(folder.name), signal.SIGKILL)
+
+
+def enrol(url: str, material: Path) -> None:
+    """Enrol the gallery's images in a oneshot service, unless they are there."""
+    files = sorted((material / "gallery").glob("*.png"))
+    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+        if client.get("/classes", params={"limit": 1}).json()["classes"]:
+            return
+        for start in range(0, len(files), 200):
+            part = files[start : start + 200]
+            images = [("image", (path.name, path.read_bytes())) for path in part]
+            client.post("/enroll/batch", data={"label": [path.stem for path in part]}, files=images).raise_for_status()

@@ -1,0 +1,32 @@
+-- wrk's script: posts the files that FILES names, in turn, as raw bodies or (FORM=1) as a form's field "image".
+-- Prints one line "RESULT ..." at the end: latencies in microseconds, and answers by status.
+local bodies, position = {}, 0
+local boundary = "----oneshot-bench"
+
+function init(_)
+  local form = os.getenv("FORM") == "1"
+  for line in io.lines(os.getenv("FILES")) do
+    local file = io.open(line, "rb")
+    local data = file:read("*a")
+    file:close()
+    if form then
+      data = "--" .. boundary .. "\r\nContent-Disposition: form-data; name=\"image\"; filename=\"image\"\r\n"
+        .. "Content-Type: application/octet-stream\r\n\r\n" .. data .. "\r\n--" .. boundary .. "--\r\n"
+    end
+    bodies[#bodies + 1] = data
+  end
+  wrk.method = "POST"
+  wrk.headers["Content-Type"] = form and ("multipart/form-data; boundary=" .. boundary) or "application/octet-stream"
+end
+
+function request()
+  position = position % #bodies + 1
+  return wrk.format(nil, nil, nil, bodies[position])
+end
+
+function done(summary, latency, _)
+  local errors = summary.errors
+  io.write(string.format("RESULT requests=%d microseconds=%d p50=%d p90=%d p99=%d max=%d status=%d socket=%d timeout=%d\n",
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(90), latency:percentile(99),
+    latency.max, errors.status, errors.connect + errors.read + errors.write, errors.timeout))
+end

@@ -1,0 +1,31 @@
+"""FastAPI as most write it: a synchronous endpoint, an uploaded file, one forward pass a request."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, UploadFile
+
+from benchmarks.peers.services.core import PORT, WORKERS, Recogniser
+
+app = FastAPI()
+recogniser = cache(Recogniser)
+
+
+@app.post("/classify")
+def classify(image: UploadFile) -> dict[str, Any]:
+    """Classify one image."""
+    return recogniser().one(image.file.read())
+
+
+@app.get("/health")
+def health() -> str:
+    """Tell that it is there."""
+    recogniser()
+    return "ok"
+
+
+if __name__ == "__main__":
+    uvicorn.run("benchmarks.peers.services.naive:app", port=PORT, workers=WORKERS, access_log=False)
