@@ -32,7 +32,7 @@ from app.store.base import GalleryContent, Vectors
 from model.manifest import Metric
 
 _RECALL = 0.995
-_SAMPLE = 50_000
+_SAMPLE = 100_000
 #: How much of a distorted vector is its own, the rest being another's: as far from it as a hard query.
 _OWN = 0.6
 _ROUNDS = 6
@@ -105,7 +105,7 @@ def _arrange(vectors: Vectors, cluster: bool) -> tuple[Rows, Rows, Vectors]:
     count = len(vectors)
     if not cluster or count < EXACT_UP_TO:
         return np.arange(count), np.array([0, count], dtype=np.int64), np.zeros((1, vectors.shape[1]), np.float32)
-    centroids = _k_means(vectors, round(2 * count**0.5))
+    centroids = _k_means(vectors, round(4 * count**0.5))
     lists = np.concatenate([_nearest_centroid(part, centroids) for part in parts_of(vectors)])
     sizes = np.bincount(lists, minlength=len(centroids))
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -163,4 +163,4 @@ def _measure_probes(metric: Metric, vectors: Vectors, centroids: Vectors, starts
     of_best = np.searchsorted(starts, best, side="right") - 1
     ranks = (nearness > nearness[np.arange(len(best)), of_best][:, np.newaxis]).sum(axis=1)
     needed = int(np.quantile(ranks, _RECALL, method="higher")) + 1
-    return int(min(len(centroids), max(8, 2 * needed)))  # twice: the sample is small
+    return int(min(len(centroids), max(8, 1.5 * needed)))  # more than needed: the sample is small
