@@ -18,7 +18,7 @@ from model import DEFAULT_ARTIFACT
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin"
-START_SECONDS = 90
+START_SECONDS = 180
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -118,23 +118,26 @@ def running(contestant: Contestant, material: Path, port: int, workers: int) -> 
         process = subprocess.Popen(command, env=variables, cwd=material, stdout=log, stderr=log, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
-        _wait(process, f"{url}/readyz" if contestant.own else f"{url}/classify", material)
+        _wait(process, contestant, url, material)
         yield Running(process, url, time.monotonic() - began)
     finally:
         _stop(process)
 
 
-def _wait(process: subprocess.Popen[bytes], url: str, material: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], contestant: Contestant, url: str, material: Path) -> None:
     query = next((material / "queries").glob("*.png")).read_bytes()
     end = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        with contextlib.suppress(httpx.TransportError):
-            if url.endswith("/readyz"):
-                answer = httpx.get(url, timeout=5, trust_env=False)
+        with (
+            contextlib.suppress(httpx.TransportError),
+            httpx.Client(base_url=url, timeout=20, trust_env=False) as client,
+        ):
+            if contestant.own:
+                answer = client.get("/readyz")
+            elif contestant.form:
+                answer = client.post("/classify", files={"image": ("image", query)})
             else:
-                answer = httpx.post(url, content=query, timeout=20, trust_env=False)
-                if answer.status_code not in {200, 404}:
-                    answer = httpx.post(url, files={"image": ("image", query)}, timeout=20, trust_env=False)
+                answer = client.post("/classify", content=query)
             if answer.status_code == 200:
                 return
         time.sleep(0.05)
