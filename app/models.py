@@ -177,7 +177,7 @@ class Models:
         for attempt in range(_TRIES):
             # at first the model that the gallery had when it was last looked at: whoever uses it looks again
             known = None if attempt else self._running.get(self._index.last_digest(gallery) or self.primary.digest)
-            model: RunningModel = known or await self._storing.run(lambda: self.of(gallery))
+            model = await self._storing.run(lambda: self.of(gallery)) if known is None else known
             try:
                 return await use(model.recognizer), model.recognizer.model_id
             except ModelMismatchError:
