@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.output import print_line, progress
+from app.commands.output import Json, count, print_json, print_line, progress
 from app.commands.target import fail
 from app.errors import OneshotError
 from app.names import DEFAULT_GALLERY
@@ -44,31 +45,35 @@ def one_line_problems() -> Iterator[None]:
         sys.exit(130)
 
 
-def backup(file: Annotated[Path, typer.Argument(help="The file to write.")], home: Home = None) -> None:
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write.")], home: Home = None, as_json: Json = False
+) -> None:
     """Write the whole data folder to one file; a server may go on meanwhile."""
     from app.backup import back_up  # noqa: PLC0415 - torch and all come with it
 
     with one_line_problems():
-        print_line(f"{file}: {_told(back_up(home_folder(home), file))}")
+        _tell(file, back_up(home_folder(home), file), as_json)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that 'oneshot backup' wrote.")],
     home: Home = None,
     replace: Annotated[bool, typer.Option("--replace", help="Put it in the place of what the folder has.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a data folder what a backup holds; all of it is verified before anything is touched."""
     from app.backup import restore as put_back  # noqa: PLC0415
 
     with one_line_problems():
         folder = home_folder(home)
-        print_line(f"{folder}: {_told(put_back(file, folder, replace))}")
+        _tell(folder, put_back(file, folder, replace), as_json)
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
     home: Home = None,
     gallery: Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")] = DEFAULT_GALLERY,
+    as_json: Json = False,
 ) -> None:
     """Write a gallery's images, a folder for each class; 'oneshot enroll FOLDER' takes them back."""
     from app.backup import STORE_FILE  # noqa: PLC0415
@@ -80,14 +85,19 @@ def export(
         try:
             classes = {each.name: each.classes for each in store.list_galleries()}
             with progress("exporting", classes.get(gallery, 0)) as tick:
-                count = export_gallery(store, gallery, folder, tick)
+                images = export_gallery(store, gallery, folder, tick)
         finally:
             store.close()
-        print_line(f"{folder}: {count} images of {classes[gallery]} classes")
+        if as_json:
+            print_json({"folder": str(folder), "images": images, "classes": classes[gallery]})
+        else:
+            print_line(f"{folder}: {count(images, 'image')} of {count(classes[gallery], 'class', 'classes')}")
 
 
-def _told(summary: Summary) -> str:
-    return (
-        f"{summary.galleries} galleries, {summary.classes} classes, {summary.shots} shots, {summary.images} images, "
-        f"{len(summary.models)} models ({summary.created})"
-    )
+def _tell(place: Path, found: Summary, as_json: bool) -> None:
+    if as_json:
+        print_json({"path": str(place), **asdict(found)})
+        return
+    parts = [count(found.galleries, "gallery", "galleries"), count(found.classes, "class", "classes")]
+    parts += [count(found.shots, "shot"), count(found.images, "image"), count(len(found.models), "model")]
+    print_line(f"{place}: {', '.join(parts)} ({found.created})")

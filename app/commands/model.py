@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.data import Home, home_folder, one_line_problems
-from app.commands.output import print_line
+from app.commands.output import Json, print_json, print_line
 from app.settings import load_settings
 
 if TYPE_CHECKING:
@@ -26,10 +26,16 @@ _NEXT = (
 
 
 @cli.command()
-def status(home: Home = None) -> None:
+def status(home: Home = None, as_json: Json = False) -> None:
     """Tell which model the galleries have, and how far a change is."""
     with _opened(home) as (store, shelf):
-        _tell(store, shelf)
+        if as_json:
+            from app.remodel import read_change  # noqa: PLC0415
+            from app.routes.models import models_public  # noqa: PLC0415
+
+            print_json(models_public(read_change(store.models), shelf.digests()))
+        else:
+            _tell(store, shelf)
 
 
 @cli.command()

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from app.deps import NoQueryDep, ServiceDep
 from app.errors import ConflictError, ImagesNotKeptError, InvalidRequestError, ModelNotFoundError
 from app.openapi import problems
-from app.remodel import previous_model, read_change, want_model
+from app.remodel import Change, previous_model, read_change, want_model
 from app.schemas import ModelChangePublic, ModelsPublic, SwitchQuery
 from app.service import Service
 from app.store.models import Progress
@@ -57,10 +57,14 @@ def _switch(service: Service, digest: str) -> ModelsPublic:
 
 
 def _models(service: Service) -> ModelsPublic:
-    change = read_change(service.store.models)
+    return models_public(read_change(service.store.models), service.models.shelf.digests())
+
+
+def models_public(change: Change, available: list[str]) -> ModelsPublic:
+    """The models as they go over the wire."""
     return ModelsPublic(
         model=change.model,
         previous=change.previous,
-        available=service.models.shelf.digests(),
+        available=available,
         galleries={each.gallery: change_public(change.model, each) for each in change.pending},
     )

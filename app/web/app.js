@@ -74,7 +74,10 @@ forget.addEventListener("click", () => {
 });
 document.addEventListener("key-changed", drawChooser);
 document.addEventListener("gallery-chosen", show);
-addEventListener("hashchange", show);
+addEventListener("hashchange", () => {
+  for (const box of document.querySelectorAll("dialog:not(:has(#key))")) box.close(); // what it is about is left
+  show();
+});
 onState(drawChooser);
 drawChooser();
 await attempt(refreshGalleries);

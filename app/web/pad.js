@@ -58,6 +58,7 @@ export class Pad {
     this.cursor = null; // of the keyboard: [x, y]
     this.penDown = false;
     this.playing = 0;
+    this.frame = null; // the next one to be painted
     const hint = `hint-${name.replaceAll(" ", "-").toLowerCase()}`;
     this.canvas = el("canvas", { tabindex: "0", role: "application", "aria-label": name, "aria-describedby": hint });
     this.empty = el("p", { class: "pad-empty", "aria-hidden": "true" }, "Draw here", el("small", {}, "or paste or drop an image"));
@@ -209,7 +210,14 @@ export class Pad {
     this.onchange();
   }
 
+  /** Shows what there is, once a frame however often it changes. */
   redraw() {
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.paint(); });
+    this.empty.hidden = !this.isEmpty || this.cursor !== null;
+    this.undoButton.disabled = this.clearButton.disabled = this.isEmpty;
+  }
+
+  paint() {
     const side = Math.round(this.sheet.clientWidth * devicePixelRatio);
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     const context = this.canvas.getContext("2d");
@@ -227,7 +235,5 @@ export class Pad {
       context.fillStyle = style.caretColor;
       context[this.penDown ? "fill" : "stroke"]();
     }
-    this.empty.hidden = !this.isEmpty || this.cursor !== null;
-    this.undoButton.disabled = this.clearButton.disabled = this.isEmpty;
   }
 }

@@ -59,13 +59,22 @@ def test_a_backup_while_serving_is_a_whole_data_folder(serve, images: list[bytes
     with serve() as server:
         for number, image in enumerate(images):
             server.enroll(f"c{number}", image)
-        done = CliRunner().invoke(cli, ["backup", str(file), "--home", str(home)])
+        done = CliRunner().invoke(cli, ["backup", str(file), "--home", str(home), "--json"])
         assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert (told["path"], told["galleries"], told["classes"]) == (str(file), 1, len(images))
         server.enroll("later", images[0])
         refused = CliRunner().invoke(cli, ["restore", str(file), "--home", str(home), "--replace"])
         assert refused.exit_code == 2
     other = tmp_path / "other"
-    assert CliRunner().invoke(cli, ["restore", str(file), "--home", str(other)]).exit_code == 0
+    back = CliRunner().invoke(cli, ["restore", str(file), "--home", str(other)])
+    assert back.exit_code == 0
+    assert f"{other}: 1 gallery, {len(images)} classes, {len(images)} shots" in back.stdout
+    status = CliRunner().invoke(cli, ["model", "status", "--home", str(other), "--json"])
+    assert json.loads(status.stdout)["available"] == told["models"]
+    exported = tmp_path / "exported"
+    done = CliRunner().invoke(cli, ["export", str(exported), "--home", str(other), "--json"])
+    assert json.loads(done.stdout) == {"folder": str(exported), "images": len(images), "classes": len(images)}
     with serve(home=other, model=None) as server:  # the model came along, too
         classes = server.client.get("/classes").json()["classes"]
         assert [each["label"] for each in classes] == [f"c{number}" for number in range(len(images))]

@@ -1,13 +1,11 @@
 """Take the screenshots of the documentation: python -m tests.web.screenshots
 
-Every flow of the console against the shipped model. Also prints how long live answers took.
+Every flow of the console against the shipped model.
 """
 
 from __future__ import annotations
 
 import io
-import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.app.conftest import Running
-from tests.web.browser import BOX, FLASH, HOUSE, Console, launch, serving, shifted, stroke_png
+from tests.web.browser import BOX, HOUSE, Console, launch, serving, shifted
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 COLOURS = 128
@@ -95,6 +93,13 @@ def library(browser: Browser, server: Running) -> None:
         console.page.locator(".tile").nth(8).click()
         expect(console.page.locator("dialog")).to_be_visible()
         shoot(console, "class")
+        console.page.keyboard.press("Escape")
+        console.page.get_by_label("Search names").fill("e")
+        expect(console.page.locator(".tile")).not_to_have_count(24)
+        shoot(console, "search")
+        console.page.get_by_role("button", name="Delete gallery…").click()
+        expect(console.page.locator("dialog")).to_be_visible()
+        shoot(console, "delete")
         console.open("model", EXAMPLES)
         expect(console.page.locator(".dot").first).to_be_visible()
         shoot(console, "model", whole=True)
@@ -105,20 +110,16 @@ def library(browser: Browser, server: Running) -> None:
             shoot(console, "map-dark" if dark else "map", whole=True)
 
 
-def latency(browser: Browser, server: Running) -> str:
-    """How long live answers took, from the question to the answer, without the pause of 30 ms before it."""
-    for name, strokes in (("box", BOX), ("flash", FLASH)):
-        server.enroll(name, stroke_png(strokes), gallery="timed")
-    taken: list[float] = []
-    with page(browser, server) as console:
-        console.open(gallery="timed")
-        for turn in range(40):
-            console.draw(*shifted(FLASH, turn / 1000))
-            console.settled()
-            taken.append(float(console.page.locator(".result").get_attribute("data-ms") or "inf"))
-            console.page.get_by_role("button", name="Clear").click()
-    cuts = statistics.quantiles(taken, n=20)
-    return f"live answers: median {statistics.median(taken):.0f} ms, 95 % below {cuts[-1]:.0f} ms, of {len(taken)}\n"
+def key(browser: Browser) -> None:
+    """The question for a key."""
+    with (
+        tempfile.TemporaryDirectory() as home,
+        serving(Path(home), api_keys="on") as server,
+        page(browser, server) as console,
+    ):
+        console.page.goto(server.url)
+        expect(console.page.locator("dialog")).to_be_visible()
+        shoot(console, "key")
 
 
 def main() -> None:
@@ -129,7 +130,7 @@ def main() -> None:
         browser = launch(playwright)
         for flow in flows:
             flow(browser, server)
-        sys.stdout.write(latency(browser, server))
+        key(browser)
         browser.close()
 
 
