@@ -47,7 +47,7 @@ class Machine:
         """Return the rows of all processes, in order of rank; gradients flow back to the process they belong to."""
         if self.world == 1:
             return values
-        gathered: Tensor = _Gather.apply(values)
+        gathered: Tensor = _Gather.apply(values)  # type: ignore[no-untyped-call]
         return gathered
 
     def agree(self, value: float | None) -> float:
@@ -83,9 +83,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(images)
         world = distributed.get_world_size()
         values = images.float()
-        mean = _Sum.apply(values.mean((0, 2, 3))) / world
+        mean = _sum(values.mean((0, 2, 3))) / world
         around = values - mean[:, None, None]
-        variance = _Sum.apply(around.square().mean((0, 2, 3))) / world
+        variance = _sum(around.square().mean((0, 2, 3))) / world
         count = world * values.numel() / values.shape[1]
         with torch.no_grad():
             momentum = self.momentum or 0.1
@@ -94,7 +94,8 @@ class SharedBatchNorm(nn.BatchNorm2d):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
         scaled = around * torch.rsqrt(variance + self.eps)[:, None, None]
-        return (scaled * self.weight[:, None, None] + self.bias[:, None, None]).to(images.dtype)
+        normal: Tensor = scaled * self.weight[:, None, None] + self.bias[:, None, None]
+        return normal.to(images.dtype)
 
 
 class _Gather(torch.autograd.Function):
@@ -107,7 +108,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
         total = _total(gradient)
         return total.chunk(distributed.get_world_size())[distributed.get_rank()]
 
@@ -120,8 +121,13 @@ class _Sum(torch.autograd.Function):
         return _total(values)
 
     @staticmethod
-    def backward(_context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
         return _total(gradient)
+
+
+def _sum(values: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(values)  # type: ignore[no-untyped-call]
+    return total
 
 
 def _total(values: Tensor) -> Tensor:

@@ -54,7 +54,9 @@ def test_a_fault_run_is_a_proof():
 
 
 @pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ONESHOT_DATASETS names no data")
-def test_characters_are_the_same_each_time_and_their_vectors_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_characters_are_the_same_each_time_and_their_vectors_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     embedder = served_embedder(make_artifact(tmp_path / "model"))
     characters = Characters(Path(os.environ["ONESHOT_DATASETS"]), embedder.manifest)
     block = characters.draw(1)
