@@ -57,9 +57,7 @@ def run() -> dict[str, str]:
 def machine() -> str:
     """Cores, kind, memory and system of this machine."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return (
-        f"{os.cpu_count()} CPUs ({platform.machine()}), {gigabytes:.0f} GiB, {platform.system()}"
-    )
+    return f"{os.cpu_count()} CPUs ({platform.machine()}), {gigabytes:.0f} GiB, {platform.system()}"
 
 
 def versions() -> str:
