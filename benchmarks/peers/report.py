@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ def facts(workers: int, seconds: float) -> dict[str, Any]:
         "openvino": version("openvino"),
         "peers": {name: pins[name] for name in _PEERS if name in pins},
         "date": datetime.now(UTC).date().isoformat(),
+        "busy": f"{os.getloadavg()[0]:.1f}",
         "load": f"{workers} worker processes each, looks of {seconds:g} s",
     }
 
@@ -67,7 +69,9 @@ def page(record: dict[str, Any]) -> str:
         f"What was tried to get there is in [{_TRIED}]({_TRIED}).",
         "",
         f"{told['cpu']}; Python {told['python']}, oneshot {told['oneshot']}, OpenVINO {told['openvino']}; {peers}; "
-        f"{told['date']}. {rounds} interleaved rounds, {told['load']}; wrk over loopback on the same cores, whose own "
+        f"{told['date']}. {rounds} interleaved rounds, {told['load']}, "
+        f"load average {told.get('busy', 'unknown')} when the last began; "
+        "wrk over loopback on the same cores, whose own "
         "share is in no figure. Medians over the rounds.",
         "",
         "All run the same weights over a gallery of 964 Omniglot characters, one image each; queries are other "
@@ -119,7 +123,7 @@ def _table(record: dict[str, Any], material: str, connections: int) -> list[str]
             f"{f'{median(ratios):.2f}' if ratios and name != OURS else ''} | {middle['p50']:.1f} "
             f"| {middle['p99']:.1f} | "
             f"{middle['cpu']:.2f} | {middle['memory']:.0f} | {sum(each['failures'] for each in looks)} | "
-            f"{100 * middle['rate'] / ceiling:.0f} % |"
+            f"{_number(100 * middle['rate'] / ceiling)} % |"
         )
     return lines
 

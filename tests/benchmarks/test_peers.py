@@ -87,7 +87,7 @@ def look(contestant: str, round_: int, rate: float) -> dict[str, object]:
 def test_the_page_gives_medians_of_ratios_within_rounds():
     looks = [look("oneshot, raw bodies", n, rate) for n, rate in ((1, 100.0), (2, 300.0), (3, 200.0))]
     looks += [look("mosec", n, rate) for n, rate in ((1, 50.0), (2, 100.0), (3, 200.0))]
-    facts = dict.fromkeys(("cpu", "python", "oneshot", "openvino", "date", "load"), "told")
+    facts = dict.fromkeys(("cpu", "python", "oneshot", "openvino", "date", "load", "busy"), "told")
     record = {"looks": looks, "open_loop": [], "starts": [], "failed": {"Ray": "no"}, "facts": {**facts, "peers": {}}}
     text = page(record)
     assert "| mosec | 100 (50 to 200) | 2.00 |" in text
