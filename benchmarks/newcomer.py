@@ -9,6 +9,7 @@ README says. Needs a Docker engine; installs from the package index that the ima
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import time
@@ -46,16 +47,21 @@ def main(json_file: Annotated[Path | None, typer.Option("--json", help="Where to
         _inside(container, f"cd ~ && {clone} && ({serve} >/tmp/serve.log 2>&1 &)")
         answer = json.loads(_inside(container, f"cd ~/oneshot && {FIRST_STEPS}"))
         seconds = time.monotonic() - began
+        torch = _inside(container, "cd ~/oneshot && .venv/bin/python -m pip list --format freeze | grep ^torch==")
+        settings = _inside(container, "~/oneshot/.venv/bin/python -m pip config list")
     finally:
         _docker("rm", "--force", container)
     result = {
         "commands": len(COMMANDS),
-        "seconds_to_first_classification": round(seconds, 1),
+        "seconds": round(seconds, 1),
         "label": answer["label"],
         "right": answer["label"] == "house",
         "model": answer["model"],
+        "torch": torch,
+        "wheels_at_hand": "find-links" in settings,
         "image": IMAGE,
-        "machine": f"{platform.system()} {platform.machine()}",
+        "machine": f"{os.cpu_count()} CPUs, {platform.system()} {platform.machine()}",
+        "load": round(os.getloadavg()[0], 1),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     text = json.dumps(result, indent=2)
