@@ -45,7 +45,7 @@ def collect(folders: list[Path], reports: Path) -> None:
         report = read_report(folder / REPORT_FILE)
         origin = report.origin
         seed = "unknown" if origin.training_seed is None else origin.training_seed
-        report.without_pictures().write(reports / origin.name / f"seed-{seed}-{origin.digest[:12]}.json")
+        report.without_pictures().write(reports / origin.name / f"{origin.part}-seed-{seed}-{origin.digest[:12]}.json")
 
 
 def grouped(reports: list[Report]) -> list[list[Report]]:
@@ -150,10 +150,11 @@ def spread(values: list[float]) -> str:
 def _cost(group: list[Report]) -> tuple[str, ...]:
     origin = group[0].origin
     speeds = [report.cost.images_per_second for report in group]
+    slowest, fastest = min(r.cost.slowest for r in group), max(r.cost.fastest for r in group)
     minutes = [report.origin.training_minutes for report in group if report.origin.training_minutes is not None]
     return (
         origin.name,
-        f"{mean(speeds):,.0f}",
+        f"{mean(speeds):,.0f} ({slowest:,.0f} to {fastest:,.0f})",
         f"{origin.parameters:,}",
         f"{origin.bytes / 1e6:.2f}",
         str(origin.dim),

@@ -77,7 +77,7 @@ def test_seeds_of_one_recipe_are_one_row():
     text = page(reports, [])
     assert "| omniglot | Omniglot | 1 | 0, 1 | 98.50 ± 0.71, n=400 |" in text
     assert "| omniglot | Omniglot | 1 | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
-    assert "| omniglot | 500 | 1,470,176 | 5.90 | 256 | 40 x 40 grey, crop ink | 20 |" in text
+    assert "| omniglot | 500 (480 to 510) | 1,470,176 | 5.90 | 256 | 40 x 40 grey, crop ink | 20 |" in text
     assert "| omniglot | one alphabet | 5.00 ± 0.00 |" in text
     assert "| koch | one alphabet | 5.00 (4.00 to 6.00) |" in text
     assert "people 95.5" in text, "what was published stands beside"
@@ -98,7 +98,7 @@ def test_reports_are_taken_in_without_images(tmp_path):
     made().write(tmp_path / "run" / "report.json")
     collect([tmp_path / "run"], tmp_path / "docs" / "reports")
     (file,) = (tmp_path / "docs" / "reports").rglob("*.json")
-    assert file.relative_to(tmp_path / "docs" / "reports").as_posix() == "omniglot/seed-0-064000000000.json"
+    assert file.relative_to(tmp_path / "docs" / "reports").as_posix() == "omniglot/evaluation-seed-0-064000000000.json"
     assert "data:image" not in file.read_text()
     assert read_report(file).figures == made().figures
 
