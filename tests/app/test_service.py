@@ -63,7 +63,7 @@ def test_a_tampered_artefact(tmp_path: Path, artifact: Path):
 
 def test_a_device_that_is_not_there(tmp_path: Path, artifact: Path):
     line = failure(model=artifact, home=tmp_path, device="cuda:99")
-    assert line.startswith("ONESHOT_DEVICE: ")
+    assert line.startswith("ONESHOT_DEVICE, ONESHOT_ENGINE: ")
     assert "cuda:99" in line
 
 
