@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,14 @@ class _LogCutError(Exception):
     """The log no longer reaches back to where reading it would have to go on."""
 
 
+@dataclass
+class _Move:
+    """A gallery whose view is being replaced by one of another model; `info` is what the gallery has come to since."""
+
+    info: GalleryInfo
+    done: threading.Event = field(default_factory=threading.Event)
+
+
 class GalleryIndex:
     """All galleries of the store, for the model of `manifest` and others. Every method may be called from any thread.
 
@@ -49,7 +57,7 @@ class GalleryIndex:
         self._store = store
         self._snapshots = snapshots
         self._settling: set[int] = set()  # galleries whose segment is being built
-        self._moving: dict[int, threading.Event] = {}  # large galleries whose view of another model is being built
+        self._moving: dict[int, _Move] = {}  # large galleries whose view of another model is being built
         self._manifest = manifest
         self._digest = manifest.digest
         self._others = others
@@ -138,7 +146,7 @@ class GalleryIndex:
                 self._snapshots.forget(changes.gallery_id)
             return
         view = self._views.get(info.id)
-        if view is not None and view.info.model_digest != info.model_digest:
+        if view is not None and (view.info.model_digest != info.model_digest or info.id in self._moving):
             self._move(view, info, changes)
             return
         if view is None:
@@ -154,31 +162,44 @@ class GalleryIndex:
         A large one is built in the background, and the present view answers until it is whole, but for classes that
         change meanwhile: those it can only forget, and a request that would have to see them waits.
         """
-        if info.id not in self._moving and (len(view) < SEGMENT_FROM or not view.searchable):
+        move = self._moving.get(info.id)
+        if move is None and (len(view) < SEGMENT_FROM or not view.searchable):
             self._views[info.id] = self._open(info, len(view))
             return
         none = np.empty((0, view.info.dim), np.float32)
         view.apply(_without_vectors(replace(changes, classes=dict.fromkeys(changes.classes), vectors=none)))
         view.outdated |= any(label is not None for label in changes.classes.values())
-        if info.id not in self._moving:
-            self._moving[info.id] = threading.Event()
-            threading.Thread(target=self._build_moved, args=(view, info), name="move", daemon=True).start()
+        if move is not None:
+            move.info = info
+            return
+        move = self._moving[info.id] = _Move(info)
+        threading.Thread(target=self._build_moved, args=(view, move), name="move", daemon=True).start()
 
-    def _build_moved(self, view: GalleryView, info: GalleryInfo) -> None:
+    def _build_moved(self, view: GalleryView, move: _Move) -> None:
         try:
-            fresh = self._open(info, len(view))
-            with self._refreshing:
-                if self._views.get(info.id) is view:
-                    # from its own beginning: what it has already is not changed by applying it again
-                    self._catch_up(fresh, fresh.base.header.seq if fresh.base else 0)
-                    self._replace(fresh)
-            log.info("gallery_moved", gallery=info.name, model=info.model_digest[:12])
+            while not self._try_move(view, move):  # the gallery has switched once more
+                pass
         except Exception:  # whatever it was: the next refresh builds all views anew
-            log.exception("moving_failed", gallery=info.name)
+            log.exception("moving_failed", gallery=move.info.name)
             with self._refreshing:
                 self._seq, self._version, self._views = 0, None, {}
-        finally:
-            self._moving.pop(info.id).set()
+                self._moving.pop(move.info.id, None)
+        move.done.set()
+
+    def _try_move(self, view: GalleryView, move: _Move) -> bool:
+        info = move.info
+        fresh = self._open(info, len(view))
+        with self._refreshing:
+            if self._views.get(info.id) is view:
+                if move.info.model_digest != info.model_digest:
+                    return False
+                # from its own beginning: what it has already is not changed by applying it again
+                self._catch_up(fresh, fresh.base.header.seq if fresh.base else 0)
+                fresh.info = move.info
+                self._replace(fresh)
+            del self._moving[info.id]
+        log.info("gallery_moved", gallery=info.name, model=info.model_digest[:12])
+        return True
 
     def _replace(self, fresh: GalleryView) -> None:
         self._views[fresh.info.id] = fresh
@@ -230,7 +251,7 @@ class GalleryIndex:
             fresh = GalleryView(info, view.metric, base)
             self._catch_up(fresh, base.header.seq)
             with self._refreshing:
-                if self._views.get(info.id) is view and view.info.model_digest == info.model_digest:
+                if self._views.get(info.id) is view and info.id not in self._moving:
                     fresh.info = view.info
                     self._catch_up(fresh, base.header.seq)
                     self._replace(fresh)
@@ -321,8 +342,8 @@ class GalleryIndex:
     def _view(self, gallery: str) -> GalleryView:
         self.refresh()
         view = self._by_name.get(gallery)
-        if view is not None and view.outdated and (moved := self._moving.get(view.info.id)):
-            moved.wait()
+        if view is not None and view.outdated and (move := self._moving.get(view.info.id)):
+            move.done.wait()
             view = self._by_name.get(gallery)
         if view is None:
             raise GalleryNotFoundError(gallery)

@@ -126,6 +126,26 @@ def test_a_request_that_must_see_a_new_class_waits_for_the_new_view(store: SqlSt
     assert index.search("g", late, 1, NEW.digest)[0].label == "late"
 
 
+def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: SqlStore, monkeypatch):
+    gate, index = Gate(monkeypatch), index_of(store)
+    index.refresh()
+    switch(store)
+    store.remove_class("g", "c7")
+    assert best(index, OLD, 8) == "c8"
+    added = vectors(NEW, seed=5)[0]
+    store.enroll("g", [NewSupport("late", b"x", "image/png", added, NEW.digest)], OnConflict.REPLACE)
+    gallery_id = store.gallery_infos()[0][0].id
+    late = [shot.id for shot in store.list_supports("g", "late")]
+    store.models.add_vectors(OLD.digest, late, vectors(OLD, seed=5)[:1])
+    assert store.models.switch(gallery_id, OLD.digest, OLD.similarity.dim)
+    index.refresh()
+    gate.event.set()
+    wait_until_moved(index)
+    assert index.size("g") == COUNT
+    assert index.search("g", vectors(OLD, seed=5)[0], 1, OLD.digest)[0].label == "late"
+    assert best(index, OLD, 7) != "c7"
+
+
 def test_a_gallery_dropped_meanwhile_stays_dropped(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
     gate, index = Gate(monkeypatch), index_of(store)
     index.refresh()
