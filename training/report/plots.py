@@ -204,16 +204,19 @@ def detection_error_tradeoff(report: Report) -> Canvas | None:
         name, colour = _NAMES[curve.name]
         fmr, fnmr = _clipped(curve)
         axis.plot(ndtri(fmr), ndtri(fnmr), color=colour, label=name)
-        eer = curve.eer.value
-        if 0 < eer < 1:
-            axis.plot(ndtri(eer), ndtri(eer), "o", color=colour, markersize=7, markeredgecolor=_PAPER)
-            axis.annotate(f"EER {100 * eer:.1f} %", (ndtri(eer), ndtri(eer)), (8, 4), textcoords="offset points")
-        for rate, at in curve.fnmr_at.items():
-            if float(rate) <= 0.01 and 0 < at.value < 1:
-                axis.plot(ndtri(float(rate)), ndtri(at.value), "D", color=colour, markersize=6, markeredgecolor=_PAPER)
-                axis.annotate(
-                    f"{100 * at.value:.3g} %", (ndtri(float(rate)), ndtri(at.value)), (8, 3), textcoords="offset points"
-                )
+        marks = [(curve.eer.value, curve.eer.value, "o", f"EER {100 * curve.eer.value:.1f} %")]
+        marks += [
+            (float(rate), at.value, "D", f"{100 * at.value:.3g} %")
+            for rate, at in curve.fnmr_at.items()
+            if float(rate) <= 0.01
+        ]
+        # The harder pairs' curve lies above: its labels go to the right, the other's to the left.
+        offset, side = ((8, 4), "left") if curve.name == "within" else ((-8, -11), "right")
+        for across, up, marker, label in marks:
+            if 0 < across < 1 and 0 < up < 1:
+                place = float(ndtri(across)), float(ndtri(up))
+                axis.plot(*place, marker, color=colour, markersize=6.5, markeredgecolor=_PAPER)
+                axis.annotate(label, place, offset, textcoords="offset points", ha=side)
     low, high = ndtri(_TICKS[0]), ndtri(0.7)
     axis.plot([low, high], [low, high], color=_FAINT, linewidth=1)
     ticks = [float(ndtri(tick)) for tick in _TICKS]
@@ -262,7 +265,7 @@ def identification(report: Report) -> Canvas | None:
     axis.set_xticks([1e-3, 1e-2, 1e-1, 1], ["0.1", "1", "10", "100"])
     axis.minorticks_off()
     axis.plot([], [], "o", color=_INK, markersize=5, label=f"threshold asked for FPIR {100 * target:g} %")
-    axis.legend(loc="upper right")
+    canvas.legend(loc="outside lower center", ncols=2, fontsize=8.5)
     return canvas
 
 
