@@ -1,7 +1,8 @@
 """A short way for the requests that come most: past the framework's routing, its dependencies and its encoder.
 
 The answers are those of the routes, from the same functions; only how a request gets there is shorter. Where keys are
-asked for, requests take the long way, on which they are checked.
+asked for, requests take the long way, on which they are checked; so they do where they are traced, because the
+framework makes their spans.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from app.problems import invalid_fields, problem_response
 from app.routes.recognize import classified, embedded
 from app.schemas import ClassifyQuery, EmptyQuery
 from app.service import Service
+from app.tracing import is_on
 
 _M = TypeVar("_M", bound=BaseModel)
 Answer: TypeAlias = Callable[[Request, Service], Awaitable[BaseModel]]
@@ -42,7 +44,7 @@ class HotPath:
         """Handle one ASGI scope."""
         answer = _ANSWERS.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
         service: Service | None = getattr(scope["app"].state, "service", None) if answer else None
-        if answer is None or service is None or service.gate.asks:
+        if answer is None or service is None or service.gate.asks or is_on():
             await self._app(scope, receive, send)
             return
         scope["route"] = _Route(scope["path"])

@@ -277,7 +277,8 @@ class Recognizer:
         if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or self._limits.max_pixels < _SMALL.max_pixels:
             return None
         try:
-            return [self._prepare(uploads[0], _SMALL)]
+            with span("decode"):
+                return [self._prepare(uploads[0], _SMALL)]
         except TooManyPixelsError:
             return None
 

@@ -29,6 +29,11 @@ def _is_quiet(scope: MutableMapping[str, Any]) -> bool:
 TELEMETRY = TelemetryConfig(auto_configure=True, metrics=False, logs=False, operation_spans=False, exclude=_is_quiet)
 
 
+def is_on() -> bool:
+    """Whether somebody asked for traces."""
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+
+
 def span(name: str, **attributes: str | int) -> AbstractContextManager[object]:
     """A part of the current request's trace, as long as the block runs; nothing outside a traced request."""
     if not trace.get_current_span().is_recording():
