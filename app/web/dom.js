@@ -32,12 +32,24 @@ export function percent(value) {
 
 /** A bar from 0 to 1 with a mark at the threshold. */
 export function gauge(value, threshold, kind) {
-  const bar = el("div", { class: "gauge-fill" });
-  const mark = el("div", { class: "gauge-mark" });
-  bar.style.width = `${Math.max(0.6, value * 100)}%`;
-  mark.style.left = `${threshold * 100}%`;
+  const bar = el("div", { role: "img" }, el("div", { class: "gauge-fill" }), el("div", { class: "gauge-mark" }));
+  setGauge(bar, value, threshold, kind);
+  return bar;
+}
+
+/** Makes a bar show something else. */
+export function setGauge(bar, value, threshold, kind) {
   const label = `similarity ${percent(value)}, threshold ${percent(threshold)}`;
-  return el("div", { class: `gauge ${kind}`, role: "img", "aria-label": label, title: label }, bar, mark);
+  bar.className = `gauge ${kind}`;
+  bar.title = label;
+  bar.setAttribute("aria-label", label);
+  bar.firstChild.style.width = `${Math.max(0.6, value * 100)}%`;
+  bar.lastChild.style.left = `${threshold * 100}%`;
+}
+
+/** Makes an element's text something else, if it is. */
+export function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 /** A short message that goes away by itself. */

@@ -1,7 +1,7 @@
 // Draw, see who it is while drawing, and give it a name.
 
 import * as api from "./api.js";
-import { attempt, el, gauge, percent, toast } from "./dom.js";
+import { attempt, el, gauge, percent, setGauge, setText, toast } from "./dom.js";
 import { EXAMPLES, makeExamples } from "./examples.js";
 import { glyph, names, strangers } from "./glyphs.js";
 import { Live } from "./live.js";
@@ -25,11 +25,10 @@ export function mountRecognise(root) {
 
   function show(answer, milliseconds) {
     if (!answer) return;
-    const [kind, title, why] = judge(answer);
-    const took = el("span", { class: "took", title: "From the last change to the answer" }, `${Math.round(milliseconds)} ms`);
-    result.replaceChildren(verdict(kind, title, why, took), cards(answer, kind, thumb));
+    const title = view.show(answer, milliseconds);
+    if (result.firstChild !== view.element) result.replaceChildren(view.element);
     result.dataset.ms = milliseconds.toFixed(1);
-    if (announce.textContent !== title) announce.textContent = title;
+    setText(announce, title);
   }
 
   function reset() {
@@ -44,6 +43,7 @@ export function mountRecognise(root) {
     return thumbs.get(label);
   }
 
+  const view = answerView(thumb);
   const enrol = enrolForm(pad, () => { thumbs.clear(); live.poke(); });
   const samples = el("div", { class: "samples" });
   const offer = () => samples.replaceChildren(...(state.gallery === EXAMPLES && size() ? demonstrations(pad) : []));
@@ -79,18 +79,48 @@ export function verdict(kind, title, why, ...more) {
     el("h2", {}, title), el("p", {}, why));
 }
 
-function cards(answer, kind, thumb) {
-  const list = answer.candidates.map((each, place) => {
-    const reached = each.similarity >= answer.threshold;
-    return el("li", { class: `card ${place === 0 || (kind === "ambiguous" && place === 1) ? kind : "other"}` },
-      thumb(each.label),
-      el("div", { class: "card-text" },
-        el("div", { class: "card-line" }, el("b", { class: "label" }, each.label), el("span", { class: "number" }, percent(each.similarity))),
-        gauge(each.similarity, answer.threshold, reached ? "reached" : "short")));
-  });
-  if (!list.length) return el("div");
-  return el("div", {}, el("ol", { class: "cards", "aria-label": "Candidates" }, list),
-    el("p", { class: "legend" }, el("span", { class: "legend-mark" }), `threshold ${percent(answer.threshold)}`));
+/** Where an answer is shown. It is changed in place: to build it anew for each takes longer than the answer itself. */
+function answerView(thumb) {
+  const took = el("span", { class: "took", title: "From a change to its answer" });
+  const head = verdict("unknown", "", "", took);
+  const [tag, title, why] = ["span", "h2", "p"].map((name) => head.querySelector(name));
+  const list = el("ol", { class: "cards", "aria-label": "Candidates" });
+  const threshold = el("span");
+  const legend = el("p", { class: "legend" }, el("span", { class: "legend-mark" }), threshold);
+  const cards = [];
+
+  function show(answer, milliseconds) {
+    const [kind, name, reason] = judge(answer);
+    head.className = `verdict ${kind}`;
+    [[tag, TAGS[kind]], [title, name], [why, reason], [took, `${Math.round(milliseconds)} ms`],
+      [threshold, `threshold ${percent(answer.threshold ?? 0)}`]].forEach(([node, text]) => setText(node, text));
+    while (cards.length < answer.candidates.length) cards.push(candidateCard(thumb));
+    if (list.childElementCount !== answer.candidates.length) list.replaceChildren(...cards.slice(0, answer.candidates.length).map((each) => each.element));
+    answer.candidates.forEach((each, place) =>
+      cards[place].show(each, answer.threshold, place === 0 || (kind === "ambiguous" && place === 1) ? kind : "other"));
+    list.hidden = legend.hidden = !answer.candidates.length;
+    return name;
+  }
+  return { element: el("div", {}, head, list, legend), show };
+}
+
+function candidateCard(thumb) {
+  const label = el("b", { class: "label" });
+  const number = el("span", { class: "number" });
+  const bar = gauge(0, 0, "short");
+  const slot = el("span", { class: "slot" }); // a picture that moves to another card leaves it empty
+  const element = el("li", { class: "card" }, slot,
+    el("div", { class: "card-text" }, el("div", { class: "card-line" }, label, number), bar));
+
+  function show(candidate, threshold, kind) {
+    const picture = thumb(candidate.label);
+    if (slot.firstChild !== picture) slot.replaceChildren(picture);
+    element.className = `card ${kind}`;
+    setText(label, candidate.label);
+    setText(number, percent(candidate.similarity));
+    setGauge(bar, candidate.similarity, threshold, candidate.similarity >= threshold ? "reached" : "short");
+  }
+  return { element, show };
 }
 
 function waiting() {
