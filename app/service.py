@@ -26,7 +26,7 @@ from app.snapshots import Snapshots
 from app.store import SqlStore
 from app.store.models import MODEL
 from app.workers import WorkPool
-from model import DEFAULT_ARTIFACT
+from model import DEFAULT_ARTIFACT, artifact_folder
 from model.artifact import Artifact, ArtifactError
 from model.embedder import DeviceError, Embedder, choose_form
 from model.images import ImageLimits
@@ -152,7 +152,7 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
         if settings.model is None and own is not None and own in shelf:
             base, int8 = shelf.forms(own)
         else:
-            own, (base, int8) = None, shelf.put_forms(settings.model or DEFAULT_ARTIFACT)
+            own, (base, int8) = None, shelf.put_forms(artifact_folder(settings.model or DEFAULT_ARTIFACT))
         digest = choose_form(base, int8, device=settings.device, engine=settings.engine, present=own)
         artifact = shelf.load(digest)
         store.models.want(digest)

@@ -71,8 +71,8 @@ class Settings(BaseSettings):
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
     model: Path | None = _setting(
         None,
-        "Folder of the model artefact; when not set, the one the data folder has, at first the shipped one.",
-        "a folder's path",
+        "The model artefact; when not set, the one the data folder has, at first omniglot.",
+        "a folder's path, or the name of a shipped one",
     )
     device: str = _setting(
         "auto",

@@ -26,6 +26,7 @@ from model.manifest import (
     PreprocessSpec,
     QuantisedInfo,
     SimilaritySpec,
+    Views,
     WeightsInfo,
 )
 
@@ -100,6 +101,7 @@ def save_artifact(
     recipe: dict[str, JsonValue] | None = None,
     accuracy: tuple[Measurement, ...] = (),
     created: datetime | None = None,
+    views: Views = 1,
 ) -> Artifact:
     """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would."""
     from safetensors.torch import save  # noqa: PLC0415 - torch
@@ -119,6 +121,7 @@ def save_artifact(
         ),
         recipe=recipe or {},
         accuracy=accuracy,
+        views=views,
     )
     path.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights

@@ -353,14 +353,16 @@ def _chances(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Gen
 
 def _nearest_strangers(found: Floats, classes: Ints, size: int, rng: np.random.Generator) -> Floats:
     """Return the distance of strangers to the nearest of ``size`` enrolled classes, over many random galleries."""
-    n_classes = int(classes.max()) + 1
-    members = [np.flatnonzero(classes == label) for label in range(n_classes)]
+    counts = np.bincount(classes)
+    by_class, firsts = np.argsort(classes, kind="stable"), np.cumsum(counts) - counts
     nearest = []
     for _ in range(max(LEAST_GALLERIES, ENROLLED // size)):
-        enrolled = rng.permutation(n_classes)[:size]
-        supports = np.array([rng.choice(members[label]) for label in enrolled])
-        strangers = rng.permutation(np.flatnonzero(~np.isin(classes, enrolled)))[:STRANGERS]
-        nearest.append(found[strangers[:, None], supports[None, :]].min(1))
+        enrolled = rng.permutation(len(counts))[:size]
+        supports = by_class[firsts[enrolled] + (rng.random(size) * counts[enrolled]).astype(np.intp)]
+        stranger = np.ones(len(counts), np.bool_)
+        stranger[enrolled] = False
+        strangers = rng.permutation(np.flatnonzero(stranger[classes]))[:STRANGERS]
+        nearest.append(found[strangers[:, None], supports].min(1))
     return np.concatenate(nearest)
 
 

@@ -15,6 +15,7 @@ from model.artifact import Artifact
 from model.distances import Vectors
 from model.manifest import Manifest, Metric
 from model.preprocess import Prepared, Preprocess
+from model.views import embed_by_views
 
 if TYPE_CHECKING:  # torch takes seconds to import; serving by OpenVINO does without
     import torch
@@ -65,6 +66,7 @@ class Embedder:
         self.manifest: Manifest = artifact.manifest
         #: The manifest's own, which computes them anew each time.
         self.digest, self.model_id = artifact.manifest.digest, artifact.manifest.model_id
+        self._views, self._metric = artifact.manifest.views, artifact.manifest.metric
         self._prepare = Preprocess(artifact.manifest.preprocess)
         self._engine = _engine(artifact, device, threads, engine)
 
@@ -86,14 +88,21 @@ class Embedder:
     @property
     def metric(self) -> Metric:
         """How the vectors are compared."""
-        return self.manifest.metric
+        return self._metric
 
     def prepare(self, image: Image.Image) -> Prepared:
         """Turn a decoded image into the network's input, shape (channels, size, size)."""
         return self._prepare(image)
 
     def embed(self, batch: Prepared) -> Vectors:
-        """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
+        """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim).
+
+        Each by as many views as the manifest says.
+        """
+        return embed_by_views(self._engine.embed, batch, self._views, self._metric)
+
+    def embed_once(self, batch: Prepared) -> Vectors:
+        """Embed prepared images as ``embed`` does, each by a single view whatever the manifest says."""
         return self._engine.embed(batch)
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:

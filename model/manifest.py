@@ -62,7 +62,20 @@ class ConvSpec(_Spec):
     dim: int | None = Field(default=None, ge=2, le=4096, description="None: the last feature map is the embedding.")
 
 
-NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec, Field(discriminator="kind")]
+MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec, Field(discriminator="kind")]
+
+
+class EnsembleSpec(_Spec):
+    """Networks side by side, their unit embeddings joined: the cosine of two is the mean of the members' cosines."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: tuple[MemberSpec, ...] = Field(min_length=2, max_length=16)
+
+
+NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | EnsembleSpec, Field(discriminator="kind")]
+
+Views = Literal[1, 3, 5, 9]
+"""How many views of an image are embedded for its vector; ``model.views`` makes them."""
 
 
 class SimilaritySpec(_Spec):
@@ -120,13 +133,16 @@ class Manifest(_Spec):
     recipe: dict[str, JsonValue] = Field(default_factory=dict, description="The recipe that trained the weights.")
     accuracy: tuple[Measurement, ...] = ()
     quantised: QuantisedInfo | None = Field(default=None, description="Set where this is an int8 form.")
+    views: Views = Field(default=1, description="How many views of an image make up its vector.")
+    joined: tuple[str, ...] = Field(default=(), description="Names of the artefacts that were joined into this one.")
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Say ``quantised`` only where it is so: other manifests, and their checksums, stay what they always were."""
+        """Leave out what later releases added where it says nothing: older manifests keep their checksums."""
         content: dict[str, Any] = plain(self)
-        if self.quantised is None:
-            content.pop("quantised", None)
+        nothing = {"quantised": None, "views": 1, "joined": ()}
+        for name in (name for name, value in nothing.items() if getattr(self, name) == value):
+            content.pop(name, None)
         return content
 
     @property
@@ -137,8 +153,8 @@ class Manifest(_Spec):
     @property
     def digest(self) -> str:
         """SHA-256 over all that changes an embedding; a new calibration of the same net keeps it."""
-        parts = self.model_dump(mode="json", include={"network", "preprocess", "similarity", "weights", "quantised"})
-        return _sha256(parts)
+        parts = {"network", "preprocess", "similarity", "weights", "quantised", "views"}
+        return _sha256(self.model_dump(mode="json", include=parts))
 
     @property
     def model_id(self) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
-from model.manifest import ConvSpec, KochSpec, NetworkSpec, PreprocessSpec, ResidualSpec
+from model.manifest import ConvSpec, EnsembleSpec, KochSpec, NetworkSpec, PreprocessSpec, ResidualSpec
 
 
 class KochNet(nn.Module):
@@ -111,12 +113,30 @@ class ConvNet(nn.Module):
         return embedding
 
 
+class Ensemble(nn.Module):
+    """Networks side by side: their embeddings, each of length 1, joined and brought back to length 1.
+
+    The cosine of two joined embeddings is the mean of the members' cosines.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed images of shape (n, channels, size, size) as (n, sum of the members' dims)."""
+        joined = torch.cat([F.normalize(member(images), dim=1) for member in self.members], dim=1)
+        return joined / math.sqrt(len(self.members))
+
+
 def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
     """Return the network that ``spec`` names, with fresh weights.
 
     Raises:
         ValueError: the network cannot take the preprocessing's input.
     """
+    if isinstance(spec, EnsembleSpec):
+        return Ensemble([build_network(member, preprocess) for member in spec.members])
     if isinstance(spec, KochSpec):
         if (preprocess.size, preprocess.channels) != (105, 1):
             raise ValueError(
@@ -131,6 +151,8 @@ def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
 
 def embedding_dim(spec: NetworkSpec, preprocess: PreprocessSpec) -> int:
     """Return how many numbers the embedding of ``spec`` has."""
+    if isinstance(spec, EnsembleSpec):
+        return sum(embedding_dim(member, preprocess) for member in spec.members)
     if isinstance(spec, KochSpec):
         return 4096
     if spec.dim is not None:

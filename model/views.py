@@ -8,12 +8,13 @@ scales, whether these were made before the crop or after it (``benchmarks/views.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, cast, get_args
 
 import numpy as np
 
 from model.distances import Vectors
-from model.manifest import Metric
+from model.manifest import Metric, Views
 from model.preprocess import Prepared
 
 SHIFT: Final = 0.04
@@ -22,8 +23,23 @@ SHIFT: Final = 0.04
 _SHIFTS: Final = ((0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (0, 1), (0, -1))
 """Along x and y, in units of ``SHIFT``; the first n of them are balanced for n = 1, 3, 5 and 9."""
 
-VIEWS: Final = (1, 3, 5, 9)
+VIEWS: Final[tuple[int, ...]] = get_args(Views)
 """The numbers of views that may be asked for."""
+
+
+def embed_by_views(embed: Callable[[Prepared], Vectors], batch: Prepared, n_views: int, metric: Metric) -> Vectors:
+    """Return the vectors (n, dim) of the images (n, channels, size, size) of ``batch``, each by ``n_views`` views.
+
+    ``embed`` is what embeds one view. Raises ValueError where ``n_views`` is none of ``VIEWS``.
+    """
+    return embed(batch) if n_views == 1 else pool_views(embed(make_views(batch, n_views)), n_views, metric)
+
+
+def checked_views(n_views: int) -> Views:
+    """Return ``n_views``; raises ValueError where it is none of ``VIEWS``."""
+    if n_views not in VIEWS:
+        raise ValueError(f"views are {', '.join(map(str, VIEWS))}, not {n_views}")
+    return cast(Views, n_views)
 
 
 def make_views(batch: Prepared, n_views: int) -> Prepared:
@@ -35,8 +51,7 @@ def make_views(batch: Prepared, n_views: int) -> Prepared:
     Raises:
         ValueError: ``n_views`` is none of ``VIEWS``.
     """
-    if n_views not in VIEWS:
-        raise ValueError(f"views are {', '.join(map(str, VIEWS))}, not {n_views}")
+    n_views = checked_views(n_views)
     step = SHIFT * batch.shape[-1]
     views = [batch] + [_moved(_moved(batch, step * x, axis=3), step * y, axis=2) for x, y in _SHIFTS[1:n_views]]
     return np.ascontiguousarray(np.stack(views, 1).reshape(-1, *batch.shape[1:]))

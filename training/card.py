@@ -32,6 +32,7 @@ def _network(manifest: Manifest) -> list[str]:
         "## What it is",
         "",
         *_int8(manifest),
+        *_accurate(manifest),
         f"- Network: `{manifest.network.kind}`, {manifest.weights.parameters:,} parameters, "
         f"{manifest.weights.bytes / 1e6:.1f} MB; embedding of {manifest.similarity.dim} numbers, "
         f"compared by `{manifest.similarity.kind}` (index metric `{manifest.metric}`).",
@@ -48,6 +49,18 @@ def _int8(manifest: Manifest) -> list[str]:
         f"- The int8 form of `{manifest.name}@{manifest.quantised.source[:12]}`, made by `oneshot-train quantise`: "
         "a model of its own, with its own calibration, for CPUs.",
     ]
+
+
+def _accurate(manifest: Manifest) -> list[str]:
+    lines = []
+    if manifest.joined:
+        members = ", ".join(f"`{name}`" for name in manifest.joined)
+        lines.append(f"- Made by `oneshot-train ensemble` of {members}; the recipe below is the first one's.")
+    if manifest.views > 1:
+        lines.append(
+            f"- Each image is embedded by {manifest.views} slightly shifted views, at that many times the cost."
+        )
+    return lines
 
 
 def _data(manifest: Manifest) -> list[str]:

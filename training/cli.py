@@ -13,9 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from model import artifact_folder
 from model.artifact import ArtifactError, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
 from model.manifest import Measurement
+from model.views import checked_views
 from training.card import CARD_FILE, model_card
 from training.checkpoint import CheckpointError
 from training.data.folder import read_folder
@@ -92,7 +94,7 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
 
 @app.command(name="evaluate")
 def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
-    artifact: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
+    artifact: Annotated[Path, typer.Argument(help="Its folder, or a shipped one's name.")],
     data: Datasets = Path("datasets"),
     out: Annotated[Path | None, typer.Option(help="Folder of the report; default reports/NAME.")] = None,
     part: Annotated[Part, typer.Option(help="held-out: the classes held out from training, to choose by.")] = (
@@ -111,6 +113,7 @@ def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
     from training.report.write import write_report  # noqa: PLC0415
 
     torch.set_num_threads(threads)
+    artifact = artifact_folder(artifact)
     loaded = load_artifact(artifact)
     folder = out or Path("reports") / loaded.manifest.name
     options = [f"--part {part}", *(f"--views {count}" for count in views or ()), f"--trials {trials}"]
@@ -137,7 +140,7 @@ def report_command(
 
 @app.command(name="quantise")
 def quantise_command(
-    artifact: Annotated[Path, typer.Argument(help="Folder of the artefact.")],
+    artifact: Annotated[Path, typer.Argument(help="Its folder, or a shipped one's name.")],
     data: Datasets = Path("datasets"),
     most_loss: Annotated[
         float, typer.Option(min=0, help="Points of held-out accuracy that it may lose; beyond, nothing is written.")
@@ -146,11 +149,29 @@ def quantise_command(
     """Give an artefact an int8 form, which CPUs run several times as fast; it lands in the artefact's folder int8."""
     from training.quantise import TRIALS, quantise  # noqa: PLC0415 - needs the extra `train`
 
-    made, found = quantise(load_artifact(artifact), data, most_loss)
+    made, found = quantise(load_artifact(artifact_folder(artifact)), data, most_loss)
     console.print(
         f"{made.manifest.model_id} is in {made.path}; of {TRIALS:,} one-shot trials on held-out classes it has "
         f"{found.int8:.2f} % right, f32 {found.f32:.2f} %; measure it with: oneshot-train evaluate {made.path} --write"
     )
+
+
+@app.command(name="ensemble")
+def ensemble_command(  # noqa: PLR0917 - typer reads options from the signature
+    artifacts: Annotated[list[Path], typer.Argument(help="Folders of artefacts that one recipe trained; one or more.")],
+    out: Annotated[Path, typer.Option(help="Folder of the new artefact.")],
+    data: Datasets = Path("datasets"),
+    views: Annotated[int, typer.Option(help="Views of each image: 1, 3, 5 or 9.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Its name; default the folder's.")] = None,
+    threads: Threads = ALL_THREADS,
+) -> None:
+    """Join artefacts into one that compares images by the mean of their similarities: more accurate, at more cost."""
+    from training.ensemble import join  # noqa: PLC0415 - the other commands do without
+
+    torch.set_num_threads(threads)
+    members = [load_artifact(artifact_folder(folder)) for folder in artifacts]
+    made = join(members, data, out, name=name or out.resolve().name, views=checked_views(views))
+    console.print(f"{made.manifest.model_id} is in {out}; measure it with: oneshot-train evaluate {out}")
 
 
 @app.command()
@@ -165,7 +186,9 @@ def calibrate(
 ) -> None:
     """Fit what a distance means on your own images; embeddings, and so galleries, stay as they are."""
     torch.set_num_threads(threads)
-    made = recalibrate(load_artifact(artifact), read_folder(folder), out, source=f"folder {folder.name}", prior=prior)
+    made = recalibrate(
+        load_artifact(artifact_folder(artifact)), read_folder(folder), out, source=f"folder {folder.name}", prior=prior
+    )
     quality = made.manifest.calibration.quality
     console.print(
         f"{made.manifest.model_id} is in {out}, calibrated on {made.manifest.calibration.n_classes} classes by "

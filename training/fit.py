@@ -8,13 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from model.artifact import WEIGHTS_FILE, Artifact, load_artifact, save_artifact, write_manifest
+from model.artifact import Artifact, files_of, load_artifact, save_artifact, write_manifest
 from model.calibrating import check_enough, fit_calibration
+from model.calibration import Calibration
+from model.distances import Vectors
+from model.embedder import Embedder
+from model.manifest import Metric
 from model.preprocess import Preprocess
 from training.card import CARD_FILE, model_card
 from training.data.labelled import LabelledImages, PreparedImages, prepare
 from training.data.parts import Division
 from training.episodes import embed_pixels
+from training.evaluate import embed
 from training.history import History
 from training.loop import Progress, train
 from training.machine import Machine
@@ -69,14 +74,7 @@ def fit(
 def _write(run: Run, held_out: PreparedImages, division: Division, folder: Path) -> None:
     recipe = run.recipe
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
-    calibration = fit_calibration(
-        run.similarity.metric,
-        vectors,
-        held_out.classes.numpy(),
-        groups=held_out.groups[held_out.classes].numpy(),
-        within_share=division.within_share,
-        source=division.source,
-    )
+    calibration = fit_held_out(run.similarity.metric, vectors, held_out, division)
     artifact = save_artifact(
         folder,
         name=recipe.name,
@@ -90,6 +88,18 @@ def _write(run: Run, held_out: PreparedImages, division: Division, folder: Path)
     (folder / CARD_FILE).write_text(model_card(artifact.manifest), encoding="utf-8")
 
 
+def fit_held_out(metric: Metric, vectors: Vectors, held_out: PreparedImages, division: Division) -> Calibration:
+    """Fit what a distance means on the vectors of the images that ``division`` held out."""
+    return fit_calibration(
+        metric,
+        vectors,
+        held_out.classes.numpy(),
+        groups=held_out.groups[held_out.classes].numpy(),
+        within_share=division.within_share,
+        source=division.source,
+    )
+
+
 def recalibrate(
     artifact: Artifact, images: LabelledImages, folder: Path, *, source: str, prior: float = 0.5
 ) -> Artifact:
@@ -100,11 +110,12 @@ def recalibrate(
     """
     manifest = artifact.manifest
     prepared = prepare(images, Preprocess(manifest.preprocess))
-    vectors = embed_pixels(artifact.network, artifact.similarity, prepared.pixels)
+    vectors = embed(Embedder(artifact, "cpu"), prepared.pixels)
     calibration = fit_calibration(manifest.metric, vectors, prepared.classes.numpy(), source=source, prior=prior)
     folder.mkdir(parents=True, exist_ok=True)
     if folder.resolve() != artifact.path.resolve():
-        shutil.copyfile(artifact.path / WEIGHTS_FILE, folder / WEIGHTS_FILE)
+        for name in files_of(manifest):
+            shutil.copyfile(artifact.path / name, folder / name)
     changed = manifest.model_copy(update={"calibration": calibration})
     write_manifest(folder, changed)
     (folder / CARD_FILE).write_text(model_card(changed), encoding="utf-8")

@@ -10,15 +10,17 @@ import numpy as np
 import torch
 
 from model.artifact import Artifact, Graph, save_int8
-from model.calibrating import fit_calibration
 from model.distances import Vectors
 from model.embedder import Embedder
 from model.openvino_engine import OpenVinoEngine, as_openvino
 from model.preprocess import Preprocess
+from model.views import embed_by_views
 from training.card import CARD_FILE, model_card
 from training.data.labelled import PreparedImages, prepare, prepare_pixels
 from training.data.parts import Division
 from training.episodes import judge_trials
+from training.evaluate import BATCH, embed
+from training.fit import fit_held_out
 from training.loop import TrainingError, validation_trials
 from training.recipe import Recipe
 
@@ -51,18 +53,11 @@ def quantise(artifact: Artifact, datasets: Path, most_loss: float = 0.3) -> tupl
     held_out = prepare(division.held_out, Preprocess(artifact.manifest.preprocess))
     graph = _quantised(artifact, division)
     candidate = Artifact(artifact.manifest, artifact.path, graph=graph)
-    vectors = _vectors(OpenVinoEngine(candidate, threads=1), held_out)
+    vectors = _vectors(artifact, OpenVinoEngine(candidate, threads=1), held_out)
     found = _compare(artifact, held_out, vectors, division.n_way)
     if found.int8 < found.f32 - most_loss:
         raise TrainingError(f"int8 has {found.int8:.2f} % right on held-out classes, f32 {found.f32:.2f} %")
-    calibration = fit_calibration(
-        artifact.manifest.metric,
-        vectors,
-        held_out.classes.numpy(),
-        groups=held_out.groups[held_out.classes].numpy(),
-        within_share=division.within_share,
-        source=division.source,
-    )
+    calibration = fit_held_out(artifact.manifest.metric, vectors, held_out, division)
     made = save_int8(artifact, graph, calibration)
     (made.path / CARD_FILE).write_text(model_card(made.manifest), encoding="utf-8")
     return made, found
@@ -96,13 +91,15 @@ def _after_the_network(model: object) -> list[str]:
     return [each.get_friendly_name() for each in operations[layers[-1] + 1 :] if each.get_type_name() not in apart]
 
 
-def _vectors(engine: Embedder | OpenVinoEngine, data: PreparedImages) -> Vectors:
-    return np.concatenate([engine.embed((part.float() / 255).numpy()) for part in torch.split(data.pixels, 64)])
+def _vectors(artifact: Artifact, engine: OpenVinoEngine, data: PreparedImages) -> Vectors:
+    views, metric = artifact.manifest.views, artifact.manifest.metric
+    parts = ((part.float() / 255).numpy() for part in torch.split(data.pixels, BATCH))
+    return np.concatenate([embed_by_views(engine.embed, part, views, metric) for part in parts])
 
 
 def _compare(artifact: Artifact, held_out: PreparedImages, int8: Vectors, n_way: int | None) -> Comparison:
     trials = validation_trials(held_out, n_way, TRIALS)
-    f32 = _vectors(Embedder(artifact), held_out)
+    f32 = embed(Embedder(artifact, "cpu"), held_out.pixels)
     metric = artifact.manifest.metric
     shares = [100 * float(judge_trials(metric, vectors, trials).mean()) for vectors in (f32, int8)]
     return Comparison(*shares)

@@ -47,7 +47,7 @@ class Subject:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """The index-form vectors (n, dim) of all images, by a single view."""
+        """The index-form vectors (n, dim) of all images, by as many views as the manifest says."""
         return embed(self.embedder, self.data.pixels)
 
     @cached_property
@@ -128,10 +128,12 @@ def _data_part(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 def embed_views(embedder: Embedder, pixels: Tensor, counts: Sequence[int]) -> dict[int, Vectors]:
     """Return the vectors by 1, 3, ... views, for each of ``counts``; fewer views are the first of more."""
-    most = max(counts)
+    most = max(counts, default=0)
+    if not most:
+        return {}
     found: dict[int, list[Vectors]] = {count: [] for count in counts}
     for part in torch.split(pixels, BATCH):
-        every = embedder.embed(make_views((part.float() / 255).numpy(), most)).reshape(len(part), most, -1)
+        every = embedder.embed_once(make_views((part.float() / 255).numpy(), most)).reshape(len(part), most, -1)
         for count in counts:
             flat = np.ascontiguousarray(every[:, :count]).reshape(len(part) * count, -1)
             found[count].append(pool_views(flat, count, embedder.metric))

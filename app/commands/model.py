@@ -39,14 +39,18 @@ def status(home: Home = None, as_json: Json = False) -> None:
 
 
 @cli.command()
-def switch(artifact: Annotated[Path, typer.Argument(help="Folder of the model artefact.")], home: Home = None) -> None:
+def switch(
+    artifact: Annotated[Path, typer.Argument(help="Its folder, or a shipped one's name.")],
+    home: Home = None,
+) -> None:
     """Change all galleries to a model. Each answers with its present one until its images are embedded anew."""
     with _opened(home) as (store, shelf):
         from app.remodel import want_model  # noqa: PLC0415
+        from model import artifact_folder  # noqa: PLC0415
         from model.artifact import ArtifactError, load_artifact  # noqa: PLC0415
         from model.embedder import DeviceError, choose_form  # noqa: PLC0415
 
-        settings = load_settings()
+        settings, artifact = load_settings(), artifact_folder(artifact)
         try:
             load_artifact(artifact)
             base, int8 = shelf.put_forms(artifact)

@@ -65,7 +65,7 @@ def measure(
     *,
     command: str,
     part: Part = "evaluation",
-    views: Sequence[int] = (1,),
+    views: Sequence[int] = (),
     trials: int = TRIALS,
     threads: int | None = None,
 ) -> Report:
@@ -73,14 +73,14 @@ def measure(
 
     Args:
         command: what the report says it was made by.
-        views: numbers of views to measure one-shot accuracy with; 1 is always among them.
+        views: numbers of views to measure one-shot accuracy with; the manifest's own is always among them.
         trials: one-shot trials of the main figure; the others scale with it.
 
     Raises:
         DatasetError: the data is not in ``datasets``.
     """
     subject = open_subject(artifact, datasets, part, threads)
-    counts = sorted({1, *views})
+    counts = sorted({artifact.manifest.views, *views})
     figures = [*_one_shot(subject, counts, trials), *_pairs_right(subject, trials)]
     if subject.part == "evaluation":
         figures = [*_official_runs(subject, datasets, counts), *figures, _digits(subject, datasets)]
@@ -130,9 +130,9 @@ def _one_shot(subject: Subject, counts: Sequence[int], n_trials: int) -> list[Fi
     trials = subject.trials(n_way, n_trials, TRIAL_SEED, within=True)
     who = ", all drawers" if subject.grouped and subject.part == "evaluation" else ""
     name = f"{subject.data_name}{who}, {'within-alphabet ' if subject.grouped else ''}{n_way}-way one-shot"
-    vectors = (
-        {1: subject.vectors} if list(counts) == [1] else embed_views(subject.embedder, subject.data.pixels, counts)
-    )
+    own = subject.manifest.views
+    others = [count for count in counts if count != own]
+    vectors = {own: subject.vectors, **embed_views(subject.embedder, subject.data.pixels, others)}
     right = {count: judge_trials(subject.embedder.metric, vectors[count], trials) for count in counts}
     return [_figure("one-shot", name, right[count], trials.groups, subject.over, TRIAL_SEED, count) for count in counts]
 
@@ -159,7 +159,9 @@ def _digits(subject: Subject, datasets: Path) -> Figure:
     trials = any_class_trials(data, n_draws=DIGIT_DRAWS, n_queries=DIGIT_QUERIES, seed=DIGIT_SEED)
     right = judge_trials(subject.embedder.metric, vectors, trials)
     name = "MNIST, 10-way one-shot, no fine-tuning"
-    return _figure("mnist", name, right, trials.groups, f"{DIGIT_DRAWS} draws of supports", DIGIT_SEED)
+    return _figure(
+        "mnist", name, right, trials.groups, f"{DIGIT_DRAWS} draws of supports", DIGIT_SEED, subject.manifest.views
+    )
 
 
 def _ways(subject: Subject, ways: tuple[int, ...], n_trials: int, *, within: bool) -> tuple[WayPoint, ...]:
@@ -189,7 +191,7 @@ def _pairs_right(subject: Subject, n_trials: int) -> list[Figure]:
         clusters = subject.class_clusters[subject.classes[pairs.images[:, 0]]]
         place = "all classes" if not subject.grouped else "one alphabet" if within else "all alphabets"
         name = f"{subject.data_name}, verification, negatives of {place}"
-        figures.append(_figure(key, name, right, clusters, subject.over, PAIR_SEED))
+        figures.append(_figure(key, name, right, clusters, subject.over, PAIR_SEED, subject.manifest.views))
     return figures
 
 
@@ -302,7 +304,7 @@ def embedding_cost(subject: Subject, rounds: int = COST_ROUNDS) -> Cost:
 
 
 def _figure(  # noqa: PLR0917 - the columns of a table
-    key: str, protocol: str, right: Bools, clusters: Ints, over: str, seed: int | None, views: int = 1
+    key: str, protocol: str, right: Bools, clusters: Ints, over: str, seed: int | None, views: int
 ) -> Figure:
     point = _point(right, clusters)
     value, low, high = (round(100 * rate, 2) for rate in (point.value, point.low, point.high))

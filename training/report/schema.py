@@ -186,9 +186,10 @@ class Report(_Part):
             }
         )
 
-    def figure(self, key: str, views: int = 1) -> Figure | None:
-        """Return the figure of that key, if it was measured."""
-        return next((figure for figure in self.figures if (figure.key, figure.views) == (key, views)), None)
+    def figure(self, key: str, views: int | None = None) -> Figure | None:
+        """Return the figure of that key, if it was measured; by the least number of views where none is named."""
+        found = (figure for figure in self.figures if figure.key == key and views in {None, figure.views})
+        return min(found, key=lambda figure: figure.views, default=None)
 
     def write(self, file: Path) -> None:
         """Write it as JSON, a part a line; numbers keep seven digits, which is more than any of them is worth."""
