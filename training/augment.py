@@ -33,6 +33,7 @@ class Augment:
         powers = torch.exp(self._uniform(n, part.gamma, generator))
         shading = self._shading(n, side, generator)
         boxes = self._boxes(n, side, generator) if part.erase else None
+        growth = self._uniform(n, part.bold * side, generator).clamp(min=0) if part.bold else None
         images = images[share]
         grid = F.affine_grid(maps[share], [len(images), 1, side, side], align_corners=False)
         if bends is not None:
@@ -40,6 +41,8 @@ class Augment:
         padding = "zeros" if part.border == "zeros" else "border"
         distorted = F.grid_sample(images, grid.to(images), align_corners=False, padding_mode=padding)
         distorted = distorted.clamp(1e-4, 1) ** _per_image(powers[share], images)
+        if growth is not None:
+            distorted = _grown(distorted, growth[share])
         if shading is not None:
             distorted = _relight(distorted, *(values[share] for values in shading))
         if boxes is not None:
@@ -96,6 +99,15 @@ class Augment:
 def _smooth(shifts: Tensor, side: int) -> Tensor:
     """Return smooth shifts of shape (n, side, side, 2)."""
     return F.interpolate(shifts, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
+
+def _grown(images: Tensor, pixels: Tensor) -> Tensor:
+    """Let the ink of each image grow by so many pixels, (n,): between the image and its dilations."""
+    growth = _per_image(pixels, images)
+    for _ in range(math.ceil(float(pixels.max()))):
+        images = torch.lerp(images, F.max_pool2d(images, 3, stride=1, padding=1), growth.clamp(max=1))
+        growth = (growth - 1).clamp(min=0)
+    return images
 
 
 def _relight(images: Tensor, contrast: Tensor, light: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ class AugmentPart(Part):
         default=0, ge=0, le=1, description="Standard deviation of a 5 x 5 grid's shifts, in shares of the side."
     )
     gamma: float = Field(default=0, ge=0, le=2, description="Ink to the power exp(+-this): thinner or bolder strokes.")
+    bold: float = Field(
+        default=0,
+        ge=0,
+        le=0.2,
+        description="How far every second image's ink grows at most, in shares of the side.",
+    )
     mirror: bool = Field(default=False, description="Mirror every second image, left to right.")
     contrast: float = Field(default=0, ge=0, le=2, description="Differences from the mean times exp(+-this).")
     light: float = Field(default=0, ge=0, le=2, description="Light from a random side: up to exp(+-this) at the edge.")

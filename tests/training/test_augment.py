@@ -106,3 +106,15 @@ def test_the_border_is_repeated_or_black():
     white = torch.ones(20, 1, 10, 10)
     assert Augment(AugmentPart(translation=0.3, border="repeat"))(white, seeded()).min() > 0.99
     assert Augment(AugmentPart(translation=0.3))(white, seeded()).min() < 0.01
+
+
+def test_bold_lets_the_ink_of_every_second_image_grow():
+    dot = torch.zeros(64, 1, 21, 21)
+    dot[:, :, 10, 10] = 1
+    ink = Augment(AugmentPart(bold=0.1))(dot, seeded())  # by 2.1 pixels at most
+    sums = ink.sum((1, 2, 3))
+    assert 20 <= int((sums < 1.1).sum()) <= 44
+    assert 25 < float(sums.max()) <= 49.1
+    assert ink[:, :, 10, 10].min() > 0.99
+    assert ink[:, :, :7].max() < 1e-3
+    assert ink.max() <= 1
