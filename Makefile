@@ -64,7 +64,7 @@ docs: $(VENV)/.docs ## build the documentation as a site in site/
 
 sbom: ## write sbom.json, a CycloneDX list of all that serving installs (into an environment of its own)
 	@"$(PYTHON)" -m venv --clear .venv-sbom
-	@.venv-sbom/bin/python -m pip install -qq --constraint constraints.txt .
+	@.venv-sbom/bin/python -m pip install -qq --no-compile --constraint constraints.txt .
 	@"$(PYTHON)" -m venv --clear .venv-tools && .venv-tools/bin/python -m pip install -qq "$$(grep '^cyclonedx-bom==' .ci/tools.txt)"
 	@.venv-tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.json .venv-sbom/bin/python
 	@rm -rf .venv-sbom
