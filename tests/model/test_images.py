@@ -166,3 +166,12 @@ def test_corrupt_names_the_format():
     data[60:120] = bytes(60)
     with pytest.raises(CorruptImageError, match="PNG"):
         decode_image(bytes(data))
+
+
+@pytest.mark.parametrize(("width", "height", "fraction"), [(3200, 4000, 8), (1300, 800, 2), (799, 2000, 1)])
+def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(width, height, fraction):
+    image = draw_character(4, size=max(width, height)).crop((0, 0, width, height))
+    decoded = decode_image(encode(image, "JPEG"))
+    assert decoded.size == (width // fraction, height // fraction)
+    whole = np.asarray(image.resize(decoded.size, Image.Resampling.BOX), np.float64)
+    assert np.abs(np.asarray(decoded, np.float64) - whole).mean() < 2
