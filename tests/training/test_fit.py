@@ -237,6 +237,7 @@ needs_data = pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ON
 
 @needs_data
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_shipped_figures_are_what_the_harness_measures():
     """The manifest's accuracy, measured again on this machine (float noise may flip a trial or two)."""
     artifact = load_artifact(DEFAULT_ARTIFACT)
