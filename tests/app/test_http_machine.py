@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from app.names import class_path
+from benchmarks.proofs import Proof, record
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
 
@@ -107,10 +109,25 @@ def machine(server: Running) -> type[RuleBasedStateMachine]:
     ("examples", "steps"), [(6, 15), pytest.param(80, 30, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
 )
 def test_the_service_agrees_with_a_model_in_memory(served: Running, examples: int, steps: int):
+    statuses: Counter[str] = Counter()
+    served.client.event_hooks["response"].append(lambda answer: statuses.update([f"{answer.status_code // 100}xx"]))
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     run_state_machine_as_test(
         machine(served),
         settings=settings(
             max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks
+        ),
+    )
+    assert set(statuses) <= {"2xx", "4xx"}
+    record(
+        f"state machine {examples}",
+        Proof(
+            f"{examples} random sequences of {steps} enrolments, deletions and questions against a model in memory",
+            "make test ARGS=\"-m 'slow or not slow' tests/app/test_http_machine.py\"",
+            {"requests": statuses.total()},
+            {},
+            0,
+            0,
+            ended="each answer as the model's",
         ),
     )
