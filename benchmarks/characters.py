@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from model import DEFAULT_ARTIFACT
-from model.artifact import load_artifact, read_forms
+from model.artifact import Artifact, load_artifact, read_forms
 from model.embedder import Embedder, choose_form
 from model.manifest import Manifest
 from model.preprocess import Preprocess
@@ -77,10 +77,15 @@ def _png(character: Vectors) -> bytes:
     return buffer.getvalue()
 
 
-def served_embedder(model: Path) -> Embedder:
-    """Return the embedder that a service on a new data folder would use on this machine's CPU, with one thread."""
+def served_artifact(model: Path) -> Artifact:
+    """Return the form of the artefact that a service on a new data folder would run on this machine's CPU."""
     base, int8 = read_forms(model)
-    return Embedder(load_artifact(choose_form(base, int8, device="cpu", engine="auto")), "cpu", 1)
+    return load_artifact(choose_form(base, int8, device="cpu", engine="auto"))
+
+
+def served_embedder(model: Path) -> Embedder:
+    """Return the embedder that such a service would use, with one thread."""
+    return Embedder(served_artifact(model), "cpu", 1)
 
 
 def embedded(folder: Path, count: int, characters: Characters, embedder: Embedder) -> Vectors:

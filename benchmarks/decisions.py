@@ -18,15 +18,17 @@ import matplotlib as mpl
 import numpy as np
 import typer
 
+from benchmarks.characters import served_artifact
 from model import DEFAULT_ARTIFACT
-from model.artifact import Artifact, load_artifact
+from model.artifact import Artifact
 from model.calibrating import compare, log_loss, reliability
 from model.calibration import Calibration
+from model.embedder import Embedder
 from model.preprocess import Preprocess
 from training.data.labelled import LabelledImages, PreparedImages, prepare
 from training.data.mnist import read_mnist
 from training.data.omniglot import read_omniglot
-from training.episodes import embed_pixels
+from training.evaluate import embed
 from training.openset import Ints, Searches, auroc, fnir, fpir, oscr, search_galleries
 from training.statistics import cluster_interval
 
@@ -83,7 +85,7 @@ def measure(name: str, artifact: Artifact, images: LabelledImages) -> Report:
     """Measure everything on one data set."""
     calibration = artifact.manifest.calibration
     prepared = prepare(images, Preprocess(artifact.manifest.preprocess))
-    vectors = embed_pixels(artifact.network, artifact.similarity, prepared.pixels)
+    vectors = embed(Embedder(artifact, "cpu", 1), prepared.pixels)
     classes = prepared.classes.numpy()
     rng = np.random.default_rng(SEED)
     chosen = rng.permutation(len(classes))[:PAIR_IMAGES]
@@ -242,11 +244,11 @@ def plot(reports: list[Report], folder: Path) -> None:
 
 def main(
     data: Annotated[Path, typer.Option(envvar="ONESHOT_DATASETS", help="Folder with omniglot/ and mnist/.")],
-    artifact: Annotated[Path, typer.Option(help="The artefact to measure.")] = DEFAULT_ARTIFACT,
+    artifact: Annotated[Path, typer.Option(help="What to measure, in the form that is served.")] = DEFAULT_ARTIFACT,
     docs: Annotated[Path, typer.Option(help="Where to write the page, the plots and the JSON.")] = DOCS,
 ) -> None:
     """Measure, print, and write docs/decisions.md."""
-    loaded = load_artifact(artifact)
+    loaded = served_artifact(artifact)
     reports = [
         measure("Omniglot", loaded, read_omniglot(data, "evaluation")),
         measure("MNIST", loaded, read_mnist(data)),
