@@ -11,6 +11,7 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,8 @@ class Characters:
 
     def pictures(self, numbers: Sequence[int], take: int) -> list[bytes]:
         """Return the characters of these numbers as PNG files, black on white."""
-        return [_png(self.draw(number // _BLOCK, take)[number % _BLOCK]) for number in numbers]
+        drawn = lru_cache(maxsize=2)(self.draw)
+        return [_png(drawn(number // _BLOCK, take)[number % _BLOCK]) for number in numbers]
 
 
 def _turned(images: Tensor, orientation: int) -> Tensor:

@@ -33,6 +33,7 @@ from model.images import decode_image
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _BATCH = 5_000
 _QUERIES = 400
+_RUN = 10  # neighbouring characters among these: they are drawn together
 _WARM = 20  # requests before times count
 _ENROLLED = 500  # classes of each size that are enrolled over HTTP
 
@@ -94,9 +95,10 @@ class Bench:
         return GalleryIndex(store, self.embedder.manifest, snapshots=Snapshots(home / "index", store))
 
     def queries(self, size: int) -> list[bytes]:
-        """Images of enrolled characters, distorted otherwise."""
-        numbers = np.random.default_rng(size).choice(size - _ENROLLED, _QUERIES)
-        return self.characters.pictures([int(number) for number in numbers], take=1)
+        """Images of enrolled characters, distorted otherwise, from all over the gallery."""
+        chance, count = np.random.default_rng(size), size - _ENROLLED
+        starts = chance.choice(max(1, count - _RUN), _QUERIES // _RUN, replace=count < _QUERIES)
+        return self.characters.pictures([int(start) + n for start in starts for n in range(_RUN)], take=1)
 
     def recall(self, home: Path, pictures: Sequence[bytes]) -> float:
         """The share of images for which the index names the class that looking at every vector names."""
