@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.access import Gate
-from app.backup import INDEX_FOLDER, STORE_FILE, serving
+from app.backup import INDEX_FOLDER, serving
 from app.batching import Batcher
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.gallery import GalleryIndex
@@ -23,7 +23,7 @@ from app.recognizer import Recognizer
 from app.remodel import Remodeller
 from app.settings import Settings, variable
 from app.snapshots import Snapshots
-from app.store import SqlStore
+from app.store import SqlStore, open_store
 from app.store.models import MODEL
 from app.workers import WorkPool
 from model import DEFAULT_ARTIFACT, artifact_folder
@@ -87,14 +87,14 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     except (ConflictError, OSError) as error:
         raise StartupError(f"{variable('home')}: {error}") from error
     shelf = ModelShelf(home)
-    store = SqlStore(home / STORE_FILE)
+    store = open_store(home, settings.store)
     parts.callback(store.close)
     artifact = _artifact(settings, store, shelf)
     index = GalleryIndex(store, artifact.manifest, shelf.manifest, Snapshots(home / INDEX_FOLDER, store))
     try:
         index.refresh()
     except (StoreCorruptError, StoreUnavailableError) as error:
-        raise StartupError(f"Can't read the store {store.path}: {error}") from error
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
     # roomier than what comes before it: refusing an image that has been through the network would waste the pass
     storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
     parts.callback(storing.close)
@@ -161,7 +161,7 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     except (ArtifactError, ModelNotFoundError) as error:
         raise StartupError(f"{variable('model')}: {error}") from error
     except StoreCorruptError as error:
-        raise StartupError(f"Can't read the store {store.path}: {error}") from error
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
     except (OSError, StoreUnavailableError) as error:
         raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
     return artifact

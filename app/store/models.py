@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.store.base import Vectors
+from app.store.database import Database
 from app.store.log import record_settings
 from app.store.schema import calibrations, classes, embeddings, galleries, images, meta, supports
-from app.store.sqlite import Database
 from app.store.vectors import to_bytes
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
@@ -96,7 +96,9 @@ class ModelStore:
                 if support_id in alive
             ]
             if rows:
-                connection.execute(sa.insert(embeddings).prefix_with("OR REPLACE"), rows)
+                there = embeddings.c.support_id.in_(alive) & (embeddings.c.model_digest == digest)
+                connection.execute(sa.delete(embeddings).where(there))
+                connection.execute(sa.insert(embeddings), rows)
 
     def switch(self, gallery_id: int, digest: str, dim: int) -> bool:
         """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector.

@@ -22,6 +22,7 @@ from app.service import Service
 from app.settings import PREFIX, READ_ELSEWHERE, Settings
 from app.store import SqlStore
 from model.manifest import SimilarityKind
+from tests.app.postgres import Postgres, missing
 from tests.app.store.helpers import put_new_store
 from tests.factories import draw_character, make_artifact, png_bytes
 
@@ -163,3 +164,20 @@ def store(path: Path) -> Iterator[SqlStore]:
     opened = SqlStore(put_new_store(path))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; a test that asks for it is skipped where there can be none."""
+    if why := missing():
+        pytest.skip(why)
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A new store on it."""
+    url = postgres.new_store()
+    yield url
+    postgres.drop(url)
