@@ -14,6 +14,7 @@ from app.access import Gate
 from app.backup import INDEX_FOLDER, serving
 from app.batching import Batcher
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
+from app.following import Follower
 from app.gallery import GalleryIndex
 from app.health import Health
 from app.lifecycle import Lifecycle
@@ -73,6 +74,8 @@ async def open_service(
     with ExitStack() as parts:
         service = await asyncio.to_thread(_build, settings, metrics, lifecycle, parts)
         service.remodeller.start(asyncio.get_running_loop())
+        if service.store.remote:
+            parts.callback(Follower(service.index, service.gate).close)
         try:
             yield service
         finally:
@@ -91,10 +94,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     parts.callback(store.close)
     artifact = _artifact(settings, store, shelf)
     index = GalleryIndex(store, artifact.manifest, shelf.manifest, Snapshots(home / INDEX_FOLDER, store))
-    try:
-        index.refresh()
-    except (StoreCorruptError, StoreUnavailableError) as error:
-        raise StartupError(f"Can't read the store {store.name}: {error}") from error
+    _read(index, store)
     # roomier than what comes before it: refusing an image that has been through the network would waste the pass
     storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
     parts.callback(storing.close)
@@ -130,6 +130,13 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     health = Health(lifecycle, models, store, storing)
     gate = Gate(settings, store.keys, storing)
     return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
+
+
+def _read(index: GalleryIndex, store: SqlStore) -> None:
+    try:
+        index.refresh()
+    except (StoreCorruptError, StoreUnavailableError) as error:
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
 
 
 def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> Batcher:

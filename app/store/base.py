@@ -231,6 +231,11 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def remote(self) -> bool:
+        """Whether the store is a server that may be away while this process goes on."""
+        ...
+
     def written(self) -> int:
         """Return the number of the latest entry of the change log that came by this object, 0 for none yet."""
         ...

@@ -30,6 +30,7 @@ class Database(Protocol):
     """
 
     name: str  # for messages; without a password
+    remote: bool  # see `Store.remote`
 
     def start(self) -> None:
         """Make ready what the store needs, once the schema is up to date."""

@@ -77,6 +77,8 @@ class Database:
     WriteInDoubtError when it can't be known whether it has committed. The constructor raises StartupError.
     """
 
+    remote = True
+
     def __init__(self, url: str, name: str, lock_timeout_s: float) -> None:
         self.name = name
         self._engine = _make_engine(url, lock_timeout_s)

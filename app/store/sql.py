@@ -196,6 +196,11 @@ class SqlStore:
         """See `Store.version`."""
         return self._database.version()
 
+    @property
+    def remote(self) -> bool:
+        """See `Store.remote`."""
+        return self._database.remote
+
     def written(self) -> int:
         """See `Store.written`."""
         return self._database.written()

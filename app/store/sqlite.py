@@ -77,6 +77,8 @@ class Database:
     Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used.
     """
 
+    remote = False
+
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.name = str(path)
         self._busy_timeout_ms = round(1000 * busy_timeout_s)
