@@ -156,6 +156,8 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     """The model to start with: the one that is set, else the data folder's own, else the shipped one."""
     try:
         own = store.models.fact(MODEL)
+        if settings.model is None and own is not None and own not in shelf and store.remote:
+            _take_shipped(own, shelf)
         if settings.model is None and own is not None and own in shelf:
             base, int8 = shelf.forms(own)
         else:
@@ -172,6 +174,16 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     except (OSError, StoreUnavailableError) as error:
         raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
     return artifact
+
+
+def _take_shipped(digest: str, shelf: ModelShelf) -> None:
+    """The store has a model that the data folder lacks: a new server must not change the model of all others."""
+    shelf.put_forms(artifact_folder(DEFAULT_ARTIFACT))
+    if digest not in shelf:
+        raise StartupError(
+            f"{variable('model')}: the store has the model {digest[:12]}, which the data folder lacks; name it, or "
+            f"copy it from another server's data folder (models/{digest})"
+        )
 
 
 def _home(home: Path) -> Path:

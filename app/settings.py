@@ -174,12 +174,13 @@ def _line(item: Mapping[str, Any]) -> str:
     if not item["loc"]:
         return str(item["msg"]).removeprefix("Value error, ")
     name = str(item["loc"][0]).lower().removeprefix(PREFIX.lower())
-    found = _without_password(item["input"])
+    found = without_password(item["input"])
     return f"{variable(name)} ({option(name)}) is {found!r}; allowed: {allowed(Settings.model_fields[name])}"
 
 
-def _without_password(value: object) -> str:
-    return re.sub(r"//[^@/]*@", "//", str(value))
+def without_password(value: object) -> str:
+    """The text; if it is a URL, without its user and password."""
+    return re.sub(r"(?<=//).*@|(?<=password=)[^&]*", "", str(value))
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:

@@ -60,6 +60,10 @@ class Database(Protocol):
         """See `Store.age`."""
         ...
 
+    def alone(self) -> AbstractContextManager[bool]:
+        """Hold what one process at a time may hold, and tell whether this one does: for work that one is to do."""
+        ...
+
     def scrub(self) -> None:
         """Leave no trace of what was deleted, as far as the database can; later, if readers hold it."""
         ...

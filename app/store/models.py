@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -42,6 +43,10 @@ class ModelStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Hold the work of changing the model, of all servers on this store, and tell whether it is ours now."""
+        return self._database.alone()
 
     def fact(self, key: str) -> str | None:
         """A fact about the whole store: MODEL (the wanted model's digest), PREVIOUS_MODEL or STORE_ID."""

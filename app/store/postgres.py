@@ -31,8 +31,9 @@ from app.errors import StartupError, StoreCorruptError, StoreUnavailableError, W
 from app.store.database import take_number
 from app.store.notices import Listener, one_line
 
-#: Any number, so long as it is always the same and nobody else's: "oneshot" in ASCII.
+#: Any numbers, so long as they are always the same and nobody else's: "oneshot" in ASCII, and the next.
 _WRITE_LOCK = 0x6F6E6573686F74
+_WORK_LOCK = _WRITE_LOCK + 1
 #: For the threads of a server that use the store, with room; a server has 100 connections for all, by default.
 _CONNECTIONS, _MORE_CONNECTIONS = 6, 12
 _IDLE_SECONDS = 60
@@ -129,6 +130,19 @@ class Database:
     def age(self) -> float:
         """Return for how many seconds the server has not answered; 0 while it does."""
         return self._listener.age()
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Hold a lock that ends with this process, and tell whether it was free."""
+        self._check_open()
+        with translated_errors(), self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            mine = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(_WORK_LOCK))).scalar_one())
+            try:
+                yield mine
+            finally:
+                if mine and not connection.invalidated:
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_WORK_LOCK)))
 
     def scrub(self) -> None:
         """Nothing: the server overwrites what was deleted when it vacuums, and drops old log when it likes."""

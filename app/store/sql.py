@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ from app.errors import (
     StoreCorruptError,
     StoreUnavailableError,
 )
+from app.settings import without_password
 from app.store import postgres, sqlite
 from app.store.base import (
     Changes,
@@ -61,7 +61,7 @@ class SqlStore:
             self._database = _open(where, busy_timeout_s)
         except (OSError, StartupError, StoreUnavailableError, StoreCorruptError) as error:
             kind = type(error) if isinstance(error, StartupError) else StartupError
-            raise kind(f"Can't open the store {shown(where)}: {error}") from error
+            raise kind(f"Can't open the store {without_password(where)}: {error}") from error
 
     @property
     def name(self) -> str:
@@ -253,15 +253,10 @@ def open_store(home: Path, url: str | None) -> SqlStore:
     return SqlStore(url or home / STORE_FILE)
 
 
-def shown(where: Path | str) -> str:
-    """The path, or the URL without its password."""
-    return re.sub(r"//[^@/]*@", "//", str(where)) if isinstance(where, str) else str(where)
-
-
 def _open(where: Path | str, busy_timeout_s: float) -> Database:
     database: Database
     if isinstance(where, str):
-        database = postgres.Database(where, shown(where), busy_timeout_s)
+        database = postgres.Database(where, without_password(where), busy_timeout_s)
     else:
         where.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite.Database(where, busy_timeout_s)

@@ -137,6 +137,11 @@ class Database:
         """Return 0: the file can always be asked."""
         return 0.0
 
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Always: a lock in the data folder keeps others out (`app.remodel.lock`)."""
+        yield True
+
     def scrub(self) -> None:
         """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
         with self._write_lock:

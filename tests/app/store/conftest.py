@@ -1,46 +1,15 @@
-"""Each test of the store runs on SQLite and on PostgreSQL; one that asks for the file's `path` is about SQLite."""
+"""Each test of the store runs on both databases."""
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
-import pytest
+from collections.abc import Callable
 
 from app.store import SqlStore, postgres
 from app.store.notices import _LOOK_SECONDS
-from tests.app.store.helpers import ODD_LABELS, put_new_store
+from tests.app.conftest import on_both_stores
 
-Where = Path | str
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "where" in metafunc.fixturenames:
-        about_sqlite = "path" in inspect.signature(metafunc.function).parameters
-        metafunc.parametrize("where", ["sqlite"] if about_sqlite else ["sqlite", "postgres"], indirect=True)
-
-
-@pytest.fixture
-def where(request: pytest.FixtureRequest) -> Where:
-    """Where a new store is: what `SqlStore` opens."""
-    if request.param == "sqlite":
-        return put_new_store(request.getfixturevalue("path"))
-    return str(request.getfixturevalue("postgres_url"))
-
-
-@pytest.fixture
-def store(where: Where) -> Iterator[SqlStore]:
-    opened = SqlStore(where)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def odd_labels(where: Where) -> list[str]:
-    """Labels that careless code confuses; PostgreSQL has no text with U+0000, which the service refuses anyway."""
-    return [label for label in ODD_LABELS if "\0" not in label or not isinstance(where, str)]
+pytest_generate_tests = on_both_stores
 
 
 def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

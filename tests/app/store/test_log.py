@@ -1,7 +1,8 @@
 """The change log: what a follower is told, from any point, and the cheap look whether there is anything to tell."""
 
 from app.store import GalleryChanges, OnConflict, SqlStore
-from tests.app.store.conftest import Where, settle, soon
+from tests.app.conftest import Where
+from tests.app.store.conftest import settle, soon
 from tests.app.store.helpers import support
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE

@@ -3,7 +3,7 @@
 import json
 
 from app.store import OnConflict, SqlStore
-from tests.app.store.conftest import Where
+from tests.app.conftest import Where
 from tests.app.store.helpers import support
 from tests.app.store.processes import peers
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import ClassNotFoundError, GalleryNotFoundError, ImageNotFoundError
 from app.store import OnConflict, SqlStore
-from tests.app.store.conftest import Where
+from tests.app.conftest import Where
 from tests.app.store.helpers import support
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
