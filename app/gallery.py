@@ -23,6 +23,7 @@ log = get_logger(__name__)
 
 #: Entries of the log that are read at once.
 _AT_ONCE = 10_000
+_PATIENCE_SECONDS = 0.5
 
 
 class _LogCutError(Exception):
@@ -74,23 +75,30 @@ class GalleryIndex:
 
     def refresh(self) -> None:
         """Bring the views up to date; the first call builds them. A call that fails is made good by the next."""
+        while not self._is_current():
+            # whoever has the lock may hang on a server that is silent: look again whether that is known by now
+            if self._refreshing.acquire(timeout=_PATIENCE_SECONDS):
+                try:
+                    self._refresh()
+                    return
+                finally:
+                    self._refreshing.release()
+
+    def _refresh(self) -> None:
+        # Asked before the log is read: a commit in between makes the next refresh look again.
+        version = self._store.version()
         if self._is_current():
             return
-        with self._refreshing:
-            # Asked before the log is read: a commit in between makes the next refresh look again.
-            version = self._store.version()
-            if self._is_current():
-                return
-            try:
-                self._follow()
-                self._version, self._whole = version, True
-            except BaseException as error:
-                # read in parts, what there is is whole; after any other error a view may be half changed
-                if not (isinstance(error, StoreUnavailableError) and self._store.remote and self._whole):
-                    self._begin_anew()
-                    raise
-            self._by_name = {view.info.name: view for view in self._views.values()}
-            self._settle()
+        try:
+            self._follow()
+            self._version, self._whole = version, True
+        except BaseException as error:
+            # read in parts, what there is is whole; after any other error a view may be half changed
+            if not (isinstance(error, StoreUnavailableError) and self._store.remote and self._whole):
+                self._begin_anew()
+                raise
+        self._by_name = {view.info.name: view for view in self._views.values()}
+        self._settle()
 
     def _is_current(self) -> bool:
         """Whether nothing has changed, as far as can be known now."""

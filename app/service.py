@@ -95,9 +95,8 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     artifact = _artifact(settings, store, shelf)
     index = GalleryIndex(store, artifact.manifest, shelf.manifest, Snapshots(home / INDEX_FOLDER, store))
     _read(index, store)
-    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
-    storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
-    parts.callback(storing.close)
+    storing = _store_pool(settings, parts)
+    searching = _store_pool(settings, parts) if store.remote else storing  # a silent server keeps its threads waiting
     decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
     parts.callback(decoding.close)
 
@@ -111,6 +110,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
             index=index,
             decoding=decoding,
             storing=storing,
+            searching=searching,
             limits=ImageLimits(settings.max_pixels),
             keep_images=settings.keep_images,
         )
@@ -120,7 +120,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
         primary = start(artifact)
     except DeviceError as error:
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
-    models = Models(primary, shelf, index, storing, start)
+    models = Models(primary, shelf, index, searching, start)
     parts.callback(models.close)
     remodeller = Remodeller(home, store.models, store.version, models)
     parts.callback(remodeller.close)
@@ -130,6 +130,13 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     health = Health(lifecycle, models, store, storing)
     gate = Gate(settings, store.keys, storing)
     return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
+
+
+def _store_pool(settings: Settings, parts: ExitStack) -> WorkPool:
+    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
+    pool = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
+    parts.callback(pool.close)
+    return pool
 
 
 def _read(index: GalleryIndex, store: SqlStore) -> None:

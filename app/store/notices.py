@@ -26,7 +26,7 @@ _CHANNEL = "oneshot"
 #: So often the log's head is looked at.
 _LOOK_SECONDS = 1.0
 #: Who has heard nothing for so long, although he looks, does not know what is there now.
-_SILENT_SECONDS = 4.0
+SILENT_SECONDS = 5.0
 #: Between attempts to connect.
 _RETRY_SECONDS = 0.25
 _HEAD = "SELECT (SELECT max(seq) FROM changes), (SELECT value FROM meta WHERE key = 'model')"
@@ -47,13 +47,16 @@ class Listener:
         self._head: object = None
         self._heard_at = time.monotonic()
         self._lost = False
+        self._started = False
         self._closing = False
         self._bell, self._rope = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
 
     def start(self) -> None:
         """Start listening."""
+        self._heard_at = time.monotonic()
         self._thread.start()
+        self._started = True
 
     @property
     def version(self) -> int:
@@ -67,8 +70,8 @@ class Listener:
 
     def age(self) -> float:
         """For how many seconds the server has said nothing; 0 while it answers."""
-        silent = time.monotonic() - self._heard_at
-        return silent if self._lost or silent > _SILENT_SECONDS else 0.0
+        silent = time.monotonic() - self._heard_at if self._started else 0.0
+        return silent if self._lost or silent > SILENT_SECONDS else 0.0
 
     def notice(self, connection: sa.Connection, number: int) -> None:
         """Have the others told when the connection's transaction commits."""

@@ -29,7 +29,7 @@ import sqlalchemy as sa
 
 from app.errors import StartupError, StoreCorruptError, StoreUnavailableError, WriteInDoubtError
 from app.store.database import take_number
-from app.store.notices import Listener, one_line
+from app.store.notices import SILENT_SECONDS, Listener, one_line
 
 #: Any numbers, so long as they are always the same and nobody else's: "oneshot" in ASCII, and the next.
 _WRITE_LOCK = 0x6F6E6573686F74
@@ -96,14 +96,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Run statements on one snapshot."""
-        self._check_open()
+        self._check_there()
         with translated_errors(), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Run statements in one transaction, durable when the block is left, undone when it raises."""
-        self._check_open()
+        self._check_there()
         with translated_errors(), self._engine.connect() as connection:
             take_number(connection)  # of a transaction that failed
             transaction = connection.begin()
@@ -134,7 +134,7 @@ class Database:
     @contextmanager
     def alone(self) -> Iterator[bool]:
         """Hold a lock that ends with this process, and tell whether it was free."""
-        self._check_open()
+        self._check_there()
         with translated_errors(), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
             mine = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(_WORK_LOCK))).scalar_one())
@@ -153,6 +153,12 @@ class Database:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("The store is closed.")
+
+    def _check_there(self) -> None:
+        self._check_open()
+        silent = self._listener.age()
+        if silent > SILENT_SECONDS:  # it may not even refuse: don't let threads wait for it
+            raise StoreUnavailableError(f"The store can't be used now: no answer for {silent:.1f} seconds.")
 
     def close(self) -> None:
         """Close all connections."""

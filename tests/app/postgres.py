@@ -120,6 +120,16 @@ class Postgres:
         self._process.wait()
         self._process = None
 
+    def freeze(self, number: signal.Signals = signal.SIGSTOP) -> None:
+        """Stop all its processes without ending them: connections stay, and nothing answers."""
+        assert self._process is not None
+        for process in (self._process.pid, *children(self._process.pid)):
+            os.kill(process, number)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self.freeze(signal.SIGCONT)
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -89,3 +90,27 @@ def test_recognition_goes_on_and_everything_converges(
         assert first.metric("oneshot_view_age_seconds") == 0
         listed = [{each["label"] for each in node.client.get("/classes").json()["classes"]} for node in nodes]
         assert listed == [{"a", *(f"b{each}" for each in range(number + 1))}] * 2
+
+
+def test_a_database_that_hangs_holds_up_no_recognition(
+    own_server: Postgres, artifact: Path, tmp_path: Path, images: list[bytes]
+):
+    settings = make_settings(model=artifact, home=tmp_path, store=own_server.new_store(), request_timeout=4.0)
+    with running(settings) as server, ThreadPoolExecutor(8) as pool:
+        wait_until(lambda: server.client.get("/readyz").status_code == 200)
+        server.enroll("a", images[0])
+        wait_until(lambda: server.classify(images[0]).json()["gallery_size"] == 1)
+        own_server.freeze()
+        try:
+            writes = [pool.submit(server.enroll, f"b{number}", images[1]) for number in range(8)]
+            wait_until(lambda: server.service.index.age() > 0)
+            for _ in range(3):
+                found = server.classify(images[0])
+                assert found.json()["candidates"][0]["label"] == "a"
+                assert int(found.headers["Age"]) >= 1
+            assert {write.result().status_code for write in writes} <= {503, 504}  # threads may hang, requests don't
+        finally:
+            own_server.thaw()
+        wait_until(lambda: server.client.get("/readyz").status_code == 200)
+        assert server.enroll("c", images[2]).status_code == 201
+        wait_until(lambda: "Age" not in server.classify(images[0]).headers)
