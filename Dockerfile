@@ -12,6 +12,7 @@ ARG PYTHON_IMAGE=python:3.11-slim
 FROM ${PYTHON_IMAGE} AS build
 ARG TORCH=cpu
 ARG TORCH_INDEX_URL=""
+ARG EXTRAS=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
@@ -19,7 +20,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 COPY container/install_dependencies.py container/
 RUN python -m venv --without-pip /opt/oneshot \
-    && python container/install_dependencies.py /opt/oneshot "${TORCH}" "${TORCH_INDEX_URL}"
+    && python container/install_dependencies.py /opt/oneshot "${TORCH}" "${TORCH_INDEX_URL}" "${EXTRAS}"
 
 COPY README.md LICENSE NOTICE ./
 COPY app app

@@ -72,7 +72,7 @@ sbom: ## write sbom.json, a CycloneDX list of all that serving installs (into an
 
 constraints: ## resolve every dependency anew (torch excepted) and rewrite constraints.txt
 	@"$(PYTHON)" -m venv --clear .venv-constraints
-	@.venv-constraints/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" -e ".[train,otel,dev,docs]"
+	@.venv-constraints/bin/python -m pip install -qq "$$(grep '^torch==' constraints.txt)" -e ".[train,otel,postgres,dev,docs]"
 	@{ sed -n '/^#/p' constraints.txt; \
 		.venv-constraints/bin/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/^\(torch==[^+]*\)+.*/\1/'; \
 		} >constraints.new
@@ -99,7 +99,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.home
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.home
 	@echo "Installing what the tests need into $(VENV) (once; PyTorch makes it a large download) ..."
-	@$(INSTALL) -e ".[train,otel,dev]"
+	@$(INSTALL) -e ".[train,otel,postgres,dev]"
 	@touch $(VENV)/.serve $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.home

@@ -10,20 +10,24 @@ import time
 from collections.abc import AsyncIterator
 from enum import Enum, auto
 from functools import cached_property
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import ForbiddenError, UnauthorizedError
+from app.errors import ForbiddenError, StoreUnavailableError, UnauthorizedError
 from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
 from app.quotas import Quotas
 from app.settings import Settings
 from app.store.keys import KeyStore
+from app.versions import reach
 from app.worker_metrics import shared_folder
 from app.workers import WorkPool
+
+if TYPE_CHECKING:
+    from app.service import Service
 
 
 class Where(Enum):
@@ -60,6 +64,8 @@ _RULES: dict[tuple[str, str], tuple[Scope, Where]] = {
 _OPEN = frozenset({"/livez", "/readyz"})
 #: How long a revoked key may still open something.
 _FRESH_SECONDS = 0.5
+#: How long keys that were valid when the store went away open what doesn't need the store.
+_OUTAGE_SECONDS = 600.0
 
 
 class Access:
@@ -96,7 +102,7 @@ class Gate:
         self._keys, self._storing = keys, storing
         self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
         self._known: dict[str, Key] = {}
-        self._read_at = -_FRESH_SECONDS
+        self._read_at = self._fresh_at = -_FRESH_SECONDS
 
     async def find(self, texts: set[str]) -> Key:
         """The valid key of this text. Raises UnauthorizedError."""
@@ -106,12 +112,22 @@ class Gate:
             raise UnauthorizedError("Two different keys were sent.")
         [text] = texts
         if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-            self._known = {key.id: key for key in await self._storing.run(self._keys.all)}
-            self._read_at = time.monotonic()
+            await self._storing.run(self.read_keys)
         key = self._known.get(id_of(text) or "")
         if not fits(key, text) or key is None or not key.valid():
             raise UnauthorizedError("This key is not valid.")
         return key
+
+    def read_keys(self) -> None:
+        """Read all keys from the store; those that were known go on for a while when it is away. Blocks."""
+        now = time.monotonic()
+        try:
+            self._known = {key.id: key for key in self._keys.all()}
+            self._fresh_at = now
+        except StoreUnavailableError:
+            if not self._known or now - self._fresh_at > _OUTAGE_SECONDS:
+                raise
+        self._read_at = time.monotonic()
 
     @cached_property
     def _quotas(self) -> Quotas:
@@ -131,10 +147,15 @@ _Header = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_err
 
 
 async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIterator[None]:
-    """Let a request pass that may, and note as `request.state.access` what it may see."""
-    gate: Gate = request.app.state.service.gate
+    """Let a request pass that may, note as `request.state.access` what it may see, and see what it wants to see."""
+    service: Service = request.app.state.service
+    gate = service.gate
     request.state.access = Access()
-    if not gate.asks or _needs_none(request):
+    if _needs_none(request):
+        yield
+        return
+    if not gate.asks:
+        await reach(service, request.scope)
         yield
         return
     key = await gate.find({text for text in (bearer.credentials if bearer else None, header) if text is not None})
@@ -143,6 +164,7 @@ async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIter
     _judge(request, access)
     gate.begin(key)
     try:
+        await reach(service, request.scope)
         yield
     finally:
         gate.end(key)

@@ -27,11 +27,10 @@ from typing import IO, Any
 
 from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptError
 from app.models import MODELS_FOLDER, ModelShelf
-from app.store import SqlStore
+from app.store import STORE_FILE, SqlStore
 from app.store.sqlite import translated_errors
 from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of
 
-STORE_FILE = "oneshot.db"
 INDEX_FOLDER = "index"
 SERVING_LOCK = "serving.lock"
 _MANIFEST = "manifest.json"

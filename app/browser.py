@@ -13,6 +13,8 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.versions import MIN_VERSION, VERSION
+
 _ASSETS = "/docs/assets"
 #: An answer is data: nothing in it runs, and nobody frames it.
 _DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
@@ -60,8 +62,8 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
             CORSMiddleware,
             allow_origins=names,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type"],
-            expose_headers=["X-Request-ID", "Retry-After", "Location"],
+            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type", MIN_VERSION],
+            expose_headers=["X-Request-ID", "Retry-After", "Location", VERSION, "Age"],
         )
 
 

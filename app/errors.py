@@ -32,8 +32,10 @@
     ├── UnavailableError                  503  unavailable          (+ Retry-After)
     │   ├── NotReadyError                 503  not-ready
     │   ├── OverloadedError               503  overloaded
-    │   └── StoreUnavailableError         503  store-unavailable
+    │   ├── StoreUnavailableError         503  store-unavailable
+    │   └── BehindError                   503  behind
     ├── DeadlineExceededError             504  deadline-exceeded
+    ├── WriteInDoubtError                 504  write-in-doubt
     ├── InferenceError                    500  inference-failed
     ├── StoreCorruptError                 500  store-corrupt
     └── StartupError                      500  startup-failed       (stops the start, never sent)
@@ -83,9 +85,6 @@ class OneshotError(Exception):
     def field_errors(self) -> Sequence[FieldError]:
         """The single wrong inputs, if the error is about inputs."""
         return ()
-
-
-# -- what the client sent ----------------------------------------------------------------------
 
 
 class RequestError(OneshotError):
@@ -154,9 +153,6 @@ class UploadTimeoutError(RequestError):
     """The head or the body came too slowly."""
 
     status, slug, title = 408, "upload-timeout", "Upload timeout"
-
-
-# -- who may ask -------------------------------------------------------------------------------
 
 
 class AccessError(OneshotError):
@@ -229,9 +225,6 @@ class TooManyPixelsError(BadImageError):
     """More pixels than `ONESHOT_MAX_PIXELS`; refused before decoding."""
 
     status, slug, title = 422, "too-many-pixels", "Too many pixels"
-
-
-# -- what is or isn't there --------------------------------------------------------------------
 
 
 class NotFoundError(OneshotError):
@@ -332,9 +325,6 @@ class ImagesNotKeptError(ConflictError):
         )
 
 
-# -- what the service can't do now -------------------------------------------------------------
-
-
 class UnavailableError(OneshotError):
     """The service can't answer now; a retry after `retry_after` seconds may succeed."""
 
@@ -358,15 +348,27 @@ class OverloadedError(UnavailableError):
 
 
 class StoreUnavailableError(UnavailableError):
-    """The store can't be read or written now (locked too long, disk full, file gone)."""
+    """The store can't be read or written now (locked too long, disk full, file gone, server away)."""
 
     status, slug, title = 503, "store-unavailable", "Store unavailable"
+
+
+class BehindError(UnavailableError):
+    """This process does not see the version yet that the request wants to see at least."""
+
+    status, slug, title = 503, "behind", "Behind"
 
 
 class DeadlineExceededError(OneshotError):
     """The request took longer than `ONESHOT_REQUEST_TIMEOUT`."""
 
     status, slug, title = 504, "deadline-exceeded", "Deadline exceeded"
+
+
+class WriteInDoubtError(OneshotError):
+    """The connection to the store broke during a commit: nobody knows yet whether the change was made."""
+
+    status, slug, title = 504, "write-in-doubt", "Write in doubt"
 
 
 class InferenceError(OneshotError):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError
+from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
 from app.gallery_view import GalleryView, Match
 from app.logs import get_logger
 from app.segment import SEGMENT_FROM
@@ -22,6 +23,7 @@ log = get_logger(__name__)
 
 #: Entries of the log that are read at once.
 _AT_ONCE = 10_000
+_PATIENCE_SECONDS = 0.5
 
 
 class _LogCutError(Exception):
@@ -44,7 +46,9 @@ class GalleryIndex:
     further models that galleries may be of. Those of models that it doesn't know are counted, but their vectors are
     neither kept nor searched.
 
-    All methods pass on the store's StoreUnavailableError and StoreCorruptError.
+    All methods pass on the store's StoreUnavailableError and StoreCorruptError. Only where the store is a server, which
+    may be away (`Store.remote`), the views go on as they are, and `age` says how old that is; and another process's
+    commit may be seen some milliseconds late, but by whoever asks for it (`reaches`).
     """
 
     def __init__(
@@ -64,26 +68,65 @@ class GalleryIndex:
         self._refreshing = threading.Lock()
         self._version: int | None = None  # of the store, as of the last refresh
         self._seq = 0  # how far the change log is applied
+        self._whole = False  # whether the views are as the store was at some time
+        self._current_at = time.monotonic()  # when the views were last known to be as the store
         self._views: dict[int, GalleryView] = {}  # by gallery id
         self._by_name: dict[str, GalleryView] = {}
 
     def refresh(self) -> None:
         """Bring the views up to date; the first call builds them. A call that fails is made good by the next."""
-        if self._store.version() == self._version:
+        while not self._is_current():
+            # whoever has the lock may hang on a server that is silent: look again whether that is known by now
+            if self._refreshing.acquire(timeout=_PATIENCE_SECONDS):
+                try:
+                    self._refresh()
+                    return
+                finally:
+                    self._refreshing.release()
+
+    def _refresh(self) -> None:
+        # Asked before the log is read: a commit in between makes the next refresh look again.
+        version = self._store.version()
+        if self._is_current():
             return
-        with self._refreshing:
-            # Asked before the log is read: a commit in between makes the next refresh look again.
-            version = self._store.version()
-            if version == self._version:
-                return
-            try:
-                self._follow()
-            except BaseException:  # a view may be half changed (out of memory): build all of them anew
-                self._seq, self._views = 0, {}
+        try:
+            self._follow()
+            self._version, self._whole = version, True
+        except BaseException as error:
+            # read in parts, what there is is whole; after any other error a view may be half changed
+            if not (isinstance(error, StoreUnavailableError) and self._store.remote and self._whole):
+                self._begin_anew()
                 raise
-            self._by_name = {view.info.name: view for view in self._views.values()}
-            self._version = version
-            self._settle()
+        self._by_name = {view.info.name: view for view in self._views.values()}
+        self._settle()
+
+    def _is_current(self) -> bool:
+        """Whether nothing has changed, as far as can be known now."""
+        if self._store.version() == self._version:
+            self._current_at = time.monotonic()
+            return True
+        return self._whole and self._store.age() > 0  # nobody would answer
+
+    def _begin_anew(self) -> None:
+        """Have all views built by the next refresh."""
+        self._seq, self._version, self._views, self._whole = 0, None, {}, False
+
+    def age(self) -> float:
+        """Return for how many seconds the views may be out of date: 0 while the store can be asked."""
+        age = self._store.age()
+        if age and self._store.version() != self._version:
+            return max(age, time.monotonic() - self._current_at)
+        return age
+
+    def reaches(self, seq: int) -> bool:
+        """Whether the views have come to that point of the change log, after a look at the store itself at need."""
+        if self._seq < seq:
+            self.refresh()
+        if self._seq < seq:
+            with self._refreshing:
+                self._version = None
+            self.refresh()
+        return self._seq >= seq
 
     def _load(self, snapshots: Snapshots) -> None:
         """Build the views from segments and what changed since them, instead of from the whole log."""
@@ -135,7 +178,7 @@ class GalleryIndex:
                 self._seq = changes.seq
         except _LogCutError:
             log.info("log_was_cut", seq=self._seq)
-            self._seq, self._views = 0, {}
+            self._begin_anew()
             self._follow()
 
     def _apply(self, changes: GalleryChanges) -> None:
@@ -182,7 +225,7 @@ class GalleryIndex:
         except Exception:  # whatever it was: the next refresh builds all views anew
             log.exception("moving_failed", gallery=move.info.name)
             with self._refreshing:
-                self._seq, self._version, self._views = 0, None, {}
+                self._begin_anew()
                 self._moving.pop(move.info.id, None)
         move.done.set()
 
@@ -333,7 +376,7 @@ class GalleryIndex:
         view = self._view(gallery)
         if not view.searchable and self._manifest_of(view.info.model_digest):  # its model has come since
             with self._refreshing:
-                self._seq, self._version, self._views = 0, None, {}
+                self._begin_anew()
             view = self._view(gallery)
         if not view.searchable or view.info.model_digest != (digest or view.info.model_digest):
             raise ModelMismatchError(gallery, view.info.model_digest, digest or self._digest)

@@ -22,6 +22,7 @@ from app.routes.recognize import classified, embedded
 from app.schemas import ClassifyQuery, EmptyQuery
 from app.service import Service
 from app.tracing import is_on
+from app.versions import reach
 
 _M = TypeVar("_M", bound=BaseModel)
 Answer: TypeAlias = Callable[[Request, Service], Awaitable[BaseModel]]
@@ -49,6 +50,7 @@ class HotPath:
             return
         scope["route"] = _Route(scope["path"])
         try:
+            await reach(service, scope)
             body = (await answer(Request(scope, receive), service)).model_dump_json(by_alias=True)
             response = Response(body, media_type="application/json")
         except OneshotError as error:

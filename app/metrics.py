@@ -69,6 +69,9 @@ class Metrics:
         self.galleries = self._latest("oneshot_galleries", "Galleries.")
         self.classes = self._latest("oneshot_gallery_classes", "Classes in all galleries.")
         self.largest = self._latest("oneshot_gallery_classes_max", "Classes in the largest gallery.")
+        self.view_age = self._latest(
+            "oneshot_view_age_seconds", "Time since the store was last heard of while it is away, else 0."
+        )
         self.change_shots = self._latest(
             "oneshot_model_change_shots", "Images in galleries that have another model yet."
         )

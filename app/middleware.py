@@ -21,6 +21,7 @@ from app.logs import get_logger
 from app.metrics import Metrics
 from app.problems import problem_response
 from app.tracing import QUIET_PATHS, identify
+from app.versions import tell_version
 
 log = get_logger(__name__)
 
@@ -96,6 +97,7 @@ class _Exchange:
             headers["X-Request-ID"] = self._id
             if self._lifecycle.draining:  # the client shall send its next request elsewhere
                 headers["Connection"] = "close"
+            tell_version(self._scope, self._status, headers)
         await self._send(message)
 
     async def _fail(self, error: OneshotError, receive: Receive) -> None:

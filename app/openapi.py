@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from app.errors import (
+    BehindError,
     DeadlineExceededError,
     ForbiddenError,
     InvalidRequestError,
@@ -25,6 +26,7 @@ from app.errors import (
 )
 from app.problems import MEDIA_TYPE, TYPE_PREFIX
 from app.schemas import Problem
+from app.versions import describe_versions
 
 Json = dict[str, Any]
 
@@ -73,6 +75,7 @@ def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
         ForbiddenError,
         RateLimitedError,
         StoreUnavailableError,
+        BehindError,
         DeadlineExceededError,
         OneshotError,
     )
@@ -100,6 +103,7 @@ def install_openapi(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components.update(own.pop("$defs", {}))
             components["Problem"] = own
+            describe_versions(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 

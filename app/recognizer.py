@@ -128,7 +128,7 @@ def _rates_are_inputs(name: str) -> Iterator[None]:
 class Recognizer:
     """The use cases over one model, one store and its index.
 
-    `decoding` and `storing` are the thread pools for work on images and for work on the store and the index.
+    `decoding`, `storing` and `searching` are the thread pools for work on images, on the store, and on the index alone.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Recognizer:
         index: GalleryIndex,
         decoding: WorkPool,
         storing: WorkPool,
+        searching: WorkPool,
         limits: images.ImageLimits,
         keep_images: bool = True,
     ) -> None:
@@ -151,6 +152,7 @@ class Recognizer:
         self._index = index
         self._decoding = decoding
         self._storing = storing
+        self._searching = searching
         self._limits = limits
         self._keep_images = keep_images
         self._many = ManyImages(self._prepare, batcher, decoding)
@@ -175,11 +177,11 @@ class Recognizer:
     async def classify(self, upload: Upload, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
         """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
         [query] = await self.embed([upload])
-        return await self._storing.run(lambda: self._classify(query, gallery, k, wanted, why))
+        return await self._searching.run(lambda: self._classify(query, gallery, k, wanted, why))
 
     async def verify(self, first: Upload, second: Upload, gallery: str, wanted: Wanted) -> Verification:
         """Whether two images are of the same class, by the gallery's calibration."""
-        calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
+        calibration = await self._searching.run(lambda: self._calibrations.of(gallery, wanted.prior))
         if (digest := self._index.last_digest(gallery) or self._digest) != self._digest:  # it has just switched
             raise ModelMismatchError(gallery, digest, self._digest)
         vectors = await self.embed([first, second])
@@ -188,15 +190,15 @@ class Recognizer:
     async def verify_class(self, image: Upload, gallery: str, label: str, wanted: Wanted) -> Verification:
         """Whether an image is of an enrolled class: by the nearest of the class's shots."""
         with _default_is_empty(gallery, label):  # and before the image costs anything
-            supports = await self._storing.run(lambda: self._index.vectors(gallery, label, self._digest))
-        calibration = await self._storing.run(lambda: self._calibrations.of(gallery, wanted.prior))
+            supports = await self._searching.run(lambda: self._index.vectors(gallery, label, self._digest))
+        calibration = await self._searching.run(lambda: self._calibrations.of(gallery, wanted.prior))
         return self._verification(await self.embed([image]), supports, calibration, wanted)
 
     # -- calibrations --------------------------------------------------------------------------------------
 
     async def calibration(self, gallery: str) -> Calibration:
         """The calibration that the gallery's similarities are made with. Raises GalleryNotFoundError."""
-        return await self._storing.run(lambda: self._calibrations.of(gallery))
+        return await self._searching.run(lambda: self._calibrations.of(gallery))
 
     async def calibrate(self, gallery: str, prior: float | None) -> Calibration:
         """Fit the gallery's calibration to its own images. Raises GalleryNotFoundError, TooLittleDataError."""
@@ -260,7 +262,7 @@ class Recognizer:
 
     async def map(self, gallery: str) -> GalleryMap:
         """A picture of the gallery's classes in two dimensions. Raises GalleryNotFoundError, ModelMismatchError."""
-        return await self._storing.run(lambda: self._map(gallery))
+        return await self._searching.run(lambda: self._map(gallery))
 
     async def list_galleries(self) -> list[GalleryRecord]:
         """All galleries."""

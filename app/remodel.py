@@ -161,8 +161,8 @@ class Remodeller:
             return True
         pending = [each for each in change.pending if each.gallery_id not in self.refused]
         if pending:
-            with lock(self._home) as mine:
-                if mine:
+            with lock(self._home) as mine, self._store.alone() as alone:
+                if mine and alone:
                     for gallery in pending:
                         self._remodel(gallery, change.model)
                     self._store.forget_others()

@@ -11,9 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from app.access import Gate
-from app.backup import INDEX_FOLDER, STORE_FILE, serving
+from app.backup import INDEX_FOLDER, serving
 from app.batching import Batcher
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
+from app.following import Follower
 from app.gallery import GalleryIndex
 from app.health import Health
 from app.lifecycle import Lifecycle
@@ -23,7 +24,7 @@ from app.recognizer import Recognizer
 from app.remodel import Remodeller
 from app.settings import Settings, variable
 from app.snapshots import Snapshots
-from app.store import SqlStore
+from app.store import SqlStore, open_store
 from app.store.models import MODEL
 from app.workers import WorkPool
 from model import DEFAULT_ARTIFACT, artifact_folder
@@ -73,6 +74,8 @@ async def open_service(
     with ExitStack() as parts:
         service = await asyncio.to_thread(_build, settings, metrics, lifecycle, parts)
         service.remodeller.start(asyncio.get_running_loop())
+        if service.store.remote:
+            parts.callback(Follower(service.index, service.gate).close)
         try:
             yield service
         finally:
@@ -87,17 +90,13 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     except (ConflictError, OSError) as error:
         raise StartupError(f"{variable('home')}: {error}") from error
     shelf = ModelShelf(home)
-    store = SqlStore(home / STORE_FILE)
+    store = open_store(home, settings.store)
     parts.callback(store.close)
     artifact = _artifact(settings, store, shelf)
     index = GalleryIndex(store, artifact.manifest, shelf.manifest, Snapshots(home / INDEX_FOLDER, store))
-    try:
-        index.refresh()
-    except (StoreCorruptError, StoreUnavailableError) as error:
-        raise StartupError(f"Can't read the store {store.path}: {error}") from error
-    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
-    storing = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
-    parts.callback(storing.close)
+    _read(index, store)
+    storing = _store_pool(settings, parts)
+    searching = _store_pool(settings, parts) if store.remote else storing  # a silent server keeps its threads waiting
     decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
     parts.callback(decoding.close)
 
@@ -111,6 +110,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
             index=index,
             decoding=decoding,
             storing=storing,
+            searching=searching,
             limits=ImageLimits(settings.max_pixels),
             keep_images=settings.keep_images,
         )
@@ -120,7 +120,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
         primary = start(artifact)
     except DeviceError as error:
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
-    models = Models(primary, shelf, index, storing, start)
+    models = Models(primary, shelf, index, searching, start)
     parts.callback(models.close)
     remodeller = Remodeller(home, store.models, store.version, models)
     parts.callback(remodeller.close)
@@ -130,6 +130,20 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, parts: Ex
     health = Health(lifecycle, models, store, storing)
     gate = Gate(settings, store.keys, storing)
     return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
+
+
+def _store_pool(settings: Settings, parts: ExitStack) -> WorkPool:
+    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
+    pool = WorkPool("store", _STORE_THREADS, 2 * (settings.max_queue + settings.max_batch))
+    parts.callback(pool.close)
+    return pool
+
+
+def _read(index: GalleryIndex, store: SqlStore) -> None:
+    try:
+        index.refresh()
+    except (StoreCorruptError, StoreUnavailableError) as error:
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
 
 
 def _batcher(embedder: Embedder, settings: Settings, metrics: Metrics, lifecycle: Lifecycle) -> Batcher:
@@ -149,6 +163,8 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     """The model to start with: the one that is set, else the data folder's own, else the shipped one."""
     try:
         own = store.models.fact(MODEL)
+        if settings.model is None and own is not None and own not in shelf and store.remote:
+            _take_shipped(own, shelf)
         if settings.model is None and own is not None and own in shelf:
             base, int8 = shelf.forms(own)
         else:
@@ -161,10 +177,20 @@ def _artifact(settings: Settings, store: SqlStore, shelf: ModelShelf) -> Artifac
     except (ArtifactError, ModelNotFoundError) as error:
         raise StartupError(f"{variable('model')}: {error}") from error
     except StoreCorruptError as error:
-        raise StartupError(f"Can't read the store {store.path}: {error}") from error
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
     except (OSError, StoreUnavailableError) as error:
         raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
     return artifact
+
+
+def _take_shipped(digest: str, shelf: ModelShelf) -> None:
+    """The store has a model that the data folder lacks: a new server must not change the model of all others."""
+    shelf.put_forms(artifact_folder(DEFAULT_ARTIFACT))
+    if digest not in shelf:
+        raise StartupError(
+            f"{variable('model')}: the store has the model {digest[:12]}, which the data folder lacks; name it, or "
+            f"copy it from another server's data folder (models/{digest})"
+        )
 
 
 def _home(home: Path) -> Path:

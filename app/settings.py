@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -69,6 +70,12 @@ class Settings(BaseSettings):
         None, "Other sites whose pages may use the service from a browser.", "origins, separated by commas, or *"
     )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
+    store: str | None = _setting(
+        None,
+        "A PostgreSQL database for the store, instead of a file in the data folder.",
+        "postgresql://<user>:<password>@<host>:<port>/<database>",
+        pattern=r"^postgres(ql)?://",
+    )
     model: Path | None = _setting(
         None,
         "The model artefact; when not set, the one the data folder has, at first omniglot.",
@@ -167,9 +174,13 @@ def _line(item: Mapping[str, Any]) -> str:
     if not item["loc"]:
         return str(item["msg"]).removeprefix("Value error, ")
     name = str(item["loc"][0]).lower().removeprefix(PREFIX.lower())
-    return (
-        f"{variable(name)} ({option(name)}) is {str(item['input'])!r}; allowed: {allowed(Settings.model_fields[name])}"
-    )
+    found = without_password(item["input"])
+    return f"{variable(name)} ({option(name)}) is {found!r}; allowed: {allowed(Settings.model_fields[name])}"
+
+
+def without_password(value: object) -> str:
+    """The text; if it is a URL, without its user and password."""
+    return re.sub(r"(?<=//).*@|(?<=password=)[^&]*", "", str(value))
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:

@@ -5,6 +5,9 @@ several clients enrol (one by one and in batches), add, replace and delete, send
 random time, starts it again on the same data folder, and compares every class: what was acknowledged must be there,
 with the same bytes, and found by its image; what was deleted must be gone; an operation that was never answered is
 there as a whole or not at all. Exit code 1 when anything is lost.
+
+With `--store postgres` there are two servers on one PostgreSQL database, and that is killed and stopped, too
+(`benchmarks.faults_cluster`).
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ from benchmarks.proofs import Proof, record
 
 _LABELS_EACH = 12
 _START_SECONDS = 120.0
+#: A connection that broke during a commit: as if there were no answer.
+_IN_DOUBT = 504
 
 #: The images of a class, oldest first; empty: there is no such class.
 Shots = tuple[bytes, ...]
@@ -50,6 +55,15 @@ class Report:
     errors_5xx: int = 0  # answers from 500 on, but 503
     lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)  # of a cluster, by kind
+    classified: int = 0  # while the database was away
+
+    def add(self, workers: Sequence[Worker], began: float) -> None:
+        """Add up what the workers have counted since that moment of the monotonic clock."""
+        self.acknowledged = sum(worker.acknowledged for worker in workers)
+        self.unanswered = sum(worker.unanswered for worker in workers)
+        self.errors_5xx = sum(worker.errors_5xx for worker in workers)
+        self.seconds = time.monotonic() - began
 
     def render(self) -> str:
         """For people."""
@@ -62,17 +76,23 @@ class Report:
             f"classes searched for     {self.searched}",
             f"lost or wrong            {len(self.lost)}",
             f"answers from 500 on      {self.errors_5xx} (503 aside)",
+            *(f"{kind:<24} {count}" for kind, count in self.faults.items()),
+            *([f"classified meanwhile     {self.classified} (the database was away)"] if self.faults else []),
             f"seconds                  {self.seconds:.0f} (load average {load})",
         ]
         return "\n".join([*lines, *self.lost[:20]])
 
-    def proof(self) -> Proof:
+    def proof(self, store: str = "sqlite") -> Proof:
         """For the page of all proofs."""
+        tried = {"operations acknowledged": self.acknowledged, "classes compared": self.compared}
+        if self.faults:
+            tried["classifications while the database was away"] = self.classified
         return Proof(
-            what="kills at random moments under enrol, replace, add and delete; every class compared after each",
-            command=f"python -m benchmarks.faults --kills {self.kills}",
-            tried={"operations acknowledged": self.acknowledged, "classes compared": self.compared},
-            faults={"SIGKILL": self.kills, "operations cut off": self.unanswered},
+            what="kills at random moments under enrol, replace, add and delete; every class compared after each"
+            + ("; two servers on one PostgreSQL database, which is killed, too" if store == "postgres" else ""),
+            command=f"python -m benchmarks.faults --store {store} --kills {self.kills}",
+            tried=tried,
+            faults={**(self.faults or {"SIGKILL": self.kills}), "operations cut off": self.unanswered},
             lost=len(self.lost),
             errors_5xx=self.errors_5xx,
             ended="store whole, index as the store",
@@ -91,16 +111,20 @@ class Worker:
         self.acknowledged = 0
         self.unanswered = 0
         self.errors_5xx = 0
+        self.version = 0  # the last that was answered
         self._batches = batches
 
     def _note(self, answer: httpx.Response) -> None:
+        if answer.status_code == _IN_DOUBT:
+            raise httpx.RemoteProtocolError("nobody knows whether it was done")
         self.errors_5xx += answer.status_code >= 500 and answer.status_code != 503
+        self.version = max(self.version, int(answer.headers.get("Oneshot-Version", 0)))
 
-    def run(self, url: str) -> None:
-        """Work until the connection breaks."""
+    def run(self, url: str, stop: threading.Event | None = None) -> None:
+        """Work until the connection breaks, or until `stop` is set."""
         hooks = {"response": [self._note]}
         with httpx.Client(base_url=url, timeout=60, trust_env=False, event_hooks=hooks) as client:
-            while True:
+            while stop is None or not stop.is_set():
                 states = self._choose()
                 before = {label: self.possible[label] for label in states}
                 for label, state in states.items():
@@ -154,10 +178,10 @@ class Worker:
 class Server:
     """`oneshot serve` on a data folder, in a process group of its own."""
 
-    def __init__(self, home: Path, model: Path | None, workers: int, log: Path) -> None:
+    def __init__(self, home: Path, model: Path | None, workers: int, log: Path, store: str = "") -> None:
         command = [str(Path(sys.executable).parent / "oneshot"), "serve", "--port", "0", "--home", str(home)]
         command += ["--workers", str(workers), "--threads", "1"] + (["--model", str(model)] if model else [])
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "ONESHOT_STORE": store}
         self._log = log
         with log.open("w") as stream:
             self.process = subprocess.Popen(command, env=environment, stderr=stream, start_new_session=True)
@@ -187,7 +211,8 @@ class Server:
 
 def compare(url: str, worker: Worker, report: Report, searches: int) -> None:
     """Settle what is there of the worker's classes, and note what must not be so."""
-    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+    seen = {"Oneshot-Min-Version": str(worker.version)}
+    with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=seen) as client:
         for label in worker.labels:
             found = _shots(client, label)
             report.compared += 1
@@ -260,18 +285,20 @@ def torture(
             report.lost.append(f"after kill {report.kills} the file is damaged: {state}")
     server = Server(home, model, 1, log)
     try:
-        for worker in workers:
-            compare(server.url, worker, report, searches=_LABELS_EACH)
-        listed = {each["label"] for each in httpx.get(f"{server.url}/classes?limit=1000").json()["classes"]}
-        expected = {label for worker in workers for label in worker.labels if worker.possible[label] != {()}}
-        report.lost += [f"{label}: listed, but nobody's" for label in listed ^ expected]
+        compare_all(server.url, workers, report)
     finally:
         server.kill()
-    report.acknowledged = sum(worker.acknowledged for worker in workers)
-    report.unanswered = sum(worker.unanswered for worker in workers)
-    report.errors_5xx = sum(worker.errors_5xx for worker in workers)
-    report.seconds = time.monotonic() - began
+    report.add(workers, began)
     return report
+
+
+def compare_all(url: str, workers: Sequence[Worker], report: Report) -> None:
+    """Compare every class, search for each, and look for those that are nobody's."""
+    for worker in workers:
+        compare(url, worker, report, searches=_LABELS_EACH)
+    listed = {each["label"] for each in httpx.get(f"{url}/classes?limit=1000").json()["classes"]}
+    expected = {label for worker in workers for label in worker.labels if worker.possible[label] != {()}}
+    report.lost += [f"{label}: listed, but nobody's" for label in listed ^ expected]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -280,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=300, help="how often to kill (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="stop after this time, however many kills that were")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite", help="what keeps the classes")
     parser.add_argument("--model", type=Path, help="model artefact (default: a small untrained one, which starts fast)")
     options = parser.parse_args(argv)
     from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
@@ -288,10 +316,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         model = options.model or make_artifact(Path(folder) / "model")
         images = [png_bytes(draw_character(seed)) for seed in range(40)]
         home = Path(folder) / "home"
-        report = torture(home, model, images, kills=options.kills, seconds=options.seconds, seed=options.seed)
+        asked = {"kills": options.kills, "seconds": options.seconds, "seed": options.seed}
+        if options.store == "postgres":
+            from benchmarks.faults_cluster import torture_cluster  # noqa: PLC0415 - an extra
+            from tests.app.postgres import missing  # noqa: PLC0415
+
+            if why := missing():
+                parser.error(why)
+            report = torture_cluster(home, model, images, **asked)
+        else:
+            report = torture(home, model, images, **asked)
     print(report.render())
     if not report.lost:
-        record("faults", report.proof())
+        record("faults" if options.store == "sqlite" else "faults-postgres", report.proof(options.store))
     return 1 if report.lost else 0
 
 

@@ -1,6 +1,6 @@
 """Install the runtime dependencies of pyproject.toml, pinned, into a virtual environment of the image being built.
 
-    install_dependencies.py VENV cpu|cuda [TORCH_INDEX_URL]
+    install_dependencies.py VENV cpu|cuda [TORCH_INDEX_URL [EXTRA,...]]
 
 Runs on the bare standard library, in the build stage of the Dockerfile.
 """
@@ -53,7 +53,16 @@ def prune(packages: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def main(venv: str, build: str, torch_index: str = "") -> int:
+def requirements(pyproject: str, extras: str) -> list[str]:
+    """What the project needs, and its extras of these names (separated by commas)."""
+    project = tomllib.loads(pyproject)["project"]
+    names = [name.strip() for name in extras.split(",") if name.strip()]
+    if unknown := set(names) - set(project["optional-dependencies"]):
+        raise SystemExit(f"EXTRAS: there is no extra {', '.join(sorted(unknown))}")
+    return [*project["dependencies"], *(each for name in names for each in project["optional-dependencies"][name])]
+
+
+def main(venv: str, build: str, torch_index: str = "", extras: str = "") -> int:
     """Install torch, then the rest, and drop what no service needs; returns the exit code."""
     torch = torch_requirement(Path("constraints.txt").read_text("utf-8"), build)
     constraints = ("--constraint", "constraints.txt")
@@ -61,7 +70,7 @@ def main(venv: str, build: str, torch_index: str = "") -> int:
     if failed := pip_install(Path(venv), *constraints, *index, torch):
         sys.stderr.write(CPU_HELP if build == "cpu" and not torch_index else "")
         return failed
-    wanted = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    wanted = requirements(Path("pyproject.toml").read_text("utf-8"), extras)
     failed = pip_install(Path(venv), *constraints, *wanted)
     for packages in Path(venv).glob("lib/python*/site-packages"):
         prune(packages)

@@ -25,6 +25,7 @@ EXTRAS = {
     "matplotlib",
     "nncf",
     "playwright",
+    "psycopg",
     "pytest",
     "pytorch_metric_learning",
     "sklearn",

@@ -28,7 +28,7 @@ from PIL import Image
 
 from app.settings import Settings, variable
 from benchmarks.proofs import Proof, record
-from container.install_dependencies import torch_requirement
+from container.install_dependencies import requirements, torch_requirement
 from tests.factories import draw_character, png_bytes
 from tests.test_architecture import EXTRAS
 
@@ -60,6 +60,14 @@ def test_another_torch_build_is_refused():
         torch_requirement("torch==9.8.7", "rocm")
     with pytest.raises(SystemExit, match="one is needed"):
         torch_requirement("safetensors==1", "cpu")
+
+
+def test_an_image_has_the_extras_that_it_is_asked_to_have():
+    pyproject = '[project]\ndependencies = ["a"]\n[project.optional-dependencies]\nx = ["b", "c"]\ny = ["d"]\n'
+    assert requirements(pyproject, "") == ["a"]
+    assert requirements(pyproject, "y, x") == ["a", "d", "b", "c"]
+    with pytest.raises(SystemExit, match="no extra z"):
+        requirements(pyproject, "x,z")
 
 
 @pytest.mark.slow

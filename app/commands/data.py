@@ -52,6 +52,7 @@ def backup(
     from app.backup import back_up  # noqa: PLC0415 - torch and all come with it
 
     with one_line_problems():
+        _refuse_server("pg_dump writes a backup of it")
         _tell(file, back_up(home_folder(home), file), as_json)
 
 
@@ -65,6 +66,7 @@ def restore(
     from app.backup import restore as put_back  # noqa: PLC0415
 
     with one_line_problems():
+        _refuse_server("pg_restore puts a backup back")
         folder = home_folder(home)
         _tell(folder, put_back(file, folder, replace), as_json)
 
@@ -76,12 +78,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a gallery's images, a folder for each class; 'oneshot enroll FOLDER' takes them back."""
-    from app.backup import STORE_FILE  # noqa: PLC0415
     from app.export import export_gallery  # noqa: PLC0415
-    from app.store import SqlStore  # noqa: PLC0415
+    from app.store import open_store  # noqa: PLC0415
 
     with one_line_problems():
-        store = SqlStore(home_folder(home) / STORE_FILE)
+        store = open_store(home_folder(home), load_settings().store)
         try:
             classes = {each.name: each.classes for each in store.list_galleries()}
             with progress("exporting", classes.get(gallery, 0)) as tick:
@@ -92,6 +93,11 @@ def export(
             print_json({"folder": str(folder), "images": images, "classes": classes[gallery]})
         else:
             print_line(f"{folder}: {count(images, 'image')} of {count(classes[gallery], 'class', 'classes')}")
+
+
+def _refuse_server(instead: str) -> None:
+    if load_settings().store is not None:
+        raise ValueError(f"the store is a PostgreSQL database (ONESHOT_STORE): {instead}")
 
 
 def _tell(place: Path, found: Summary, as_json: bool) -> None:

@@ -30,12 +30,12 @@ _RATE = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
 
 @contextmanager
 def _keys(home: Path | None) -> Iterator[KeyStore]:
-    from app.backup import STORE_FILE  # noqa: PLC0415
     from app.errors import OneshotError  # noqa: PLC0415 - quick --help
-    from app.store import SqlStore  # noqa: PLC0415
+    from app.store import open_store  # noqa: PLC0415
 
     try:
-        store = SqlStore(load_settings(home=home).home / STORE_FILE)
+        settings = load_settings(home=home)
+        store = open_store(settings.home, settings.store)
         try:
             yield store.keys
         finally:

@@ -75,13 +75,13 @@ def rollback(home: Home = None) -> None:
 
 @contextmanager
 def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
-    from app.backup import STORE_FILE, serving  # noqa: PLC0415 - heavy
+    from app.backup import serving  # noqa: PLC0415 - heavy
     from app.models import ModelShelf  # noqa: PLC0415
-    from app.store import SqlStore  # noqa: PLC0415
+    from app.store import open_store  # noqa: PLC0415
 
     folder = home_folder(home)
     with one_line_problems(), serving(folder):
-        store = SqlStore(folder / STORE_FILE)
+        store = open_store(folder, load_settings().store)
         try:
             yield store, ModelShelf(folder)
         finally:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.deps import NoQueryDep, ServiceDep
-from app.errors import InvalidRequestError, NotReadyError
+from app.errors import InvalidRequestError, NotReadyError, StoreUnavailableError
 from app.openapi import problems
 from app.remodel import read_change
 from app.schemas import HealthPublic, ModelPublic
@@ -47,12 +49,17 @@ async def readyz(service: ServiceDep) -> HealthPublic:
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."}, **problems()},
+    responses={
+        200: {"content": {"text/plain": {}}, "description": "Prometheus' text format."},
+        **problems(InvalidRequestError),
+    },
 )
 async def metrics(service: ServiceDep) -> Response:
     """Counts and times for Prometheus."""
     service.metrics.set_galleries(await service.storing.run(service.index.sizes))
-    change = await service.storing.run(lambda: read_change(service.store.models))
-    service.metrics.change_shots.set(change.shots)
-    service.metrics.change_done.set(change.done)
+    service.metrics.view_age.set(service.index.age())
+    with suppress(StoreUnavailableError):  # which the metrics are to tell
+        change = await service.storing.run(lambda: read_change(service.store.models))
+        service.metrics.change_shots.set(change.shots)
+        service.metrics.change_done.set(change.done)
     return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -13,9 +13,10 @@ from app.store.base import (
     Store,
     Support,
 )
-from app.store.sql import SqlStore
+from app.store.sql import STORE_FILE, SqlStore, open_store
 
 __all__ = [
+    "STORE_FILE",
     "Changes",
     "ClassPage",
     "ClassRecord",
@@ -28,4 +29,5 @@ __all__ = [
     "SqlStore",
     "Store",
     "Support",
+    "open_store",
 ]

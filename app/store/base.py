@@ -226,8 +226,22 @@ class Store(Protocol):
     def version(self) -> int:
         """Return a number that changes when anything was committed, by any thread or process; takes microseconds.
 
-        Compare it for equality only, with one from the same object.
+        Compare it for equality only, with one from the same object. Where the store is a database server, it hears
+        of another process's commit some milliseconds late; whoever must see one reads the log anyway.
         """
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether the store is a server that may be away while this process goes on."""
+        ...
+
+    def written(self) -> int:
+        """Return the number of the latest entry of the change log that came by this object, 0 for none yet."""
+        ...
+
+    def age(self) -> float:
+        """Return for how many seconds the store could not be asked whether anything changed; 0 while it can be."""
         ...
 
     def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store.base import ClassRecord, EnrollOutcome, NewSupport, OnConflict
+from app.store.database import take_ids
 from app.store.log import forget_classes, note_classes, record_gallery
-from app.store.many import chunks, insert_many, next_ids
+from app.store.many import chunks, insert_many
 from app.store.schema import classes, galleries, images, supports
 from app.store.vectors import to_bytes
 
@@ -93,7 +94,7 @@ def _delete_supports(connection: sa.Connection, class_ids: Iterable[int]) -> Non
 
 def _insert_classes(connection: sa.Connection, gallery_id: int, labels: Iterable[str], now: datetime) -> dict[str, int]:
     wanted = list(dict.fromkeys(labels))
-    ids = next_ids(connection, classes, len(wanted))
+    ids = take_ids(connection, classes, len(wanted))
     insert_many(connection, classes, id=ids, gallery_id=gallery_id, label=wanted, created_at=now, updated_at=now)
     return dict(zip(wanted, ids, strict=True))
 
@@ -106,7 +107,7 @@ def _touch_classes(connection: sa.Connection, class_ids: Iterable[int], now: dat
 def _insert_supports(
     connection: sa.Connection, class_ids: dict[str, int], items: Sequence[NewSupport], now: datetime
 ) -> None:
-    ids = next_ids(connection, supports, len(items))
+    ids = take_ids(connection, supports, len(items))
     insert_many(
         connection,
         supports,

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.keys import Key, Scope
+from app.store.database import Database
 from app.store.schema import api_keys
-from app.store.sqlite import Database
 
 
 class KeyStore:

@@ -15,7 +15,8 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
-from app.store.many import CHUNK, chunks, insert_many, next_ids
+from app.store.database import note_number, take_ids
+from app.store.many import CHUNK, chunks, insert_many
 from app.store.schema import calibrations, changes, classes, embeddings, galleries, meta, supports, tombstones
 from app.store.vectors import from_bytes
 
@@ -27,8 +28,7 @@ _PRUNED = "pruned"
 def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime, deleted: bool = False) -> None:
     """Note that the gallery was made or dropped; this takes the place of all entries about it."""
     connection.execute(sa.delete(changes).where(changes.c.gallery_id == gallery_id))
-    insert = sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at).returning(changes.c.seq)
-    seq = connection.execute(insert).scalar_one()
+    seq = _note_gallery(connection, gallery_id, at)
     if deleted:
         _bury(connection, seq)
 
@@ -37,7 +37,14 @@ def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) ->
     """Note that something about the gallery as a whole changed; the entries about its classes stay."""
     about_gallery = (changes.c.gallery_id == gallery_id) & changes.c.class_id.is_(None)
     connection.execute(sa.delete(changes).where(about_gallery))
-    connection.execute(sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at))
+    _note_gallery(connection, gallery_id, at)
+
+
+def _note_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> int:
+    insert = sa.insert(changes).values(gallery_id=gallery_id, class_id=None, at=at).returning(changes.c.seq)
+    seq = int(connection.execute(insert).scalar_one())
+    note_number(connection, seq)
+    return seq
 
 
 def record_class(
@@ -78,8 +85,10 @@ def forget_classes(connection: sa.Connection, gallery_id: int, class_ids: Iterab
 
 def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> list[int]:
     """Note that the classes, of which the log has nothing, were made or changed; returns the entries' numbers."""
-    ids = next_ids(connection, changes, len(class_ids))
+    ids = take_ids(connection, changes, len(class_ids))
     insert_many(connection, changes, seq=ids, gallery_id=gallery_id, class_id=list(class_ids), at=at)
+    if ids:
+        note_number(connection, ids[-1])
     return ids
 
 

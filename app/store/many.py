@@ -22,16 +22,6 @@ def chunks(values: Iterable[T]) -> Iterator[list[T]]:
         yield chunk
 
 
-def next_ids(connection: sa.Connection, table: sa.Table, count: int) -> list[int]:
-    """Return ids that the table never had, as AUTOINCREMENT would: its own choice costs a statement for each row.
-
-    The transaction has the write lock, so nobody else takes them.
-    """
-    query = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name").bindparams(name=table.name)
-    last = connection.execute(query).scalar_one_or_none() or 0
-    return list(range(last + 1, last + 1 + count))
-
-
 def insert_many(connection: sa.Connection, table: sa.Table, **columns: Any) -> None:
     """Insert rows: each column is a list of values of what the driver stores, or one value for all rows.
 
@@ -39,7 +29,7 @@ def insert_many(connection: sa.Connection, table: sa.Table, **columns: Any) -> N
     """
     values = {name: _stored(connection, table.c[name], value) for name, value in columns.items()}
     rows = list(zip(*(each if isinstance(each, list) else repeat(each) for each in values.values()), strict=False))
-    if rows:
+    if rows:  # as tuples: the engines are made with a style of parameters that goes by place
         statement = sa.insert(table).values(dict.fromkeys(values)).compile(dialect=connection.dialect)
         connection.exec_driver_sql(str(statement), rows)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
 from app.store.base import Vectors
+from app.store.database import Database
 from app.store.log import record_settings
 from app.store.schema import calibrations, classes, embeddings, galleries, images, meta, supports
-from app.store.sqlite import Database
 from app.store.vectors import to_bytes
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
@@ -42,6 +43,10 @@ class ModelStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def alone(self) -> AbstractContextManager[bool]:
+        """Hold the work of changing the model, of all servers on this store, and tell whether it is ours now."""
+        return self._database.alone()
 
     def fact(self, key: str) -> str | None:
         """A fact about the whole store: MODEL (the wanted model's digest), PREVIOUS_MODEL or STORE_ID."""
@@ -96,7 +101,9 @@ class ModelStore:
                 if support_id in alive
             ]
             if rows:
-                connection.execute(sa.insert(embeddings).prefix_with("OR REPLACE"), rows)
+                there = embeddings.c.support_id.in_(alive) & (embeddings.c.model_digest == digest)
+                connection.execute(sa.delete(embeddings).where(there))
+                connection.execute(sa.insert(embeddings), rows)
 
     def switch(self, gallery_id: int, digest: str, dim: int) -> bool:
         """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector.

@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite has no time zones: stored as naive UTC, handed out as aware UTC."""
+    """A point in time. SQLite has no time zones, so on every database: stored as naive UTC, handed out as aware UTC."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -35,6 +35,12 @@ metadata = sa.MetaData(
 )
 
 
+# SQLite's integers have 64 bits anyway, and only a column of type INTEGER counts up by itself there.
+_Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Ordered by code point on each database, whatever its language; SQLite does it anyway.
+_Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+
 def _parent(column: str) -> sa.ForeignKey:
     return sa.ForeignKey(column, ondelete="CASCADE")
 
@@ -45,8 +51,8 @@ def _parent(column: str) -> sa.ForeignKey:
 galleries = sa.Table(
     "galleries",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("name", _Name, nullable=False, unique=True),
     sa.Column("model_digest", sa.Text, nullable=False),
     sa.Column("dim", sa.Integer, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
@@ -57,16 +63,16 @@ galleries = sa.Table(
 calibrations = sa.Table(
     "calibrations",
     metadata,
-    sa.Column("gallery_id", sa.Integer, _parent("galleries.id"), primary_key=True, autoincrement=False),
+    sa.Column("gallery_id", _Number, _parent("galleries.id"), primary_key=True, autoincrement=False),
     sa.Column("content", sa.Text, nullable=False),  # model.calibration.Calibration as JSON
 )
 
 classes = sa.Table(
     "classes",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("gallery_id", sa.Integer, _parent("galleries.id"), nullable=False),
-    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("gallery_id", _Number, _parent("galleries.id"), nullable=False),
+    sa.Column("label", _Name, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("gallery_id", "label"),
@@ -76,8 +82,8 @@ classes = sa.Table(
 supports = sa.Table(
     "supports",
     metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("class_id", sa.Integer, _parent("classes.id"), nullable=False, index=True),
+    sa.Column("id", _Number, primary_key=True),
+    sa.Column("class_id", _Number, _parent("classes.id"), nullable=False, index=True),
     sa.Column("media_type", sa.Text, nullable=False),
     sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little-endian, galleries.dim of them
     sa.Column("model_digest", sa.Text, nullable=False),
@@ -89,7 +95,7 @@ supports = sa.Table(
 images = sa.Table(
     "images",
     metadata,
-    sa.Column("support_id", sa.Integer, _parent("supports.id"), primary_key=True, autoincrement=False),
+    sa.Column("support_id", _Number, _parent("supports.id"), primary_key=True, autoincrement=False),
     sa.Column("image", sa.LargeBinary, nullable=False),
 )
 
@@ -98,7 +104,7 @@ images = sa.Table(
 embeddings = sa.Table(
     "embeddings",
     metadata,
-    sa.Column("support_id", sa.Integer, _parent("supports.id"), primary_key=True, autoincrement=False),
+    sa.Column("support_id", _Number, _parent("supports.id"), primary_key=True, autoincrement=False),
     sa.Column("model_digest", sa.Text, primary_key=True),
     sa.Column("embedding", sa.LargeBinary, nullable=False),
 )
@@ -133,9 +139,9 @@ api_keys = sa.Table(
 changes = sa.Table(
     "changes",
     metadata,
-    sa.Column("seq", sa.Integer, primary_key=True),
-    sa.Column("gallery_id", sa.Integer, nullable=False),
-    sa.Column("class_id", sa.Integer, nullable=True),
+    sa.Column("seq", _Number, primary_key=True),
+    sa.Column("gallery_id", _Number, nullable=False),
+    sa.Column("class_id", _Number, nullable=True),
     sa.Column("at", UtcDateTime, nullable=False),
     sa.Index(None, "gallery_id", "class_id"),
     sqlite_autoincrement=True,
@@ -145,5 +151,5 @@ changes = sa.Table(
 tombstones = sa.Table(
     "tombstones",
     metadata,
-    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("seq", _Number, primary_key=True, autoincrement=False),
 )

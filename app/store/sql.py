@@ -1,4 +1,4 @@
-"""The store in SQLAlchemy Core, on SQLite."""
+"""The store in SQLAlchemy Core, on SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from app.errors import (
     StoreCorruptError,
     StoreUnavailableError,
 )
+from app.settings import without_password
+from app.store import postgres, sqlite
 from app.store.base import (
     Changes,
     ClassPage,
@@ -29,33 +31,42 @@ from app.store.base import (
     OnConflict,
     Support,
 )
+from app.store.database import Database
+from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
 from app.store.log import present_vector, read_changes, record_class, record_gallery, record_settings
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
-from app.store.sqlite import BUSY_TIMEOUT_S, Database
+from app.store.sqlite import BUSY_TIMEOUT_S
 from app.store.vectors import from_bytes
 from app.store.whole import read_head, read_infos, read_whole
 
+#: The store's file in a data folder.
+STORE_FILE = "oneshot.db"
+
 
 class SqlStore:
-    """A `Store` in one SQLite file, which several processes may have open at once.
+    """A `Store` in one SQLite file or one PostgreSQL database, which several processes may have open at once.
 
-    Opening makes the file and its folder at need and brings an older schema up to date. Raises StartupError, with one
-    clear line, when the file can't be used, and SchemaTooNewError when a newer version of the service wrote it; the
-    file is then as it was. Another process's write is waited for `busy_timeout_s` seconds.
+    `where` is the file's path or the database's URL. Opening makes the file and its folder at need and brings an older
+    schema up to date. Raises StartupError, with one clear line, when the store can't be used, and SchemaTooNewError
+    when a newer version of the service wrote it; it is then as it was. Another process's write is waited for
+    `busy_timeout_s` seconds.
     """
 
-    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
-        self.path = path
+    def __init__(self, where: Path | str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _open(path, busy_timeout_s)
+            self._database = _open(where, busy_timeout_s)
         except (OSError, StartupError, StoreUnavailableError, StoreCorruptError) as error:
             kind = type(error) if isinstance(error, StartupError) else StartupError
-            raise kind(f"Can't open the store {path}: {error}") from error
+            raise kind(f"Can't open the store {without_password(where)}: {error}") from error
+
+    @property
+    def name(self) -> str:
+        """What the store is called in messages: its path, or its URL without the password."""
+        return self._database.name
 
     def enroll(self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict) -> list[EnrollOutcome]:
         """See `Store.enroll`."""
@@ -130,8 +141,9 @@ class SqlStore:
             if after is not None:
                 query = query.where(classes.c.label > after)
             if search is not None:
-                query = query.where(_contains(classes.c.label, search))
-            rows = connection.execute(query.order_by(classes.c.label).limit(limit + 1)).all()
+                rows = find_labels(connection, query, classes.c.label, search, limit + 1)
+            else:
+                rows = connection.execute(query.order_by(classes.c.label).limit(limit + 1)).all()
         items = [ClassRecord(gallery, *row) for row in rows[:limit]]
         return ClassPage(items, items[-1].label if len(rows) > limit else None)
 
@@ -184,6 +196,19 @@ class SqlStore:
         """See `Store.version`."""
         return self._database.version()
 
+    @property
+    def remote(self) -> bool:
+        """See `Store.remote`."""
+        return self._database.remote
+
+    def written(self) -> int:
+        """See `Store.written`."""
+        return self._database.written()
+
+    def age(self) -> float:
+        """See `Store.age`."""
+        return self._database.age()
+
     def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
         """See `Store.changes_since`."""
         with self._database.read() as connection:
@@ -223,13 +248,22 @@ class SqlStore:
         self._database.close()
 
 
-def _open(path: Path, busy_timeout_s: float) -> Database:
-    database = Database(path, busy_timeout_s)
+def open_store(home: Path, url: str | None) -> SqlStore:
+    """Open the store that a service on this data folder has: at the URL, or without one in the folder."""
+    return SqlStore(url or home / STORE_FILE)
+
+
+def _open(where: Path | str, busy_timeout_s: float) -> Database:
+    database: Database
+    if isinstance(where, str):
+        database = postgres.Database(where, without_password(where), busy_timeout_s)
+    else:
+        where.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite.Database(where, busy_timeout_s)
     try:
         with database.write() as connection:
             migrate(connection)
-        database.use_write_ahead_log()
-        database.scrub_soon()  # what a process left that was killed
+        database.start()
     except BaseException:
         database.close()
         raise
@@ -252,16 +286,6 @@ def _find_class(connection: sa.Connection, gallery: str, label: str) -> tuple[in
     if class_id is None:
         raise ClassNotFoundError(gallery, label)
     return gallery_id, class_id
-
-
-def _contains(column: sa.Column[str], text: str) -> sa.ColumnElement[bool]:
-    """Whether the column contains the text, in upper or lower case; its wildcards are letters like any other.
-
-    SQLite's own LIKE goes through the labels in the index four times as fast, but knows the case of A to Z only.
-    """
-    if text.isascii():
-        return column.contains(text, autoescape=True)
-    return sa.func.instr(sa.func.casefold(column), text.casefold()) > 0
 
 
 def _refuse_taken(connection: sa.Connection, gallery_id: int, label: str) -> None:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StoreCorruptError, StoreUnavailableError
+from app.store.database import take_number
 
 BUSY_TIMEOUT_S = 10.0
 #: A checkpoint after a deletion waits this long for readers; if in vain, it is tried again after the pause below.
@@ -76,7 +77,10 @@ class Database:
     Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used.
     """
 
+    remote = False
+
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        self.name = str(path)
         self._busy_timeout_ms = round(1000 * busy_timeout_s)
         self._engine = _make_engine(path, busy_timeout_s)
         self._writers = self._engine.execution_options(begin_immediate=True)
@@ -84,18 +88,20 @@ class Database:
         self._scrub_due = False
         self._scrub_timer: threading.Timer | None = None
         self._closed = False
+        self._written = 0
         # This connection never writes: SQLite's data_version then changes with every other connection's commit, be it
         # this process's or another's.
         self._watch_lock = threading.Lock()
         with translated_errors():
             self._watch = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
 
-    def use_write_ahead_log(self) -> None:
+    def start(self) -> None:
         """Switch the file to WAL, which it remembers; apart from the constructor, as it changes the file."""
         with self._watch_lock, translated_errors():
             mode = self._watch.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
         if mode != "wal":
             raise StoreUnavailableError(f"The file system of the store has no shared memory (journal mode {mode}).")
+        self.scrub_soon()  # what a process left that was killed
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -109,8 +115,11 @@ class Database:
         """Run statements in one transaction, durable when the block is left, undone when it raises."""
         with self._write_lock:
             self._check_open()
-            with translated_errors(), self._writers.connect() as connection, connection.begin():
-                yield connection
+            with translated_errors(), self._writers.connect() as connection:
+                take_number(connection)  # of a transaction that failed
+                with connection.begin():
+                    yield connection
+                self._written = max(self._written, take_number(connection))
             if self._scrub_due:
                 self._scrub()
 
@@ -119,6 +128,19 @@ class Database:
         with self._watch_lock, translated_errors():
             self._check_open()
             return int(self._watch.execute("PRAGMA data_version").fetchall()[0][0])
+
+    def written(self) -> int:
+        """Return the number of the latest entry of the change log that was written by this object."""
+        return self._written
+
+    def age(self) -> float:
+        """Return 0: the file can always be asked."""
+        return 0.0
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Always: a lock in the data folder keeps others out (`app.remodel.lock`)."""
+        yield True
 
     def scrub(self) -> None:
         """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
@@ -180,6 +202,7 @@ def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
         pool_size=8,
         max_overflow=MAX_CONNECTIONS - 8,
         connect_args={"timeout": busy_timeout_s},
+        execution_options={"ids": _take_ids, "search": _search},
     )
 
     @sa.event.listens_for(engine, "connect")
@@ -195,3 +218,24 @@ def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _take_ids(connection: sa.Connection, table: sa.Table, count: int) -> Sequence[int]:
+    """The ids that AUTOINCREMENT would give: its own choice costs a statement for each row.
+
+    The transaction has the write lock, so nobody else takes them.
+    """
+    query = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name").bindparams(name=table.name)
+    last = connection.execute(query).scalar_one_or_none() or 0
+    return range(last + 1, last + 1 + count)
+
+
+def _search(
+    connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], label: sa.Column[str], text: str, limit: int
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """SQLite's own LIKE goes through the labels in the index four times as fast, but knows the case of A to Z only."""
+    if text.isascii():
+        found = label.contains(text, autoescape=True)
+    else:
+        found = sa.func.instr(sa.func.casefold(label), text.casefold()) > 0
+    return connection.execute(query.where(found).order_by(label).limit(limit)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 import threading
@@ -22,7 +23,8 @@ from app.service import Service
 from app.settings import PREFIX, READ_ELSEWHERE, Settings
 from app.store import SqlStore
 from model.manifest import SimilarityKind
-from tests.app.store.helpers import put_new_store
+from tests.app.postgres import Postgres, missing
+from tests.app.store.helpers import ODD_LABELS, put_new_store
 from tests.factories import draw_character, make_artifact, png_bytes
 
 
@@ -153,13 +155,56 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
     return body
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server; a test that asks for it is skipped where there can be none."""
+    if why := missing():
+        pytest.skip(why)
+    with Postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A new store on it."""
+    url = postgres.new_store()
+    yield url
+    postgres.drop(url)
+
+
+Where = Path | str
+
+
+def on_both_stores(metafunc: pytest.Metafunc) -> None:
+    """As the hook `pytest_generate_tests` of a module or folder: its tests of a store run on SQLite and on PostgreSQL.
+
+    One that asks for the file's `path` is about SQLite.
+    """
+    if "where" in metafunc.fixturenames and "path" not in inspect.signature(metafunc.function).parameters:
+        metafunc.parametrize("where", ["sqlite", "postgres"], indirect=True)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
 
 
 @pytest.fixture
-def store(path: Path) -> Iterator[SqlStore]:
-    opened = SqlStore(put_new_store(path))
+def where(request: pytest.FixtureRequest) -> Where:
+    """Where a new store is: what `SqlStore` opens. On SQLite, but for tests that are generated for both."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return put_new_store(request.getfixturevalue("path"))
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def store(where: Where) -> Iterator[SqlStore]:
+    opened = SqlStore(where)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def odd_labels(where: Where) -> list[str]:
+    """Labels that careless code confuses; PostgreSQL has no text with U+0000, which the service refuses anyway."""
+    return [label for label in ODD_LABELS if "\0" not in label or not isinstance(where, str)]

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from app.backup import STORE_FILE
 from app.cli import cli
 from app.keys import Key, Scope, fits, make_key
+from app.store import STORE_FILE
 from tests.app.conftest import Running, assert_problem, make_settings, running
 from tests.app.processes import Server
 from tests.factories import draw_character, png_bytes

@@ -39,7 +39,7 @@ def test_a_folder_of_every_earlier_schema_is_backed_up_as_it_is_and_restored(tmp
 
 
 def index_of(store: SqlStore) -> GalleryIndex:
-    index = GalleryIndex(store, OURS, snapshots=Snapshots(store.path.parent / "index", store))
+    index = GalleryIndex(store, OURS, snapshots=Snapshots(Path(store.name).parent / "index", store))
     deadline = time.monotonic() + 30
     while index.sizes() and (index.settling or not index.settled):
         assert time.monotonic() < deadline

@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from benchmarks.faults import torture
+from benchmarks.faults_cluster import torture_cluster
 from tests.app.conftest import assert_problem
+from tests.app.postgres import missing
 from tests.app.processes import ONESHOT, Server, enroll
 
 pytestmark = pytest.mark.slow
@@ -27,6 +29,16 @@ def test_nothing_acknowledged_is_lost_however_often_it_is_killed(tmp_path: Path,
     assert report.lost == [], report.render()
     assert report.kills >= 2
     assert report.acknowledged > 20
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(missing() is not None, reason=missing() or "")
+def test_nothing_acknowledged_is_lost_when_servers_and_the_database_are_killed(tmp_path: Path, artifact, images):
+    report = torture_cluster(tmp_path / "home", artifact, images, kills=None, seconds=SECONDS, seed=4)
+    assert report.lost == [], report.render()
+    assert report.kills >= 4
+    assert report.acknowledged > 20
+    assert report.classified > 0
 
 
 @contextmanager

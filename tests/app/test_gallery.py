@@ -14,9 +14,12 @@ from app.gallery import GalleryIndex, Match
 from app.store import Changes, NewSupport, OnConflict, SqlStore
 from model.distances import distances
 from model.manifest import Manifest, Metric
+from tests.app.conftest import Where, on_both_stores
 from tests.app.manifests import make_manifest
-from tests.app.store.helpers import ODD_LABELS, put_new_store
+from tests.app.store.helpers import put_new_store
 from tests.app.store.processes import peers
+
+pytest_generate_tests = on_both_stores
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 METRICS: list[Metric] = ["l1", "l2", "cosine"]
@@ -103,10 +106,10 @@ def test_the_l2_distance_is_not_squared(store: SqlStore):
     assert GalleryIndex(store, OURS).search("g", query(0, 0), 1) == [Match("a", 5.0)]
 
 
-def test_labels_come_back_as_they_were(store: SqlStore):
-    store.enroll("g", [support(label, (number, 0)) for number, label in enumerate(ODD_LABELS)], REPLACE)
+def test_labels_come_back_as_they_were(store: SqlStore, odd_labels: list[str]):
+    store.enroll("g", [support(label, (number, 0)) for number, label in enumerate(odd_labels)], REPLACE)
     index = GalleryIndex(store, OURS)
-    for number, label in enumerate(ODD_LABELS):
+    for number, label in enumerate(odd_labels):
         assert labels(index.search("g", query(number, 0), 1)) == [label]
         assert index.vectors("g", label).tolist() == [[number, 0]]
 
@@ -197,16 +200,19 @@ def test_every_kind_of_change_is_seen_by_the_next_call(store: SqlStore):
     assert index.sizes() == {"g": 1}
 
 
-def test_a_change_through_another_store_object_is_seen(store: SqlStore, path: Path):
-    other = SqlStore(path)
+def test_a_change_through_another_store_object_is_seen(store: SqlStore, where: Where):
+    other = SqlStore(where)
     ours, theirs = GalleryIndex(store, OURS), GalleryIndex(other, OURS)
     try:
         for number in range(5):
             store.enroll("g", [support(f"c{number}", (number, 0))], REPLACE)
+            assert theirs.reaches(store.written())
             assert labels(theirs.search("g", query(number, 0), 1)) == [f"c{number}"]
             other.enroll("g", [support(f"c{number}", (number, 7))], REPLACE)
+            assert ours.reaches(other.written())
             assert ours.search("g", query(number, 7), 1) == [Match(f"c{number}", 0.0)]
         other.remove_gallery("g")
+        assert ours.reaches(other.written())
         assert ours.sizes() == {}
     finally:
         other.close()

@@ -47,7 +47,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]
 
 
 def index_of(store: SqlStore) -> GalleryIndex:
-    return GalleryIndex(store, OLD, manifest_of, Snapshots(store.path.parent / "index", store))
+    return GalleryIndex(store, OLD, manifest_of, Snapshots(Path(store.name).parent / "index", store))
 
 
 class Gate:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from app.backup import STORE_FILE
 from app.errors import StartupError
 from app.main import create_app
 from app.metrics import Metrics
 from app.service import Service, open_service
+from app.store import STORE_FILE
 from tests.app.conftest import make_settings
 
 

@@ -1,6 +1,7 @@
 """The store's schema, step by step: one module in `versions/` for each change, applied when a store is opened.
 
-Written steps are never edited; a change of `app.store.schema` comes with a new step (tests compare the two).
+Written steps are never edited; a change of `app.store.schema` comes with a new step (tests compare the two). What the
+first five make on PostgreSQL was added to them when no store was there yet.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ def say(answer: str) -> None:
 
 
 def main() -> None:
-    store = SqlStore(Path(sys.argv[1]))
+    where = sys.argv[1]
+    store = SqlStore(where if where.startswith("postgresql:") else Path(where))
     say("open")
     for line in sys.stdin:
         match json.loads(line):

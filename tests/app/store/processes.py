@@ -12,9 +12,9 @@ from typing import Any
 class Peer:
     """A second process that has the store open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, where: Path | str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.app.store.peer", str(path)],
+            [sys.executable, "-m", "tests.app.store.peer", str(where)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -39,9 +39,9 @@ class Peer:
 
 
 @contextmanager
-def peers(path: Path, number: int = 1) -> Iterator[list[Peer]]:
+def peers(where: Path | str, number: int = 1) -> Iterator[list[Peer]]:
     """Start processes at once, and end them at the end."""
-    started = [Peer(path) for _ in range(number)]
+    started = [Peer(where) for _ in range(number)]
     try:
         yield started
     finally:

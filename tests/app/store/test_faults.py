@@ -131,7 +131,7 @@ def test_threads_write_and_read_at_once(store: SqlStore):
     assert store.get_class("g", "shared").supports == 64
 
 
-def test_every_connection_has_the_settings_that_durability_rests_on(store: SqlStore):
+def test_every_connection_has_the_settings_that_durability_rests_on(store: SqlStore, path: Path):
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
     with store._database.read() as first, store._database.write() as second, store._database.read() as third:
         for connection in (first, second, third):

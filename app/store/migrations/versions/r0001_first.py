@@ -8,13 +8,16 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Make all tables."""
     op.create_table(
         "galleries",
-        sa.Column("id", sa.Integer, nullable=False),
-        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("name", _NAME, nullable=False),
         sa.Column("model_digest", sa.Text, nullable=False),
         sa.Column("dim", sa.Integer, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
@@ -24,9 +27,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "classes",
-        sa.Column("id", sa.Integer, nullable=False),
-        sa.Column("gallery_id", sa.Integer, nullable=False),
-        sa.Column("label", sa.Text, nullable=False),
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("gallery_id", _NUMBER, nullable=False),
+        sa.Column("label", _NAME, nullable=False),
         sa.Column("created_at", sa.DateTime, nullable=False),
         sa.Column("updated_at", sa.DateTime, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_classes"),
@@ -36,8 +39,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "supports",
-        sa.Column("id", sa.Integer, nullable=False),
-        sa.Column("class_id", sa.Integer, nullable=False),
+        sa.Column("id", _NUMBER, nullable=False),
+        sa.Column("class_id", _NUMBER, nullable=False),
         sa.Column("media_type", sa.Text, nullable=False),
         sa.Column("embedding", sa.LargeBinary, nullable=False),
         sa.Column("model_digest", sa.Text, nullable=False),
@@ -53,16 +56,16 @@ def _more() -> None:
     op.create_index("ix_supports_class_id", "supports", ["class_id"])
     op.create_table(
         "images",
-        sa.Column("support_id", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("support_id", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("image", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("support_id", name="pk_images"),
         sa.ForeignKeyConstraint(["support_id"], ["supports.id"], name="fk_images_support_id", ondelete="CASCADE"),
     )
     op.create_table(
         "changes",
-        sa.Column("seq", sa.Integer, nullable=False),
-        sa.Column("gallery_id", sa.Integer, nullable=False),
-        sa.Column("class_id", sa.Integer, nullable=True),
+        sa.Column("seq", _NUMBER, nullable=False),
+        sa.Column("gallery_id", _NUMBER, nullable=False),
+        sa.Column("class_id", _NUMBER, nullable=True),
         sa.Column("at", sa.DateTime, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_changes"),
         sqlite_autoincrement=True,

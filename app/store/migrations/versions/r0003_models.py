@@ -10,6 +10,8 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """Make the tables, and give the store an identity of its own."""
@@ -21,7 +23,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "embeddings",
-        sa.Column("support_id", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("support_id", _NUMBER, autoincrement=False, nullable=False),
         sa.Column("model_digest", sa.Text, nullable=False),
         sa.Column("embedding", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("support_id", "model_digest", name="pk_embeddings"),

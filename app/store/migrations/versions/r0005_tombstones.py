@@ -8,12 +8,14 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
 
 def upgrade() -> None:
     """Make the table, and fill it from the log."""
     op.create_table(
         "tombstones",
-        sa.Column("seq", sa.Integer, autoincrement=False, nullable=False),
+        sa.Column("seq", _NUMBER, autoincrement=False, nullable=False),
         sa.PrimaryKeyConstraint("seq", name="pk_tombstones"),
     )
     op.execute(

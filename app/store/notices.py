@@ -1,0 +1,155 @@
+"""Hearing of other processes' commits on PostgreSQL: NOTIFY wakes, a number makes it right.
+
+Each transaction that changes something sends a notice (`Listener.notice`), which the server hands out when it commits.
+A notice can be lost with its connection, or by a pooler in between; so the listener also looks at the log's head, once
+it has connected and every second. It is the one who knows whether the server can be reached.
+"""
+
+from __future__ import annotations
+
+import secrets
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.logs import get_logger
+
+log = get_logger(__name__)
+
+_CHANNEL = "oneshot"
+#: So often the log's head is looked at.
+_LOOK_SECONDS = 1.0
+#: Who has heard nothing for so long, although he looks, does not know what is there now.
+SILENT_SECONDS = 5.0
+#: Between attempts to connect.
+_RETRY_SECONDS = 0.25
+_HEAD = "SELECT (SELECT max(seq) FROM changes), (SELECT value FROM meta WHERE key = 'model')"
+
+
+class Listener:
+    """A thread with a connection of its own, and a number that changes with every commit that was heard of.
+
+    `engine` makes connections that are in no transaction. Methods may be called from any thread.
+    """
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._node = secrets.token_hex(4)
+        self._lock = threading.Lock()
+        self._version = 0
+        self._written = 0
+        self._head: object = None
+        self._heard_at = time.monotonic()
+        self._lost = False
+        self._started = False
+        self._closing = False
+        self._bell, self._rope = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
+
+    def start(self) -> None:
+        """Start listening."""
+        self._heard_at = time.monotonic()
+        self._thread.start()
+        self._started = True
+
+    @property
+    def version(self) -> int:
+        """Changes with every commit that was heard of."""
+        return self._version
+
+    @property
+    def written(self) -> int:
+        """The number of the latest entry of the change log that this process wrote."""
+        return self._written
+
+    def age(self) -> float:
+        """For how many seconds the server has said nothing; 0 while it answers."""
+        silent = time.monotonic() - self._heard_at if self._started else 0.0
+        return silent if self._lost or silent > SILENT_SECONDS else 0.0
+
+    def notice(self, connection: sa.Connection, number: int) -> None:
+        """Have the others told when the connection's transaction commits."""
+        payload = f"{self._node} {number}"
+        connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, payload)))
+
+    def committed(self, number: int) -> None:
+        """Note a commit of this process, which need not be told of it."""
+        with self._lock:
+            self._version += 1
+            self._written = max(self._written, number)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing = True
+        self._rope.send(b".")
+        if self._thread.is_alive():
+            self._thread.join(5)
+        self._bell.close()
+        self._rope.close()
+
+    def _run(self) -> None:
+        broken = (sa.exc.DBAPIError, self._engine.dialect.loaded_dbapi.Error, OSError)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._bell, selectors.EVENT_READ)
+            while not self._closing:
+                try:
+                    with self._engine.connect() as connection:
+                        self._follow(connection, selector)
+                except broken as error:
+                    if not self._lost:
+                        log.warning("store_lost", reason=one_line(error))
+                    self._lost = True
+                    selector.select(_RETRY_SECONDS)
+
+    def _follow(self, connection: sa.Connection, selector: selectors.BaseSelector) -> None:
+        connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
+        self._tick()  # nobody knows what was missed
+        driver: Any = connection.connection.driver_connection
+        with _registered(selector, driver.fileno()):
+            while not self._closing:
+                head = connection.exec_driver_sql(_HEAD).one()
+                if self._head != head:
+                    self._head = head
+                    self._tick()
+                self._hear()
+                look_again = time.monotonic() + _LOOK_SECONDS
+                while not self._closing and (left := look_again - time.monotonic()) > 0:
+                    self._take_notices(driver)  # also those that came with the answer above
+                    selector.select(left)
+
+    def _take_notices(self, driver: Any) -> None:
+        for notice in driver.notifies(timeout=0):
+            self._hear()
+            if not notice.payload.startswith(self._node):
+                self._tick()
+
+    def _hear(self) -> None:
+        self._heard_at = time.monotonic()
+        if self._lost:
+            log.info("store_found")
+        self._lost = False
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._version += 1
+
+
+@contextmanager
+def _registered(selector: selectors.BaseSelector, file: int) -> Iterator[None]:
+    selector.register(file, selectors.EVENT_READ)
+    try:
+        yield
+    finally:
+        selector.unregister(file)
+
+
+def one_line(error: BaseException) -> str:
+    """What the driver says, without its line breaks."""
+    cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    return " ".join(str(cause).split())

@@ -1,0 +1,26 @@
+"""Each test of the store runs on both databases."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from app.store import SqlStore, postgres
+from app.store.notices import _LOOK_SECONDS
+from tests.app.conftest import on_both_stores
+
+pytest_generate_tests = on_both_stores
+
+
+def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether it becomes true in that time: another process's commit is heard of a little later on PostgreSQL."""
+    give_up = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < give_up:
+        time.sleep(0.002)
+    return found
+
+
+def settle(*stores: SqlStore) -> None:
+    """Wait until they have heard of all that was committed, and looked once more at the log's head."""
+    if any(isinstance(store._database, postgres.Database) for store in stores):
+        time.sleep(_LOOK_SECONDS + 0.2)
