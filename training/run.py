@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -94,10 +94,9 @@ class Run:
             CheckpointError: it is none, or another recipe's or precision's.
         """
         tensors, facts = read_checkpoint(file)
-        mine = self.facts()
-        if facts["recipe"] != mine["recipe"]:
+        if not _same_recipe(facts["recipe"], self.recipe):
             raise CheckpointError(f"{file} belongs to another recipe; name another folder or remove it")
-        if facts.get("precision", "float32") != mine["precision"]:
+        if facts.get("precision", "float32") != self.machine.precision:
             raise CheckpointError(f"{file} was computed in {facts.get('precision')}; go on with that --precision")
 
         def part(name: str) -> State:
@@ -136,6 +135,14 @@ class Run:
                 module.load_state_dict(own)
         elif self.averaged:
             self.network.load_state_dict(self.averaged)
+
+
+def _same_recipe(content: JsonValue, recipe: Recipe) -> bool:
+    """Whether a checkpoint's recipe means the same, though it may be older than some settings with a default."""
+    try:
+        return Recipe.model_validate(content) == recipe
+    except ValidationError:
+        return False
 
 
 def start_run(recipe: Recipe, n_classes: int, machine: Machine) -> Run:

@@ -105,6 +105,22 @@ def test_a_checkpoint_of_another_recipe_is_refused(tree, tmp_path, recipe_file):
         fit(load_recipe(str(recipe_file), ("seed=9",)), tree, tmp_path / "out")
 
 
+def test_a_checkpoint_from_before_a_setting_goes_on(tree, tmp_path, recipe_file):
+    """It is the same recipe where what it lacks is at its default, and another one where it isn't."""
+    fit(load_recipe(str(recipe_file)), tree, tmp_path / "out")
+    file = tmp_path / "out" / "checkpoint.safetensors"
+    tensors, facts = read_checkpoint(file)
+    recipe = facts["recipe"]
+    assert isinstance(recipe, dict)
+    assert isinstance(recipe["augment"], dict)
+    del recipe["augment"]["bold"]
+    write_checkpoint(file, tensors, facts)
+    fit(load_recipe(str(recipe_file)), tree, tmp_path / "out")
+    write_checkpoint(file, tensors, facts)
+    with pytest.raises(CheckpointError, match="another recipe"):
+        fit(load_recipe(str(recipe_file), ("augment.bold=0.1",)), tree, tmp_path / "out")
+
+
 def test_a_file_that_is_no_checkpoint(tmp_path):
     (tmp_path / "checkpoint").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="no checkpoint"):
