@@ -40,7 +40,7 @@ _PAUSES_S = (0.0, 0.01, 0.03, 0.06, 0.15)
 async def reach(service: Service, scope: Scope) -> None:
     """Wait, briefly, until this process sees the version that the request asks for.
 
-    Raises BehindError, and InvalidRequestError when it asks for what is no version.
+    Raises BehindError, and InvalidRequestError when it asks for what is no version, or none that the store has come to.
     """
     text = Headers(scope=scope).get(MIN_VERSION)
     if text is None:
@@ -52,6 +52,8 @@ async def reach(service: Service, scope: Scope) -> None:
         await asyncio.sleep(pause)
         if await service.storing.run(lambda: service.index.reaches(version)):
             return
+    if not service.index.age() and version > await service.storing.run(service.store.head):
+        raise InvalidRequestError.at("header", MIN_VERSION, message="is a version that nothing was written with")
     raise BehindError(f"This server does not see version {version} yet.")
 
 
