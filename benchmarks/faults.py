@@ -58,6 +58,10 @@ class Report:
     faults: dict[str, int] = field(default_factory=dict)  # of a cluster, by kind
     classified: int = 0  # while the database was away
 
+    def goes_on(self, kills: int | None, seconds: float | None, began: float) -> bool:
+        """Whether there are neither so many kills yet, nor so many seconds since that moment; None: no limit."""
+        return (kills is None or self.kills < kills) and (seconds is None or time.monotonic() - began < seconds)
+
     def add(self, workers: Sequence[Worker], began: float) -> None:
         """Add up what the workers have counted since that moment of the monotonic clock."""
         self.acknowledged = sum(worker.acknowledged for worker in workers)
@@ -267,7 +271,7 @@ def torture(
     chance, report, began = random.Random(seed), Report(), time.monotonic()
     log = home.with_name("server.log")
     workers = [Worker(number, seed * 1000 + number, images) for number in range(clients)]
-    while (kills is None or report.kills < kills) and (seconds is None or time.monotonic() - began < seconds):
+    while report.goes_on(kills, seconds, began):
         server = Server(home, model, 2 if report.kills % 3 == 2 else 1, log)
         try:
             for worker in workers:

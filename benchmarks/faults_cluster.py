@@ -74,7 +74,7 @@ def torture_cluster(
         stack.callback(cluster.close)
         cluster.start()
         httpx.post(f"{cluster.urls[0]}/enroll", data={"label": "stays"}, files={"image": ("x", images[0])})
-        while (kills is None or report.kills < kills) and (seconds is None or time.monotonic() - began < seconds):
+        while report.goes_on(kills, seconds, began):
             _compare_each(cluster, workers, report, searches=2)
             _round(cluster, workers, report, chance, images[0])
             cluster.start()

@@ -15,7 +15,7 @@ from model.artifact import Artifact
 from model.distances import Vectors
 from model.manifest import Manifest, Metric
 from model.preprocess import Prepared, Preprocess
-from model.views import embed_by_views
+from model.views import make_views, pool_views
 
 if TYPE_CHECKING:  # torch takes seconds to import; serving by OpenVINO does without
     import torch
@@ -99,7 +99,9 @@ class Embedder:
 
         Each by as many views as the manifest says.
         """
-        return embed_by_views(self._engine.embed, batch, self._views, self._metric)
+        if self._views == 1:
+            return self._engine.embed(batch)
+        return pool_views(self._engine.embed(make_views(batch, self._views)), self._views, self._metric)
 
     def embed_once(self, batch: Prepared) -> Vectors:
         """Embed prepared images as ``embed`` does, each by a single view whatever the manifest says."""

@@ -8,7 +8,6 @@ scales, whether these were made before the crop or after it (``benchmarks/views.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, cast, get_args
 
 import numpy as np
@@ -25,14 +24,6 @@ _SHIFTS: Final = ((0, 0), (1, 1), (-1, -1), (1, -1), (-1, 1), (1, 0), (-1, 0), (
 
 VIEWS: Final[tuple[int, ...]] = get_args(Views)
 """The numbers of views that may be asked for."""
-
-
-def embed_by_views(embed: Callable[[Prepared], Vectors], batch: Prepared, n_views: int, metric: Metric) -> Vectors:
-    """Return the vectors (n, dim) of the images (n, channels, size, size) of ``batch``, each by ``n_views`` views.
-
-    ``embed`` is what embeds one view. Raises ValueError where ``n_views`` is none of ``VIEWS``.
-    """
-    return embed(batch) if n_views == 1 else pool_views(embed(make_views(batch, n_views)), n_views, metric)
 
 
 def checked_views(n_views: int) -> Views:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from model.manifest import Manifest, Measurement
 
 CARD_FILE = "README.md"
 OPERATING_POINTS = (0.1, 0.01, 0.001, 0.0001)
+
+
+def write_card(folder: Path, manifest: Manifest) -> None:
+    """Write the model card of ``manifest`` beside it."""
+    (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
 
 
 def model_card(manifest: Manifest) -> str:

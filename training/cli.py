@@ -18,7 +18,7 @@ from model.artifact import ArtifactError, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
 from model.manifest import Measurement
 from model.views import checked_views
-from training.card import CARD_FILE, model_card
+from training.card import write_card
 from training.checkpoint import CheckpointError
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError
@@ -125,7 +125,7 @@ def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
     if write:
         manifest = loaded.manifest.model_copy(update={"accuracy": measurements(report)})
         write_manifest(artifact, manifest)
-        (artifact / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+        write_card(artifact, manifest)
 
 
 @app.command(name="report")

@@ -14,7 +14,7 @@ from model.manifest import EnsembleSpec, MemberSpec, NetworkSpec, SimilaritySpec
 from model.networks import Ensemble, embedding_dim
 from model.preprocess import Preprocess
 from model.similarity import build_similarity
-from training.card import CARD_FILE, model_card
+from training.card import write_card
 from training.data.labelled import prepare
 from training.evaluate import embed
 from training.fit import fit_held_out
@@ -54,7 +54,7 @@ def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str
     joined = tuple(each.manifest.model_id for each in members)
     manifest = made.manifest.model_copy(update={"calibration": calibration, "joined": joined})
     write_manifest(folder, manifest)
-    (folder / CARD_FILE).write_text(model_card(manifest), encoding="utf-8")
+    write_card(folder, manifest)
     return load_artifact(folder)
 
 

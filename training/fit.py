@@ -15,7 +15,7 @@ from model.distances import Vectors
 from model.embedder import Embedder
 from model.manifest import Metric
 from model.preprocess import Preprocess
-from training.card import CARD_FILE, model_card
+from training.card import write_card
 from training.data.labelled import LabelledImages, PreparedImages, prepare
 from training.data.parts import Division
 from training.episodes import embed_pixels
@@ -85,7 +85,7 @@ def _write(run: Run, held_out: PreparedImages, division: Division, folder: Path)
         calibration=calibration,
         recipe=recipe.model_dump(mode="json"),
     )
-    (folder / CARD_FILE).write_text(model_card(artifact.manifest), encoding="utf-8")
+    write_card(folder, artifact.manifest)
 
 
 def fit_held_out(metric: Metric, vectors: Vectors, held_out: PreparedImages, division: Division) -> Calibration:
@@ -118,5 +118,5 @@ def recalibrate(
             shutil.copyfile(artifact.path / name, folder / name)
     changed = manifest.model_copy(update={"calibration": calibration})
     write_manifest(folder, changed)
-    (folder / CARD_FILE).write_text(model_card(changed), encoding="utf-8")
+    write_card(folder, changed)
     return load_artifact(folder)

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from model.artifact import Artifact, Graph, save_int8
 from model.distances import Vectors
 from model.embedder import Embedder
-from model.openvino_engine import OpenVinoEngine, as_openvino
+from model.openvino_engine import as_openvino
 from model.preprocess import Preprocess
-from model.views import embed_by_views
-from training.card import CARD_FILE, model_card
+from training.card import write_card
 from training.data.labelled import PreparedImages, prepare, prepare_pixels
 from training.data.parts import Division
 from training.episodes import judge_trials
-from training.evaluate import BATCH, embed
+from training.evaluate import embed
 from training.fit import fit_held_out
 from training.loop import TrainingError, validation_trials
 from training.recipe import Recipe
@@ -53,13 +51,13 @@ def quantise(artifact: Artifact, datasets: Path, most_loss: float = 0.3) -> tupl
     held_out = prepare(division.held_out, Preprocess(artifact.manifest.preprocess))
     graph = _quantised(artifact, division)
     candidate = Artifact(artifact.manifest, artifact.path, graph=graph)
-    vectors = _vectors(artifact, OpenVinoEngine(candidate, threads=1), held_out)
+    vectors = embed(Embedder(candidate, "cpu", 1, "openvino"), held_out.pixels)
     found = _compare(artifact, held_out, vectors, division.n_way)
     if found.int8 < found.f32 - most_loss:
         raise TrainingError(f"int8 has {found.int8:.2f} % right on held-out classes, f32 {found.f32:.2f} %")
     calibration = fit_held_out(artifact.manifest.metric, vectors, held_out, division)
     made = save_int8(artifact, graph, calibration)
-    (made.path / CARD_FILE).write_text(model_card(made.manifest), encoding="utf-8")
+    write_card(made.path, made.manifest)
     return made, found
 
 
@@ -89,12 +87,6 @@ def _after_the_network(model: object) -> list[str]:
     layers = [place for place, each in enumerate(operations) if each.get_type_name() in {"MatMul", "Convolution"}]
     apart = {"Constant", "Parameter", "Result"}
     return [each.get_friendly_name() for each in operations[layers[-1] + 1 :] if each.get_type_name() not in apart]
-
-
-def _vectors(artifact: Artifact, engine: OpenVinoEngine, data: PreparedImages) -> Vectors:
-    views, metric = artifact.manifest.views, artifact.manifest.metric
-    parts = ((part.float() / 255).numpy() for part in torch.split(data.pixels, BATCH))
-    return np.concatenate([embed_by_views(engine.embed, part, views, metric) for part in parts])
 
 
 def _compare(artifact: Artifact, held_out: PreparedImages, int8: Vectors, n_way: int | None) -> Comparison:
