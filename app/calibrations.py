@@ -33,6 +33,10 @@ class Calibrations:
             if gallery != DEFAULT_GALLERY:
                 raise
             content = None
+        return self.read(content, prior)
+
+    def read(self, content: str | None, prior: float | None = None) -> Calibration:
+        """What is written as a gallery's own calibration, the model's for None; at another prior if one is given."""
         calibration = self._manifest.calibration if content is None else _parse(content)
         return calibration if prior is None else calibration.with_prior(prior)
 

@@ -1,4 +1,4 @@
-"""uvicorn's connection with limits on what comes before a request's body, which uvicorn itself has none for.
+"""uvicorn's connection with limits on what comes before a request's body, and answers in one piece.
 
 A client that sends a byte of its request's head every few seconds, or a head without end, would otherwise hold a
 connection (and memory) for as long as it likes, and no part of the application would ever hear of it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from app.errors import HeadTooLargeError, OneshotError, UploadTimeoutError
 from app.logs import get_logger
@@ -31,6 +31,38 @@ def guarded(seconds: float) -> Any:
     return partial(GuardedConnection, head_seconds=seconds)
 
 
+class OnePiece:
+    """A transport that sends what is written to it in one turn of the loop by one call of the system.
+
+    uvicorn writes an answer's head and its body apart, and each would be a packet that wakes the client up.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._pieces: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """All else is the transport's own."""
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send before the loop's next turn."""
+        if not self._pieces:
+            self._loop.call_soon(self._send)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        """Close when all is sent."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        if self._pieces and not self._transport.is_closing():
+            self._transport.write(b"".join(self._pieces))
+        self._pieces.clear()
+
+
 class GuardedConnection(Protocol):
     """A connection that waits for a head, from its start or from the last answer's end, only so long."""
 
@@ -42,7 +74,7 @@ class GuardedConnection(Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", OnePiece(transport, self.loop)))
         self._await_head()
 
     def data_received(self, data: bytes) -> None:

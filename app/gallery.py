@@ -10,20 +10,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
-from app.gallery_view import GalleryView, Match
+from app.gallery_view import GalleryView, Look, Match
 from app.logs import get_logger
 from app.segment import SEGMENT_FROM
 from app.snapshots import Snapshots
 from app.store.base import Changes, GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
 
-__all__ = ["GalleryIndex", "GalleryView", "Match"]
-
+__all__ = ["GalleryIndex", "GalleryView", "Look", "Match"]
 log = get_logger(__name__)
 
 #: Entries of the log that are read at once.
 _AT_ONCE = 10_000
 _PATIENCE_SECONDS = 0.5
+#: A gallery of at most so many classes is searched in less time than it takes to wake a thread for it.
+_SMALL = 2_000
 
 
 class _LogCutError(Exception):
@@ -152,7 +153,7 @@ class GalleryIndex:
         for changes in self._parts(seq, view.info.id):
             for gallery in changes.galleries:
                 if gallery.gallery is not None and gallery.gallery.model_digest == view.info.model_digest:
-                    view.apply(gallery if view.searchable else _without_vectors(gallery))
+                    view.apply(gallery if view.searchable else gallery.without_vectors())
 
     def _parts(self, seq: int, gallery_id: int | None = None) -> Iterator[Changes]:
         """Yield what changed after the point `seq` of the log, part by part. Raises _LogCutError."""
@@ -197,7 +198,7 @@ class GalleryIndex:
             view = self._views[info.id] = GalleryView(info, (manifest or self._manifest).metric)
             view.searchable = manifest is not None
         view.info = info
-        view.apply(changes if view.searchable else _without_vectors(changes))
+        view.apply(changes if view.searchable else changes.without_vectors())
 
     def _move(self, view: GalleryView, info: GalleryInfo, changes: GalleryChanges) -> None:
         """The gallery has another model now, so all its vectors are others: replace its view.
@@ -210,7 +211,7 @@ class GalleryIndex:
             self._views[info.id] = self._open(info, len(view))
             return
         none = np.empty((0, view.info.dim), np.float32)
-        view.apply(_without_vectors(replace(changes, classes=dict.fromkeys(changes.classes), vectors=none)))
+        view.apply(replace(changes, classes=dict.fromkeys(changes.classes), vectors=none).without_vectors())
         view.outdated |= any(label is not None for label in changes.classes.values())
         if move is not None:
             move.info = info
@@ -314,17 +315,23 @@ class GalleryIndex:
     def search(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> list[Match]:
         """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).
 
-        The query is of the model `digest`, which must be the gallery's; by default, whichever that is.
-
-        A class's distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label.
-        Raises GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
+        The query is of the model `digest`, which must be the gallery's; by default, whichever that is. A class's
+        distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label. Raises
+        GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
         """
-        if k < 1:
-            raise ValueError(f"k must be at least 1, not {k}")
-        view = self._searchable(gallery, digest)
-        if query.shape != (view.info.dim,) or not np.isfinite(query).all():
-            raise ValueError(f"a query must be {view.info.dim} finite numbers, not of shape {query.shape}")
-        return view.search(np.ascontiguousarray(query, dtype=np.float32), k)
+        return self.look(gallery, query, k, digest).matches
+
+    def look(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Look:
+        """Return all that a decision needs, as it is at one moment; see `search`."""
+        return self._searchable(gallery, digest).look(query, k)
+
+    def look_at_once(self, gallery: str, query: Vectors, k: int, digest: str) -> Look | None:
+        """Return what `look` does, or None where that could take longer than handing it to a thread. Never waits."""
+        view = self._by_name.get(gallery)
+        if view is None or not view.searchable or view.outdated or view.info.model_digest != digest:
+            return None
+        at_once = len(view) <= _SMALL and not self._store.remote and self._is_current()
+        return view.look(query, k) if at_once else None
 
     def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
         """Return the vectors of a class's shots, oldest first, shape (n, dim); see `search` for `digest`.
@@ -391,8 +398,3 @@ class GalleryIndex:
         if view is None:
             raise GalleryNotFoundError(gallery)
         return view
-
-
-def _without_vectors(changes: GalleryChanges) -> GalleryChanges:
-    none: Ids = np.empty(0, dtype=np.int64)
-    return replace(changes, support_ids=none, class_ids=none, vectors=changes.vectors[:0])

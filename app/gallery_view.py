@@ -13,6 +13,7 @@ from app.errors import ClassNotFoundError
 from app.rwlock import ReadWriteLock
 from app.segment import Segment
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Vectors
+from app.tracing import span
 from model.distances import distances
 from model.manifest import Metric
 
@@ -33,6 +34,15 @@ class Match:
 
     label: str
     distance: float
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at a gallery tells: the classes nearest to a query, how many there are, its own calibration."""
+
+    matches: list[Match]
+    size: int
+    calibration: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +169,15 @@ class GalleryView:
         ids = [support_id for class_id in class_ids for support_id in self._classes[class_id].support_ids]
         vectors: Vectors = self._index.reconstruct_batch(np.array(ids, dtype=np.int64))
         return vectors
+
+    def look(self, query: Vectors, k: int) -> Look:
+        """Return what a decision on `query`, shape (dim,), needs, with its `k` nearest classes. Raises ValueError."""
+        if k < 1:
+            raise ValueError(f"k must be at least 1, not {k}")
+        if query.shape != (self.info.dim,) or not np.isfinite(query).all():
+            raise ValueError(f"a query must be {self.info.dim} finite numbers, not of shape {query.shape}")
+        with span("search", k=k):
+            return Look(self.search(np.ascontiguousarray(query, np.float32), k), len(self), self.info.calibration)
 
     def search(self, query: Vectors, k: int) -> list[Match]:
         """Return the `k` nearest classes (all, if there are fewer), nearest first; of equally near, by label."""

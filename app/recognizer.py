@@ -38,7 +38,7 @@ from app.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
-from app.gallery import GalleryIndex
+from app.gallery import GalleryIndex, Look
 from app.names import DEFAULT_GALLERY
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
@@ -177,7 +177,11 @@ class Recognizer:
     async def classify(self, upload: Upload, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
         """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
         [query] = await self.embed([upload])
-        return await self._searching.run(lambda: self._classify(query, gallery, k, wanted, why))
+        most = max(k, 2)  # One more than asked for: the runner-up tells whether the best is ambiguous.
+        look = self._index.look_at_once(gallery, query, most, self._digest)
+        if look is not None:
+            return self._classify(look, k, wanted, why)
+        return await self._searching.run(lambda: self._classify(self._look(gallery, query, most), k, wanted, why))
 
     async def verify(self, first: Upload, second: Upload, gallery: str, wanted: Wanted) -> Verification:
         """Whether two images are of the same class, by the gallery's calibration."""
@@ -291,19 +295,19 @@ class Recognizer:
         except images.ImageError as error:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
 
-    def _classify(self, query: F32, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
-        calibration = self._calibrations.of(gallery, wanted.prior)
+    def _look(self, gallery: str, query: F32, k: int) -> Look:
         try:
-            # One more than asked for: the runner-up tells whether the best is ambiguous.
-            with span("search", k=k):
-                matches, size = self._index.search(gallery, query, max(k, 2), self._digest), self._index.size(gallery)
+            return self._index.look(gallery, query, k, self._digest)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise
-            matches, size = [], 0
+            return Look([], 0, None)
+
+    def _classify(self, look: Look, k: int, wanted: Wanted, why: bool) -> Classification:
+        calibration = self._calibrations.read(look.calibration, wanted.prior)
         with _rates_are_inputs("fpir"):
-            at = gallery_threshold(calibration, size, fpir=wanted.rate, threshold=wanted.threshold)
-        decision = decide(matches, calibration, at)
+            at = gallery_threshold(calibration, look.size, fpir=wanted.rate, threshold=wanted.threshold)
+        decision = decide(look.matches, calibration, at)
         explanation = explain(decision, calibration) if why else None
         decision = replace(decision, candidates=decision.candidates[:k])
         return Classification(decision, calibration.prior, explanation)

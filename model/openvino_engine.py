@@ -29,6 +29,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # every process would pin its threads to the first cores
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads

@@ -30,7 +30,7 @@ class Preprocess:
         mode, image = "L" if spec.channels == 1 else "RGB", _within_reason(image)
         pixels = np.asarray(image if image.mode == mode else image.convert(mode))
         if spec.polarity == "ink":
-            pixels = _stretch_levels(255 - pixels if _background_is_bright(pixels) else pixels)
+            pixels = _ink_on_black(pixels)
         if spec.crop == "ink":
             pixels = _crop_to_ink(pixels, spec.margin)
         if spec.fit == "pad":
@@ -51,31 +51,39 @@ def _within_reason(image: Image.Image) -> Image.Image:
 
 
 def _border(pixels: Pixels) -> Pixels:
-    """Return the outermost ring of pixels, flattened."""
-    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]]).ravel()
+    """Return the outermost ring of pixels, flattened and sorted."""
+    ring = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]], axis=None)
+    ring.sort()
+    return ring
 
 
-def _background(pixels: Pixels) -> int:
-    """Return the background's grey level: the lower median of the border, so that it is always a level in use."""
-    ring = np.sort(_border(pixels))
-    return int(ring[(ring.size - 1) // 2])
+def _median(border: Pixels) -> int:
+    """Return the background's grey level: the lower median of the sorted border, which is always a level in use."""
+    return int(border[(border.size - 1) // 2])
 
 
-def _background_is_bright(pixels: Pixels) -> bool:
+def _ink_on_black(pixels: Pixels) -> Pixels:
+    """Invert what is drawn on a bright background, and map background and boldest ink to 0 and 255."""
+    border = _border(pixels)
+    if _background_is_bright(pixels, border):
+        pixels, border = 255 - pixels, 255 - border[::-1]
+    return _stretch_levels(pixels, _median(border))
+
+
+def _background_is_bright(pixels: Pixels, border: Pixels) -> bool:
     """Say whether the background is brighter than what is drawn on it.
 
     Integer arithmetic keeps the answers for an image and its negative exactly opposite: the border's median is
     compared with the mean, both doubled and mirrored alike.
     """
-    ring = np.sort(_border(pixels))
-    doubled_median = int(ring[(ring.size - 1) // 2]) + int(ring[ring.size // 2])
+    doubled_median = _median(border) + int(border[border.size // 2])
     contrast: int = doubled_median * pixels.size - 2 * int(pixels.sum(dtype=np.int64))
     return doubled_median > 255 if contrast == 0 else contrast > 0
 
 
-def _stretch_levels(pixels: Pixels) -> Pixels:
+def _stretch_levels(pixels: Pixels, background: int) -> Pixels:
     """Map the background to 0 and the boldest ink to 255, so that pencil on grey paper is ink on white."""
-    background, boldest = _background(pixels), int(pixels.max())
+    boldest = int(pixels.max())
     if boldest - background < _LEAST_CONTRAST or (background, boldest) == (0, 255):
         return pixels
     levels = (np.arange(256) - background) * (255 / (boldest - background))
@@ -86,15 +94,15 @@ def _stretch_levels(pixels: Pixels) -> Pixels:
 def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
     """Cut to the square around all that is at least half as bold as the boldest ink, plus ``margin`` of its side."""
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
-    background, boldest = _background(grey), int(grey.max())
+    background, boldest = _median(_border(grey)), int(grey.max())
     if boldest - background < _LEAST_CONTRAST:
         return pixels
-    halfway = (background + boldest) // 2
-    rows, columns = np.flatnonzero(grey.max(axis=1) > halfway), np.flatnonzero(grey.max(axis=0) > halfway)
+    ink = grey > (background + boldest) // 2
+    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
     top, bottom, left, right = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
     side = max(bottom - top, right - left)
     side += 2 * max(1, round(side * margin))
-    outside = background if grey is pixels else _background(pixels)
+    outside = background if grey is pixels else _median(_border(pixels))
     return _window(pixels, (top + bottom - side) // 2, (left + right - side) // 2, side, outside)
 
 
@@ -113,7 +121,7 @@ def _pad_to_square(pixels: Pixels) -> Pixels:
     if height == width:
         return pixels
     side = max(height, width)
-    out = np.full((side, side, *pixels.shape[2:]), _background(pixels), np.uint8)
+    out = np.full((side, side, *pixels.shape[2:]), _median(_border(pixels)), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     out[top : top + height, left : left + width] = pixels
     return out

@@ -11,7 +11,7 @@ from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label. O
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -126,6 +126,11 @@ class GalleryChanges:
     support_ids: Ids
     class_ids: Ids
     vectors: Vectors
+
+    def without_vectors(self) -> GalleryChanges:
+        """Return the same of the classes alone."""
+        none: Ids = np.empty(0, dtype=np.int64)
+        return replace(self, support_ids=none, class_ids=none, vectors=self.vectors[:0])
 
 
 @dataclass(frozen=True)

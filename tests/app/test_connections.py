@@ -114,6 +114,15 @@ def test_a_body_may_take_longer_than_a_head(server: Running, images: list[bytes]
     assert answer.status_code == 200
 
 
+def test_an_answer_comes_in_one_piece(server: Running):
+    with connect(server) as connection:
+        for _ in range(20):
+            connection.sendall(REQUEST)
+            head, _, body = connection.recv(65_536).partition(b"\r\n\r\n")
+            assert f"content-length: {len(body)}".encode() in head.lower()
+            assert body
+
+
 def test_kept_connections_and_pipelined_requests_go_on(server: Running):
     with connect(server) as connection:
         connection.sendall(REQUEST * 3)
