@@ -31,7 +31,7 @@ serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000 (ONESHOT_* va
 	@exec $(VENV)/bin/oneshot serve $(ARGS)
 
 test: $(VENV)/.test ## set up and run the tests (the slow ones: make test ARGS="-m slow")
-	@$(PY) -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: $(VENV)/.test ## ruff, its formatter as a check, and mypy strict
 	@$(PY) -m ruff check .

@@ -10,7 +10,8 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -127,6 +128,7 @@ class Batcher:
         self._on_death = on_death
         self._jobs: deque[_Job] = deque()
         self._depth = 0
+        self._expected = 0
         self._closing = False
         self._abandon = False
         self._warm = False
@@ -164,8 +166,22 @@ class Batcher:
 
     def check_room(self, images: int) -> None:
         """Raise OverloadedError when so many images would be refused now."""
-        if self._depth + images > self._max_queue:
-            raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
+        if max(self._depth, self._expected - self._max_batch) + images > self._max_queue:
+            raise OverloadedError(f"{max(self._depth, self._expected)} images are waiting; try again in a moment.")
+
+    @contextmanager
+    def expect(self, images: int) -> Iterator[None]:
+        """Count images that are still to be prepared, or that are embedded, as if they waited; a batch of them is free.
+
+        Else a busy event loop would take in whatever comes: what waits for the loop itself is in no queue. For one
+        event loop. Raises OverloadedError as `check_room` does.
+        """
+        self.check_room(images)
+        self._expected += images
+        try:
+            yield
+        finally:
+            self._expected -= images
 
     async def embed(self, images: Sequence[F32]) -> F32:
         """Embeddings (n, D) of n prepared images (C, S, S).
@@ -185,7 +201,8 @@ class Batcher:
         with self._state:
             if self._closing or self._dead:
                 raise NotReadyError(self.not_ready_because or "The service is not ready.")
-            self.check_room(len(job.images))
+            if self._depth + len(job.images) > self._max_queue:
+                raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
             self._jobs.append(job)
             self._change_depth(len(job.images))
         # not yet: all requests that the loop has at hand come before this call, and fill one batch together

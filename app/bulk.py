@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ Result: TypeAlias = EnrollOutcome | OneshotError
 #: A large request goes through the queues in parts of this many images, at most so many parts at once.
 _PART = 64
 _PARTS_AT_ONCE = 4
+_PART_BYTES = 65_536
 _PAUSE_SECONDS = 0.01
 
 
@@ -33,6 +34,17 @@ class Picture:
 
 
 Embedded: TypeAlias = Picture | OneshotError
+
+
+def in_parts(uploads: Sequence[Upload]) -> Iterator[Sequence[Upload]]:
+    """The images in parts for one thread each: small ones together, as a thread costs more than one of them."""
+    start, size = 0, 0
+    for place, upload in enumerate(uploads):
+        if place > start and (size + len(upload.data) > _PART_BYTES or place - start == _PART):
+            yield uploads[start:place]
+            start, size = place, 0
+        size += len(upload.data)
+    yield uploads[start:]
 
 
 class ManyImages:
@@ -61,7 +73,7 @@ class ManyImages:
     async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
         [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
         good = [each.values for each in prepared if isinstance(each, Picture)]
-        vectors = iter(await _patiently(lambda: self._batcher.embed(good)) if good else ())
+        vectors = iter(_checked(await _patiently(lambda: self._batcher.embed(good))) if good else ())
         return [_embedded(each, next(vectors)) if isinstance(each, Picture) else each for each in prepared]
 
     def _prepare_each(self, uploads: Sequence[Upload]) -> list[Embedded]:
@@ -82,10 +94,16 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _embedded(picture: Picture, vector: F32) -> Embedded:
-    if np.isfinite(vector).all():
-        return Picture(vector, picture.media_type)
-    return InferenceError("the network made a vector that is not finite")
+def _checked(vectors: F32) -> Iterator[F32 | None]:
+    """Each vector, None for one that is not finite."""
+    whole = np.isfinite(vectors.sum(axis=1)).tolist()  # of numbers one of which is not finite neither is the sum
+    return (vector if good else None for vector, good in zip(vectors, whole, strict=True))
+
+
+def _embedded(picture: Picture, vector: F32 | None) -> Embedded:
+    if vector is None:
+        return InferenceError("the network made a vector that is not finite")
+    return Picture(vector, picture.media_type)
 
 
 def enroll_each(

@@ -145,22 +145,21 @@ def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
     )
 
 
-def similarity_of(calibration: Calibration, distance: float) -> float:
-    """The probability, as a plain number, that a pair at this distance is of the same class."""
-    return float(calibration.probability(distance))
-
-
 def _default_rate(smallest: float) -> float:
     # below 1: fewer than 4 events support no rate at all, which is for the calibration to say
     return min(max(DEFAULT_ERROR_RATE, smallest), 1 - _EDGE)
 
 
 def _score(matches: Sequence[Matched], calibration: Calibration) -> tuple[Scored, ...]:
-    distances = [match.distance for match in matches]
-    similarities = calibration.probability(distances).tolist()
-    evidence = calibration.log_likelihood_ratio(distances).tolist()
-    found = zip(matches, similarities, evidence, strict=True)
-    return tuple(Scored(match.label, similarity, match.distance, llr) for match, similarity, llr in found)
+    return tuple(
+        Scored(
+            match.label,
+            calibration.similarity(match.distance),
+            match.distance,
+            calibration.likelihood_ratio.of(match.distance),
+        )
+        for match in matches
+    )
 
 
 def _distance_at(calibration: Calibration, threshold: float) -> float:

@@ -50,6 +50,7 @@ class HotPath:
             return
         scope["route"] = _Route(scope["path"])
         try:
+            service.recognizer.check_room()  # before the body costs anything
             await reach(service, scope)
             body = (await answer(Request(scope, receive), service)).model_dump_json(by_alias=True)
             response = Response(body, media_type="application/json")

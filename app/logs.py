@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -55,13 +58,25 @@ def configure_logging(level: str = "info", style: Literal["json", "console"] = "
     root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.WARNING))
     logging.getLogger("app").setLevel(level.upper())
     logging.captureWarnings(True)
+    # no entry tells them, and to find them out takes longer than the rest
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def _renderers(style: Literal["json", "console"]) -> list[Processor]:
     if style == "console":
         plain = structlog.dev.plain_traceback
         return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_to_json)]
+
+
+def _to_json(entry: EventDict, **options: Any) -> str:
+    # json.dumps would make an encoder for each entry
+    return _encoder(options["default"]).encode(entry)
+
+
+@cache
+def _encoder(default: Callable[[object], object]) -> json.JSONEncoder:
+    return json.JSONEncoder(ensure_ascii=False, default=default)
 
 
 def _drop_colour_twin(_logger: object, _method: str, event: EventDict) -> EventDict:

@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import DeadlineExceededError, NotReadyError, OneshotError, StartupError
+from app.errors import DeadlineExceededError, NotReadyError, OneshotError, OverloadedError, StartupError
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -114,7 +114,8 @@ class _Exchange:
         self._metrics.request_seconds.labels(route).observe(seconds)
         if slug := self._scope["state"].get("problem"):
             self._metrics.rejections.labels(slug).inc()
-        write = log.debug if path in QUIET_PATHS else log.info
+        # what an overloaded server refuses is counted only: to write it down would cost it as much as to answer
+        write = log.debug if path in QUIET_PATHS or slug == OverloadedError.slug else log.info
         write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
 
 

@@ -40,7 +40,8 @@ def _clean(text: str, what: str) -> str:
         raise ValueError(f"{what} must have at least 1 character")
     if len(clean) > MAX_LABEL_LENGTH:
         raise ValueError(f"{what} may have at most {MAX_LABEL_LENGTH} characters, this has {len(clean)}")
-    if any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in clean):
+    # most labels have nothing but what can be printed, which is told in one go
+    if not clean.isprintable() and any(unicodedata.category(each) in _FORBIDDEN_CATEGORIES for each in clean):
         raise ValueError(f"{what} must not contain control characters or line breaks")
     return clean
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.batching import F32, Batcher
-from app.bulk import ManyImages, Picture, Result, enroll_each
+from app.bulk import ManyImages, Picture, Result, enroll_each, in_parts
 from app.calibrations import Calibrations
 from app.decision import (
     Decision,
@@ -23,7 +23,6 @@ from app.decision import (
     explain,
     gallery_threshold,
     pair_threshold,
-    similarity_of,
 )
 from app.errors import (
     BadImageError,
@@ -162,14 +161,16 @@ class Recognizer:
         """Name and short digest of the model that answers."""
         return self._embedder.model_id
 
+    def check_room(self) -> None:
+        """Raise OverloadedError when one more image would be refused now."""
+        self._batcher.check_room(1)
+
     # -- images --------------------------------------------------------------------------------------------
 
     async def embed(self, uploads: Sequence[Upload]) -> F32:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
-        self._batcher.check_room(len(uploads))  # an image that will be refused need not be decoded
-        pictures = self._prepare_small(uploads) or await self._decoding.map(self._prepare, uploads)
-        prepared = [each.values for each in pictures]
-        vectors = await self._batcher.embed(prepared)
+        with self._batcher.expect(len(uploads)):  # an image that will be refused need not be decoded
+            vectors = await self._batcher.embed([each.values for each in await self._prepared(uploads)])
         if not np.isfinite(vectors).all():
             raise InferenceError("the network made a vector that is not finite")
         return vectors
@@ -278,6 +279,13 @@ class Recognizer:
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
+    async def _prepared(self, uploads: Sequence[Upload]) -> list[Picture]:
+        if (here := self._prepare_small(uploads)) is not None:
+            return here
+        parts = list(in_parts(uploads))
+        prepared = await self._decoding.map(lambda part: [self._prepare(upload) for upload in part], parts)
+        return [picture for part in prepared for picture in part]
+
     def _prepare_small(self, uploads: Sequence[Upload]) -> list[Picture] | None:
         """Prepare a single small image here and now: handing it to a thread takes longer. None for all others."""
         if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or self._limits.max_pixels < _SMALL.max_pixels:
@@ -317,10 +325,10 @@ class Recognizer:
             at = pair_threshold(calibration, fmr=wanted.rate, threshold=wanted.threshold)
         distance = float(distances(self._embedder.metric, query, supports).min())
         return Verification(
-            verified=similarity_of(calibration, distance) >= at.threshold,
-            similarity=similarity_of(calibration, distance),
+            verified=calibration.similarity(distance) >= at.threshold,
+            similarity=calibration.similarity(distance),
             distance=distance,
-            llr=float(calibration.log_likelihood_ratio(distance)),
+            llr=calibration.likelihood_ratio.of(distance),
             at=at,
             prior=calibration.prior,
         )

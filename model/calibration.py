@@ -8,6 +8,7 @@ for one), FNMR (a pair of one class is not), FPIR (a stranger is named as somebo
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal, Self
@@ -21,6 +22,10 @@ Method = Literal["platt", "beta", "isotonic"]
 
 RULE_OF_THREE = 3
 """With no event among n trials the rate is below 3/n with 95 % confidence: what n trials can support."""
+
+
+#: Distances for rates and gallery sizes that are remembered.
+_REMEMBERED = 256
 
 
 class UnsupportedRateError(ValueError):
@@ -51,6 +56,13 @@ class LikelihoodRatio(_Table):
     def at(self, distance: npt.ArrayLike) -> Floats:
         """Return log p(distance | same) - log p(distance | different), elementwise."""
         return _line(np.asarray(distance, dtype=np.float64), *self._table)
+
+    def of(self, distance: float) -> float:
+        """Return what ``at`` does for one distance, in a fraction of the time."""
+        xs, ys = self.distances, self.values
+        place = min(max(bisect_right(xs, distance), 1), len(xs) - 1)
+        weight = (distance - xs[place - 1]) / (xs[place] - xs[place - 1])
+        return ys[place - 1] + weight * (ys[place] - ys[place - 1])
 
     def distance_at(self, value: float) -> float:
         """Return the distance at which the ratio is ``value``."""
@@ -185,6 +197,12 @@ class Calibration(_Table):
         small = np.exp(-np.abs(log_odds))
         return np.where(log_odds >= 0, 1 / (1 + small), small / (1 + small))
 
+    def similarity(self, distance: float) -> float:
+        """Return the probability for one distance: what a client is told."""
+        log_odds = self.likelihood_ratio.of(distance) + logit(self.prior)
+        small = math.exp(-abs(log_odds))
+        return (1 if log_odds >= 0 else small) / (1 + small)
+
     def distance_at(self, probability: float) -> float:
         """Return the distance at which ``probability``, in (0, 1), is reached; the inverse of ``probability``."""
         return self.likelihood_ratio.distance_at(logit(probability) - logit(self.prior))
@@ -197,7 +215,7 @@ class Calibration(_Table):
         """
         if fmr < self.errors.smallest_fmr:
             raise UnsupportedRateError("fmr", fmr, self.errors.smallest_fmr)
-        return float(self.probability(self.errors.distance_at_fmr(fmr)))
+        return self.similarity(self.errors.distance_at_fmr(fmr))
 
     def threshold_at_fpir(self, fpir: float, size: int) -> float:
         """Return the similarity that a stranger reaches with any of ``size`` classes at the rate ``fpir``, in (0, 1).
@@ -207,8 +225,21 @@ class Calibration(_Table):
         """
         if fpir < self.chances.smallest_fpir:
             raise UnsupportedRateError("fpir", fpir, self.chances.smallest_fpir)
-        fmr = -math.expm1(math.log1p(-fpir) / self.chances.at(size, fpir))
-        return float(self.probability(self.errors.distance_at_fmr(fmr)))
+        return self.similarity(self._distance_at_fpir(fpir, size))
+
+    def _distance_at_fpir(self, fpir: float, size: int) -> float:
+        known = self._distances_at_fpir
+        if (fpir, size) not in known:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            fmr = -math.expm1(math.log1p(-fpir) / self.chances.at(size, fpir))
+            known[fpir, size] = self.errors.distance_at_fmr(fmr)
+        return known[fpir, size]
+
+    @cached_property
+    def _distances_at_fpir(self) -> dict[tuple[float, int], float]:
+        # that of the last gallery is mostly asked for again; a copy with another prior may share them
+        return {}
 
 
 def logit(probability: float) -> float:

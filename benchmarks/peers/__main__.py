@@ -17,11 +17,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers import bundles
 from benchmarks.peers.contestants import Contestant, contestants, enrol, running
 from benchmarks.peers.material import make
 from benchmarks.peers.measure import look
 from benchmarks.peers.openloop import drive
-from benchmarks.peers.report import facts, write
+from benchmarks.peers.report import OURS, facts, write
 
 _ROOT = Path(__file__).parents[2]
 _RECORD = _ROOT / "docs" / "benchmarks.json"
@@ -64,6 +65,12 @@ def _visit(contestant: Contestant, material: Path, round_: int, options: argpars
             found = look(contestant, server, photos, options.photo_connections, seconds=options.seconds, round_=round_)
             print(f"{round_} {found}", flush=True)
             record["looks"].append(asdict(found))
+            if contestant.name == OURS:
+                bundled = bundles.measure(
+                    contestant, server, queries, options.workers, seconds=options.seconds, round_=round_
+                )
+                print(*bundled, sep="\n", flush=True)
+                record.setdefault("bundles", []).extend(asdict(each) for each in bundled)
             if options.sweep and contestant.name in options.sweep:
                 _sweep(contestant, server, queries, options, record)
     except Exception as error:  # one that does not run here is reported, and the others go on

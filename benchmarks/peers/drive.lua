@@ -1,19 +1,25 @@
--- wrk's script: posts the files that FILES names, in turn, as raw bodies or (FORM=1) as a form's field "image".
+-- wrk's script: posts the files that FILES names, in turn, as raw bodies or (FORM=1) as a form's field "image", of
+-- which one request has BUNDLE.
 -- Prints one line "RESULT ..." at the end: latencies in microseconds, and answers by status.
 local bodies, position = {}, 0
 local boundary = "----oneshot-bench"
 
 function init(_)
-  local form = os.getenv("FORM") == "1"
+  local form, bundle, parts = os.getenv("FORM") == "1", tonumber(os.getenv("BUNDLE") or "1"), {}
   for line in io.lines(os.getenv("FILES")) do
     local file = io.open(line, "rb")
     local data = file:read("*a")
     file:close()
     if form then
-      data = "--" .. boundary .. "\r\nContent-Disposition: form-data; name=\"image\"; filename=\"image\"\r\n"
-        .. "Content-Type: application/octet-stream\r\n\r\n" .. data .. "\r\n--" .. boundary .. "--\r\n"
+      parts[#parts + 1] = "--" .. boundary .. "\r\nContent-Disposition: form-data; name=\"image\"; filename=\"image\"\r\n"
+        .. "Content-Type: application/octet-stream\r\n\r\n" .. data .. "\r\n"
+      if #parts == bundle then
+        bodies[#bodies + 1] = table.concat(parts) .. "--" .. boundary .. "--\r\n"
+        parts = {}
+      end
+    else
+      bodies[#bodies + 1] = data
     end
-    bodies[#bodies + 1] = data
   end
   wrk.method = "POST"
   wrk.headers["Content-Type"] = form and ("multipart/form-data; boundary=" .. boundary) or "application/octet-stream"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.peers.contestants import Contestant, Running
 
@@ -33,9 +34,9 @@ def look(
     contestant: Contestant, server: Running, files: Sequence[Path], connections: int, *, seconds: float, round_: int
 ) -> Look:
     """Load it for `seconds` after a moment of warming up."""
-    _wrk(contestant, server, files, connections, 1)
+    wrk(contestant, server, files, connections, seconds=1)
     before = server.usage()
-    found = _wrk(contestant, server, files, connections, seconds)
+    found = wrk(contestant, server, files, connections, seconds=seconds)
     after = server.usage()
     requests = max(1, found["requests"])
     return Look(
@@ -52,15 +53,23 @@ def look(
     )
 
 
-def _wrk(
-    contestant: Contestant, server: Running, files: Sequence[Path], connections: int, seconds: float
+def wrk(
+    contestant: Contestant,
+    server: Running,
+    files: Sequence[Path],
+    connections: int,
+    *,
+    seconds: float,
+    path: str = "/classify",
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, int]:
+    """What wrk counted; `variables` are those of its script."""
     listing = files[0].parent.with_suffix(".list")
     listing.write_text("".join(f"{path}\n" for path in files))
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(_SCRIPT)]
     done = subprocess.run(
-        [*command, f"{server.url}/classify"],
-        env={**os.environ, "FILES": str(listing), "FORM": "1" if contestant.form else "0"},
+        [*command, f"{server.url}{path}"],
+        env={**os.environ, "FILES": str(listing), "FORM": "1" if contestant.form else "0", **variables},
         capture_output=True,
         text=True,
         check=True,

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.peers.bundles import table
+
 OURS = "oneshot, raw bodies"
 _TRIED = "benchmarks-tried.md"
 _PEERS = ("bentoml", "litserve", "mosec", "ray", "torch", "fastapi", "uvicorn")
@@ -88,7 +90,7 @@ def page(record: dict[str, Any]) -> str:
                 "",
                 *_table(record, material, connections),
             ]
-    lines += _starts(record) + _open_loop(record) + _failed(record)
+    lines += table(record.get("bundles", [])) + _starts(record) + _open_loop(record) + _failed(record)
     lines += ["", "![Requests a second at 64 connections](images/benchmarks.png)", ""]
     return "\n".join(lines)
 

@@ -181,6 +181,19 @@ def test_a_full_queue_refuses_at_once_and_takes_all_or_nothing():
     assert network.batches == [[0], [1, 2, 6, 7]]
 
 
+def test_what_is_still_to_be_prepared_counts_as_waiting():
+    async def main() -> None:
+        with batcher(Network(), max_batch=2, max_queue=4) as made:
+            with made.expect(3), made.expect(3):  # four that wait, and two that are embedded
+                with pytest.raises(OverloadedError), made.expect(1):
+                    pass
+                with pytest.raises(OverloadedError):
+                    made.check_room(1)
+            made.check_room(4)
+
+    asyncio.run(main())
+
+
 def test_cancelled_waiters_leave_the_queue():
     network = Network()
 

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.bulk import in_parts
+from app.uploads import Upload
 from tests.app.conftest import Running, assert_problem
 
 
@@ -114,3 +116,19 @@ def test_a_batch_larger_than_the_queue_waits_for_its_turn(serve, images: list[by
     with serve(max_queue=8, max_batch=8, max_images=8) as server:
         found = lines(server, [(f"c{n}", images[n % 8]) for n in range(100)]).json()
         assert found["enrolled"] == 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lengths"),
+    [
+        ([10] * 130, [64, 64, 2]),
+        ([70_000, 10, 10, 70_000, 80_000], [1, 2, 1, 1]),
+        ([40_000] * 3, [1, 1, 1]),
+        ([1], [1]),
+    ],
+)
+def test_small_images_share_a_thread_and_large_ones_do_not(sizes: list[int], lengths: list[int]):
+    uploads = [Upload(bytes(size), str(place)) for place, size in enumerate(sizes)]
+    parts = list(in_parts(uploads))
+    assert [len(part) for part in parts] == lengths
+    assert [upload for part in parts for upload in part] == uploads

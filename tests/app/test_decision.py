@@ -13,7 +13,6 @@ from app.decision import (
     explain,
     gallery_threshold,
     pair_threshold,
-    similarity_of,
 )
 from app.gallery import Match
 from model.calibration import UnsupportedRateError
@@ -31,12 +30,12 @@ def test_candidates_keep_their_order_and_similarity_falls_with_distance():
     candidates = decide(MATCHES, CALIBRATION, at(0)).candidates
     assert [(c.label, c.distance) for c in candidates] == [("near", 0.1), ("far", 0.9)]
     assert candidates[0].similarity > candidates[1].similarity
-    assert candidates[0].similarity == similarity_of(CALIBRATION, 0.1)
+    assert candidates[0].similarity == CALIBRATION.similarity(0.1)
     assert candidates[0].llr == pytest.approx(5 - 12 * 0.1)
 
 
 def test_the_threshold_itself_is_enough():
-    exactly = similarity_of(CALIBRATION, 0.1)
+    exactly = CALIBRATION.similarity(0.1)
     assert decide(MATCHES, CALIBRATION, at(exactly)).label == "near"
     assert decide(MATCHES, CALIBRATION, at(exactly + 1e-9)).label is None
 

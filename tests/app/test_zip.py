@@ -54,7 +54,11 @@ def test_each_file_has_its_status(served: Running, gallery: str, images: list[by
     assert (found["enrolled"], found["failed"]) == (1, 3)
 
 
-@pytest.mark.parametrize("body", [b"", b"PK", b"nonsense" * 100, zip_of([("a.png", b"x" * 500)])[:-30]])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"PK", b"nonsense" * 100, zip_of([("a.png", b"x" * 500)])[:-30]],
+    ids=["empty", "magic", "nonsense", "cut"],
+)
 def test_what_is_no_zip_file_is_malformed(served: Running, body: bytes):
     assert_problem(send(served, body), 400, "malformed-body")
 

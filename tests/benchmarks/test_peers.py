@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.peers.bundles import table
 from benchmarks.peers.contestants import contestants
 from benchmarks.peers.material import photo
 from benchmarks.peers.openloop import drive
@@ -93,3 +94,10 @@ def test_the_page_gives_medians_of_ratios_within_rounds():
     assert "| mosec | 100 (50 to 200) | 2.00 |" in text
     assert "| oneshot, raw bodies | 200 (100 to 300) |  |" in text
     assert "Ray did not run: `no`" in text
+
+
+def test_the_page_compares_bundles_with_the_network_alone():
+    found = [("oneshot, /embed", 1, 900.0), ("oneshot, /embed", 2, 600.0), ("torch", 1, 300.0), ("torch", 2, 300.0)]
+    lines = table([{"name": name, "round": round_, "rate": rate} for name, round_, rate in found])
+    assert lines[-2:] == ["| oneshot, /embed | 750 |  |", "| the network alone, torch | 300 | 250 % |"]
+    assert table([]) == []

@@ -102,3 +102,21 @@ def test_chances_that_are_no_table():
         Chances(sizes=(1, 2), rates=(0.1,), shares=((1,),), n_strangers=10)
     with pytest.raises(ValidationError):
         Chances(sizes=(1,), rates=(0.1,), shares=((0,),), n_strangers=10)
+
+
+@given(distance=st.floats(0, 4), prior=st.floats(0.01, 0.99))
+def test_one_distance_is_told_as_many_are(distance: float, prior: float):
+    calibration = CALIBRATION.with_prior(prior)
+    assert calibration.similarity(distance) == pytest.approx(float(calibration.probability(distance)), abs=1e-12)
+    assert calibration.likelihood_ratio.of(distance) == pytest.approx(float(calibration.log_likelihood_ratio(distance)))
+
+
+def test_a_remembered_distance_is_that_of_its_own_rate_size_and_prior():
+    for _ in range(2):
+        for fpir, size in ((0.01, 20), (0.1, 20), (0.01, 5)):
+            fresh = CALIBRATION.model_validate(CALIBRATION.model_dump())
+            assert CALIBRATION.threshold_at_fpir(fpir, size) == fresh.threshold_at_fpir(fpir, size)
+            assert CALIBRATION.with_prior(0.1).threshold_at_fpir(fpir, size) < fresh.threshold_at_fpir(fpir, size)
+    for size in range(1, 600):
+        CALIBRATION.threshold_at_fpir(0.01, size)
+    assert len(CALIBRATION._distances_at_fpir) <= 256

@@ -1,0 +1,110 @@
+"""`/embed` with many images a request, against the network alone in as many processes on the same cores.
+
+`python -m benchmarks.peers.bundles ENGINE SECONDS` is one such process: it prints the images that it embedded a second,
+in batches of a bundle, on one thread, from images that were decoded and prepared before.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.contestants import Contestant, Running
+from benchmarks.peers.measure import wrk
+from model import DEFAULT_ARTIFACT
+from model.artifact import INT8_FOLDER, load_artifact
+from model.embedder import Embedder
+
+SIZE = 64
+#: What the network alone is run by: as the service runs it on CPUs, and as it was trained.
+ENGINES = ("openvino-int8", "torch")
+SERVICE = "oneshot, /embed"
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """Images a second in a round, by the service (of so many connections) or by the network alone."""
+
+    name: str
+    round: int
+    rate: float
+
+
+def measure(
+    contestant: Contestant, server: Running, files: Sequence[Path], workers: int, *, seconds: float, round_: int
+) -> list[Bundles]:
+    """The service first, then the network alone, each for so many seconds."""
+    form = Contestant(contestant.name, contestant.command, form=True)
+    variables = {"BUNDLE": str(SIZE)}
+    wrk(form, server, files, 2 * workers, seconds=1, path="/embed", variables=variables)
+    found = wrk(form, server, files, 2 * workers, seconds=seconds, path="/embed", variables=variables)
+    answered = found["requests"] - found["status"]  # the rest was refused
+    rate = 1e6 * SIZE * answered / found["microseconds"]
+    return [Bundles(SERVICE, round_, rate), *(Bundles(name, round_, alone(name, workers, seconds)) for name in ENGINES)]
+
+
+def alone(engine: str, workers: int, seconds: float) -> float:
+    """Images a second of so many processes together."""
+    command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, engine, str(seconds)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) for _ in range(workers)]
+    answers = [run.communicate()[0] for run in runs]
+    if any(run.returncode for run in runs):
+        raise RuntimeError(f"the network alone did not run by {engine}")
+    return sum(map(float, answers))
+
+
+def table(bundles: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows of the page; each ratio is within a round, and their median over the rounds is told."""
+    if not bundles:
+        return []
+    rates = {
+        name: {each["round"]: each["rate"] for each in bundles if each["name"] == name} for name in _names(bundles)
+    }
+    ours = rates[SERVICE]
+    lines = [
+        "",
+        f"## {SIZE} images a request",
+        "",
+        "`/embed` reads the form, decodes, prepares, embeds and writes the vectors as JSON. The network alone embeds "
+        f"images that are prepared already, in batches of {SIZE}, in as many processes of one thread each.",
+        "",
+        "| | images/s | `/embed`'s share of it |",
+        "|---|---|---|",
+    ]
+    for name, of in rates.items():
+        shares = [ours[round_] / rate for round_, rate in of.items() if round_ in ours]
+        told = "" if name == SERVICE else f"{100 * float(np.median(shares)):.0f} %"
+        title = name if name == SERVICE else f"the network alone, {name}"
+        lines.append(f"| {title} | {np.median(list(of.values())):.0f} | {told} |")
+    return lines
+
+
+def _names(bundles: Sequence[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(each["name"] for each in bundles))
+
+
+def main() -> None:
+    """One process of the network alone."""
+    engine, seconds = sys.argv[1], float(sys.argv[2])
+    folder = DEFAULT_ARTIFACT / INT8_FOLDER if engine == "openvino-int8" else DEFAULT_ARTIFACT
+    embedder = Embedder(load_artifact(folder), "cpu", 1, engine)  # type: ignore[arg-type]
+    spec = embedder.manifest.preprocess
+    batch = np.random.default_rng(0).random((SIZE, spec.channels, spec.size, spec.size), np.float32)
+    embedder.embed(batch)
+    began, images = time.perf_counter(), 0
+    while time.perf_counter() - began < seconds:
+        images += len(embedder.embed(batch))
+    print(images / (time.perf_counter() - began))
+
+
+if __name__ == "__main__":
+    main()
