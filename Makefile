@@ -49,6 +49,7 @@ bench-reliability: $(VENV)/.test ## run every proof of reliability (an hour and 
 		tests/app/test_hostile_uploads.py tests/app/test_api_fuzz.py tests/app/test_shutdown.py \
 		tests/app/test_http_machine.py
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.faults
+	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.faults --store postgres --kills 60
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.soak $(ARGS)
 	@$(PY) -m benchmarks.reliability
 

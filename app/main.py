@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
 from app.access import guard
 from app.browser import SecurityHeaders, allow_origins, install_docs
+from app.errors import StartupError
 from app.hot import HotPath
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
@@ -21,6 +22,7 @@ from app.room import Room
 from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
+from app.starting import Startup
 from app.tracing import TELEMETRY
 
 log = get_logger(__name__)
@@ -28,10 +30,11 @@ log = get_logger(__name__)
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastAPI:
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
-    Nothing is opened until the server starts the application's lifespan.
+    Nothing is opened until the server starts the application's lifespan. With `wait`, that begins to serve while the
+    store's database is away: live, not ready, until it is there (`app.starting`).
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -39,7 +42,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         _warn_of_typos()
-        async with open_service(settings, metrics, lifecycle) as service:
+
+        async def open_parts(parts: AsyncExitStack) -> None:
+            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle))
             app.state.service = service
             facts = {
                 "model": service.recognizer.model_id,
@@ -47,6 +52,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 "engine": service.embedder.engine,
             }
             log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
+
+        def tell(error: StartupError) -> None:
+            app.state.startup_error = error  # for the command line
+
+        async with Startup(open_parts, tell, lifecycle).run(wait=wait and settings.store is not None):
             yield
             log.info("stopping")
 
