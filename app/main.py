@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
@@ -39,32 +39,11 @@ def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastA
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _warn_of_typos()
-
-        async def open_parts(parts: AsyncExitStack) -> None:
-            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle))
-            app.state.service = service
-            facts = {
-                "model": service.recognizer.model_id,
-                "device": service.embedder.device,
-                "engine": service.embedder.engine,
-            }
-            log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
-
-        def tell(error: StartupError) -> None:
-            app.state.startup_error = error  # for the command line
-
-        async with Startup(open_parts, tell, lifecycle).run(wait=wait and settings.store is not None):
-            yield
-            log.info("stopping")
-
     app = FastAPI(
         title="oneshot",
         version=version("oneshot"),
         summary=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, metrics, lifecycle, wait=wait and settings.store is not None),
         telemetry=TELEMETRY,
         redirect_slashes=False,
         dependencies=[Depends(guard)],
@@ -84,6 +63,32 @@ def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastA
     app.add_middleware(SecurityHeaders)
     allow_origins(app, settings.cors_origins)
     return app
+
+
+def _lifespan(
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, *, wait: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async def open_parts(parts: AsyncExitStack) -> None:
+            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle))
+            app.state.service = service
+            facts = {
+                "model": service.recognizer.model_id,
+                "device": service.embedder.device,
+                "engine": service.embedder.engine,
+            }
+            log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
+
+        def tell(error: StartupError) -> None:
+            app.state.startup_error = error  # for the command line
+
+        _warn_of_typos()
+        async with Startup(open_parts, tell, lifecycle).run(wait=wait):
+            yield
+            log.info("stopping")
+
+    return lifespan
 
 
 def _warn_of_typos() -> None:
