@@ -36,8 +36,8 @@ from benchmarks.proofs import Proof, record
 
 _LABELS_EACH = 12
 _START_SECONDS = 120.0
-#: A connection that broke during a commit: as if there were no answer.
-_IN_DOUBT = 504
+#: A connection that broke during a commit, or, between a load balancer and a server, during a request: no answer.
+_IN_DOUBT = (502, 504)
 
 #: The images of a class, oldest first; empty: there is no such class.
 Shots = tuple[bytes, ...]
@@ -119,7 +119,7 @@ class Worker:
         self._batches = batches
 
     def _note(self, answer: httpx.Response) -> None:
-        if answer.status_code == _IN_DOUBT:
+        if answer.status_code in _IN_DOUBT:
             raise httpx.RemoteProtocolError("nobody knows whether it was done")
         self.errors_5xx += answer.status_code >= 500 and answer.status_code != 503
         self.version = max(self.version, int(answer.headers.get("Oneshot-Version", 0)))
@@ -182,9 +182,18 @@ class Worker:
 class Server:
     """`oneshot serve` on a data folder, in a process group of its own."""
 
-    def __init__(self, home: Path, model: Path | None, workers: int, log: Path, store: str = "") -> None:
+    def __init__(
+        self,
+        home: Path,
+        model: Path | None,
+        workers: int,
+        log: Path,
+        store: str = "",
+        options: Sequence[str] = (),
+    ) -> None:
         command = [str(Path(sys.executable).parent / "oneshot"), "serve", "--port", "0", "--home", str(home)]
         command += ["--workers", str(workers), "--threads", "1"] + (["--model", str(model)] if model else [])
+        command += options  # of one that is given twice the last counts
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ONESHOT_STORE": store}
         self._log = log
         with log.open("w") as stream:

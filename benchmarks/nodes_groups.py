@@ -1,0 +1,126 @@
+"""The ways to run the service that `benchmarks.nodes` compares, each as a group of processes that can be killed in part.
+
+One list, `CONFIGURATIONS`, names them all.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks.faults import Server
+from tests.app.postgres import Postgres, missing
+
+_WORKERS, _NODES, _SHARDS = 4, 3, 2
+
+
+class Group:
+    """Servers on one store; each keeps its address and its data folder when it is started again."""
+
+    def __init__(self, folder: Path, count: int, options: list[str], store: str = "", victims: str = "") -> None:
+        self._folder, self._options, self._store, self._victims = folder, options, store, victims
+        self._ports = [_free_port() for _ in range(count)]
+        self._servers: list[Server | None] = [None] * count
+        self.urls = [f"http://127.0.0.1:{port}" for port in self._ports]
+
+    def start(self) -> None:
+        """Start each server that is down; returns when all are ready."""
+        for number, server in enumerate(self._servers):
+            if server is None:
+                options = ["--port", str(self._ports[number]), *self._options]
+                home, log = self._folder / f"home{number}", self._folder / f"server{number}.log"
+                self._servers[number] = Server(home, None, 1, log, self._store, options)
+
+    def kill(self, chance: random.Random) -> None:
+        """SIGKILL: a server, or, of one that replaces its processes by itself, one of these."""
+        number = chance.randrange(len(self._servers))
+        server = self._servers[number]
+        assert server is not None
+        processes = named(server.process.pid, self._victims) if self._victims else []
+        if processes:
+            os.kill(chance.choice(processes), signal.SIGKILL)
+        else:
+            server.kill()
+            self._servers[number] = None
+
+    def close(self) -> None:
+        """End all."""
+        for server in self._servers:
+            if server is not None:
+                server.kill()
+
+
+def named(session: int, text: str) -> list[int]:
+    """The processes of a session whose command line holds the text."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                own = int((folder / "stat").read_text("ascii").rpartition(")")[2].split()[3]) == session
+            except OSError:  # it has ended
+                continue
+            if own and text in line and int(folder.name) != session:
+                found.append(int(folder.name))
+    return found
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to run the service; `missing` says what it lacks here, None for nothing."""
+
+    name: str
+    run: Callable[[Path], AbstractContextManager[Group]]
+    missing: Callable[[], str | None] = lambda: None
+
+
+def _configuration(
+    name: str,
+    *options: str,
+    count: int = 1,
+    database: bool = False,
+    victims: str = "",
+    lacking: Callable[[], str | None] = lambda: None,
+) -> Configuration:
+    @contextmanager
+    def run(folder: Path) -> Iterator[Group]:
+        folder.mkdir(parents=True)
+        with ExitStack() as stack:
+            store = stack.enter_context(Postgres()).new_store() if database else ""
+            group = Group(folder, count, list(options), store, victims)
+            stack.callback(group.close)
+            group.start()
+            yield group
+
+    return Configuration(name, run, lambda: (missing() if database else None) or lacking())
+
+
+def _no_ray() -> str | None:
+    return None if find_spec("ray") else "Ray is not installed (extra ray)"
+
+
+#: In the order of the page. `victims` are the processes that are killed, where it isn't the server.
+CONFIGURATIONS = (
+    _configuration("1 process"),
+    _configuration(f"{_WORKERS} workers", "--workers", str(_WORKERS), victims="spawn_main"),
+    _configuration(f"{_NODES} nodes on PostgreSQL", count=_NODES, database=True),
+    _configuration(
+        f"Ray with {_SHARDS} shards",
+        *("--engine", "ray", "--shards", str(_SHARDS)),
+        database=True,
+        victims="ray::",
+        lacking=_no_ray,
+    ),
+)
