@@ -188,6 +188,7 @@ class Server:
         model: Path | None,
         workers: int,
         log: Path,
+        *,
         store: str = "",
         options: Sequence[str] = (),
     ) -> None:

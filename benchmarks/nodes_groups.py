@@ -1,4 +1,4 @@
-"""The ways to run the service that `benchmarks.nodes` compares, each as a group of processes that can be killed in part.
+"""The ways to run the service that `benchmarks.nodes` compares, each a group of processes that can be killed in part.
 
 One list, `CONFIGURATIONS`, names them all.
 """
@@ -36,13 +36,14 @@ class Group:
             if server is None:
                 options = ["--port", str(self._ports[number]), *self._options]
                 home, log = self._folder / f"home{number}", self._folder / f"server{number}.log"
-                self._servers[number] = Server(home, None, 1, log, self._store, options)
+                self._servers[number] = Server(home, None, 1, log, store=self._store, options=options)
 
     def kill(self, chance: random.Random) -> None:
         """SIGKILL: a server, or, of one that replaces its processes by itself, one of these."""
         number = chance.randrange(len(self._servers))
         server = self._servers[number]
-        assert server is not None
+        if server is None:
+            return
         processes = named(server.process.pid, self._victims) if self._victims else []
         if processes:
             os.kill(chance.choice(processes), signal.SIGKILL)

@@ -33,9 +33,9 @@ def look(
     contestant: Contestant, server: Running, files: Sequence[Path], connections: int, *, seconds: float, round_: int
 ) -> Look:
     """Load it for `seconds` after a moment of warming up."""
-    _wrk(contestant, server, files, connections, 1)
+    wrk(server.url, files, connections, 1, form=contestant.form)
     before = server.usage()
-    found = _wrk(contestant, server, files, connections, seconds)
+    found = wrk(server.url, files, connections, seconds, form=contestant.form)
     after = server.usage()
     requests = max(1, found["requests"])
     return Look(
@@ -52,15 +52,26 @@ def look(
     )
 
 
-def _wrk(
-    contestant: Contestant, server: Running, files: Sequence[Path], connections: int, seconds: float
+def wrk(
+    url: str,
+    files: Sequence[Path],
+    connections: int,
+    seconds: float,
+    *,
+    form: bool = False,
+    targets: Sequence[str] = (),
 ) -> dict[str, int]:
+    """What wrk counted at `/classify`: requests, failures by kind, times in microseconds.
+
+    The connections go to `targets`, shared out evenly, where there are any.
+    """
     listing = files[0].parent.with_suffix(".list")
     listing.write_text("".join(f"{path}\n" for path in files))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(_SCRIPT)]
+    command = ["wrk", f"-t{len(targets) or 1}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s"]
+    addresses = " ".join(target.removeprefix("http://") for target in targets)
     done = subprocess.run(
-        [*command, f"{server.url}/classify"],
-        env={**os.environ, "FILES": str(listing), "FORM": "1" if contestant.form else "0"},
+        [*command, "-s", str(_SCRIPT), f"{url}/classify"],
+        env={**os.environ, "FILES": str(listing), "FORM": "1" if form else "0", "TARGETS": addresses},
         capture_output=True,
         text=True,
         check=True,
