@@ -21,7 +21,7 @@ from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
 from app.quotas import Quotas
 from app.settings import Settings
-from app.starting import started
+from app.waiting import started
 from app.store.keys import KeyStore
 from app.versions import reach
 from app.worker_metrics import shared_folder

@@ -12,7 +12,7 @@ from app.recognizer import Recognizer
 from app.schemas import EmptyQuery
 from app.service import Service
 from app.settings import Settings
-from app.starting import started
+from app.waiting import started
 
 
 async def get_service(request: Request) -> Service:

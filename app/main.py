@@ -22,7 +22,7 @@ from app.room import Room
 from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
-from app.starting import Startup
+from app.waiting import Startup
 from app.tracing import TELEMETRY
 
 log = get_logger(__name__)
@@ -34,7 +34,7 @@ def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastA
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
     Nothing is opened until the server starts the application's lifespan. With `wait`, that begins to serve while the
-    store's database is away: live, not ready, until it is there (`app.starting`).
+    store's database is away: live, not ready, until it is there (`app.waiting`).
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()

@@ -117,7 +117,7 @@ def slowest(
     Hedged, a shard that has not answered by the time that `hedge_at` of all have is asked a second time, at another
     copy; the sooner of the two counts (Dean and Barroso, The Tail at Scale, 2013).
     """
-    delay = float(np.quantile(times(node, choice, median, (100_000,), chance), choice.hedge_at))
+    delay = float(np.quantile(times(node, choice, median, (20_000,), chance), choice.hedge_at))
     found = np.zeros(requests)
     for start in range(0, shards, 64):  # in parts, because all at once would take gigabytes
         size = (requests, min(64, shards - start))
@@ -139,7 +139,7 @@ def need(
     cores = rate * (node.network_ms + searching) / 1000 / choice.used
     gigabytes = choice.copies * classes * node.bytes_per_class / 1e9 / choice.memory_used
     wanted = {
-        "a machine may die": choice.copies,
+        "the copies": choice.copies,
         "memory": _whole(gigabytes / choice.gigabytes),
         "CPU of the network" if node.network_ms > searching else "CPU of the search": _whole(cores / choice.cores),
     }

@@ -31,24 +31,25 @@ each shard is searched, and the answer waits for the slowest. Each class is in m
 may die. A time is the median for its size, times a multiple that is drawn from the measured times of one request,
 after a wait in line for one of the machine's cores (M/M/c at the chosen use). No time is drawn beyond the longest that
 was measured; so with more than some {beyond:,} shards the p99 is a lower bound. Hedged: a shard that hasn't answered
-when {hedge:.0%} have is asked a second time, at another copy. The database, the network between machines and the load
-balancers are not in the price.
-
+when {hedge:.0%} have is asked a second time, at another copy, which costs {again:.0%} more searches. Machines are added
+with the rate, so a time does not depend on it. The database, the network between machines and the load balancers are
+not in the price.
 """
 
 
 def page(node: Node, choice: Choice, record: Mapping[str, Any]) -> str:
     """The page as Markdown."""
     measured, run = record["measured"], record["measured"]["run"]
-    lines = [_HEAD + "".join(_inputs(node, measured)), "| chosen or assumed | |\n|---|---:|"]
+    lines = [_HEAD + "".join(_inputs(node, measured)), "| chosen or assumed | |", "|---|---:|"]
     lines += [f"| {name} | {text} |" for name, text in _chosen(choice)]
     beyond = measured["requests"] // 100
-    lines.append(_MODEL.format(copies=choice.copies, beyond=beyond, hedge=choice.hedge_at))
+    lines.append(_MODEL.format(copies=choice.copies, beyond=beyond, hedge=choice.hedge_at, again=1 - choice.hedge_at))
     for title, needs in record["needs"].items():
         lines += [f"## {title}", "", *_table(needs), ""]
     lines += ["## What breaks first", "", "| limit | at |", "|---|---:|"]
     lines += [f"| {name} | {_number(value)} |" for name, value in record["breaks"].items()]
-    lines += ["", *_steps(record), "", "## The slowest of many", ""]
+    lines += ["", "What sets the number of machines, with shards as large as was measured:", ""]
+    lines += [*_steps(record), "", "## The slowest of many", ""]
     lines += [_TAIL.format(median=search_ms(node, node.search_ms[-1][0]), requests=record["requests"])]
     lines += ["![p99 by the number of shards](images/scale.png)", "", "| shards | p50 | p99 | p99, hedged |"]
     lines += ["|---:|---:|---:|---:|"]
@@ -71,14 +72,14 @@ def _inputs(node: Node, measured: Mapping[str, Any]) -> list[str]:
         ("its median time, one connection", f"{node.base_ms:.2f} ms", "`docs/benchmarks-gallery.json`"),
         ("what a search adds", ", ".join(searches), "the same"),
         ("memory of a class", f"{node.bytes_per_class:,.0f} bytes", "the same, at the largest size"),
-        ("enrolment in bulk, one writer", f"{node.fill_per_s:,.0f} images/s", "the same"),
+        ("enrolment in bulk, one writer, SQLite", f"{node.fill_per_s:,.0f} images/s", "the same"),
         (
             "times of one request as multiples of the median",
             ", ".join(f"p{100 * level:g} {np.interp(level, node.levels, node.shape):.2f}" for level in (0.9, 0.99, 1)),
             f"`docs/scale.json`: {measured['requests']:,} requests, one connection, load {measured['load']:.1f}",
         ),
     ]
-    return [f"| {' | '.join(row)} |\n" for row in rows] + ["\n"]
+    return [f"| {' | '.join(row)} |\n" for row in rows]
 
 
 def _chosen(choice: Choice) -> list[tuple[str, str]]:
@@ -116,9 +117,13 @@ def _steps(record: Mapping[str, Any]) -> list[str]:
     lines = []
     for classes in sorted({each["classes"] for each in first}):
         rows = [each for each in first if each["classes"] == classes]
-        order = ", ".join(f"{each['rate']:,.0f}/s: {each['binds']}" for each in rows)
+        order = ", ".join(
+            f"from {each['rate']:,.0f}/s on {each['binds']}"
+            for before, each in zip([None, *rows], rows, strict=False)
+            if before is None or before["binds"] != each["binds"]
+        )
         days = classes / record["breaks"]["classes that one writer enrols in a day"]
-        lines.append(f"- **{classes:,} classes.** {order}. One writer fills the gallery in {_days(days)}.")
+        lines.append(f"- **{classes:,} classes**: {order}. One writer fills the gallery in {_days(days)}.")
     return lines
 
 

@@ -213,6 +213,8 @@ def test_a_flood_of_uploads_stays_within_the_memory(service: Engine):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_stop_is_orderly(service: Engine):
+    # a login shell, as the operator of Ray clusters starts what it starts
+    assert service.in_container("bash", "-lc", "command -v oneshot") == "/opt/oneshot/bin/oneshot"
     started = time.monotonic()
     service.compose("stop")
     assert service.inspect(".State.ExitCode") == 0

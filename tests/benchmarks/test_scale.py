@@ -91,7 +91,7 @@ def test_hedging_cuts_the_tail_and_leaves_the_median():
 def test_machines_by_hand():
     # 100 requests/s * (5 + 10) ms = 1.5 cores, at half use 3; a million classes twice, 2 GB, of which half may be used
     small = need(NODE, CHOICE, 1_000_000, 100, 1_000_000, requests=100)
-    assert (small.shards, small.machines, small.binds) == (1, 2, "a machine may die")
+    assert (small.shards, small.machines, small.binds) == (1, 2, "the copies")
     assert small.cores == pytest.approx(3.0)
     assert small.gigabytes == pytest.approx(4.0)
     assert small.price == pytest.approx(2 * 730)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app import starting
+from app import waiting
 from app.errors import StartupError, StoreUnavailableError
 from tests.app.conftest import assert_problem, make_settings, running
 from tests.app.postgres import Postgres, children, missing
@@ -45,21 +45,21 @@ def is_ready(client: httpx.Client) -> bool:
 
 def test_pauses_double_up_to_the_longest_and_end(monkeypatch: pytest.MonkeyPatch):
     now = 0.0
-    monkeypatch.setattr("app.starting.time.monotonic", lambda: now)
+    monkeypatch.setattr("app.waiting.time.monotonic", lambda: now)
     found = []
-    for pause in starting.pauses():
+    for pause in waiting.pauses():
         found.append(pause)
         now += pause
     assert found[:6] == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0]
     assert set(found[5:]) == {5.0}
-    assert starting.PATIENCE_S <= sum(found) < starting.PATIENCE_S + 5
+    assert waiting.PATIENCE_S <= sum(found) < waiting.PATIENCE_S + 5
 
 
 def test_only_a_store_that_is_away_is_waited_for():
     error = StartupError("x")
-    assert not starting.is_away(error)
+    assert not waiting.is_away(error)
     error.__cause__ = StoreUnavailableError("y")
-    assert starting.is_away(error)
+    assert waiting.is_away(error)
 
 
 def test_it_is_live_and_not_ready_until_the_database_is_there(
@@ -88,7 +88,7 @@ def test_it_is_live_and_not_ready_until_the_database_is_there(
 def test_a_wait_ends_with_the_reason(
     away: tuple[Postgres, str], artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(starting, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(waiting, "PATIENCE_S", 0.5)
     with running(make_settings(model=artifact, home=tmp_path, store=away[1]), wait=True) as server:
         wait_until(lambda: server.app.state.lifecycle.failed is not None)
         assert server.app.state.startup_error.detail.startswith("Can't open the store postgresql://")
