@@ -10,7 +10,7 @@ import random
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,17 +48,26 @@ class Group:
         if processes:
             os.kill(chance.choice(processes), signal.SIGKILL)
         else:
-            server.kill()
+            _end(server)
             self._servers[number] = None
 
     def close(self) -> None:
         """End all."""
         for server in self._servers:
             if server is not None:
-                server.kill()
+                _end(server)
 
 
-def named(session: int, text: str) -> list[int]:
+def _end(server: Server) -> None:
+    """SIGKILL to the server and to all that it has started, also what is in a process group of its own, as Ray's is."""
+    others = named(server.process.pid)
+    server.kill()
+    for process in others:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+
+
+def named(session: int, text: str = "") -> list[int]:
     """The processes of a session whose command line holds the text."""
     found = []
     for folder in Path("/proc").iterdir():
