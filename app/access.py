@@ -21,9 +21,9 @@ from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
 from app.quotas import Quotas
 from app.settings import Settings
-from app.waiting import started
 from app.store.keys import KeyStore
 from app.versions import reach
+from app.waiting import started
 from app.worker_metrics import shared_folder
 from app.workers import WorkPool
 

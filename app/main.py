@@ -22,8 +22,8 @@ from app.room import Room
 from app.routes import bulk, classes, console, galleries, models, recognize, system
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
-from app.waiting import Startup
 from app.tracing import TELEMETRY
+from app.waiting import Startup
 
 log = get_logger(__name__)
 
