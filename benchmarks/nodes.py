@@ -149,7 +149,7 @@ def _answers(url: str, image: bytes) -> bool:
 def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tuple[Report, Asked]:
     """Kill a part of the group `kills` times under writing and classifying clients; compare every class after each."""
     chance, report, asked, began = random.Random(seed), Report(), Asked(), time.monotonic()
-    workers = [Worker(number, seed * 1000 + number, images) for number in range(_CLIENTS)]
+    workers = [Worker(number, seed * 1000 + number, images, in_doubt=group.in_doubt) for number in range(_CLIENTS)]
     urls = group.urls
     httpx.post(f"{urls[0]}/enroll", data={"label": "stays"}, files={"image": ("x", images[0])}).raise_for_status()
     for report.kills in range(1, kills + 1):
@@ -167,6 +167,7 @@ def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tup
         time.sleep(chance.uniform(0.3, 1.5))
         group.kill(chance)
         group.start()
+        group.settle()
         time.sleep(chance.uniform(0.5, 1.5))
         stop.set()
         for thread in threads:

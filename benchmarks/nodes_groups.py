@@ -9,22 +9,39 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import httpx
+
 from benchmarks.faults import Server
 from tests.app.postgres import Postgres, missing
 
 _WORKERS, _NODES, _SHARDS = 4, 3, 2
+_SETTLE_SECONDS, _IN_A_ROW = 120.0, 5
 
 
 class Group:
-    """Servers on one store; each keeps its address and its data folder when it is started again."""
+    """Servers on one store; each keeps its address and its data folder when it is started again.
 
-    def __init__(self, folder: Path, count: int, options: list[str], store: str = "", victims: str = "") -> None:
+    `in_doubt` are the answers after which nobody knows whether a write was done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        options: list[str],
+        *,
+        store: str = "",
+        victims: str = "",
+        in_doubt: frozenset[int] = frozenset({504}),
+    ) -> None:
+        self.in_doubt = in_doubt
         self._folder, self._options, self._store, self._victims = folder, options, store, victims
         self._ports = [_free_port() for _ in range(count)]
         self._servers: list[Server | None] = [None] * count
@@ -37,6 +54,15 @@ class Group:
                 options = ["--port", str(self._ports[number]), *self._options]
                 home, log = self._folder / f"home{number}", self._folder / f"server{number}.log"
                 self._servers[number] = Server(home, None, 1, log, store=self._store, options=options)
+
+    def settle(self) -> None:
+        """Wait until every address is ready, several times in a row."""
+        give_up, good = time.monotonic() + _SETTLE_SECONDS, 0
+        while good < _IN_A_ROW:
+            good = good + 1 if all(_is_ready(url) for url in self.urls) else 0
+            if time.monotonic() > give_up:
+                raise RuntimeError("it did not come back after a kill")
+            time.sleep(0.05)
 
     def kill(self, chance: random.Random) -> None:
         """SIGKILL: a server, or, of one that replaces its processes by itself, one of these."""
@@ -56,6 +82,12 @@ class Group:
         for server in self._servers:
             if server is not None:
                 _end(server)
+
+
+def _is_ready(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz", timeout=30, trust_env=False).is_success
+    return False
 
 
 def _end(server: Server) -> None:
@@ -102,6 +134,7 @@ def _configuration(
     count: int = 1,
     database: bool = False,
     victims: str = "",
+    in_doubt: frozenset[int] = frozenset({504}),
     lacking: Callable[[], str | None] = lambda: None,
 ) -> Configuration:
     @contextmanager
@@ -109,7 +142,7 @@ def _configuration(
         folder.mkdir(parents=True)
         with ExitStack() as stack:
             store = stack.enter_context(Postgres()).new_store() if database else ""
-            group = Group(folder, count, list(options), store, victims)
+            group = Group(folder, count, list(options), store=store, victims=victims, in_doubt=in_doubt)
             stack.callback(group.close)
             group.start()
             yield group
@@ -131,6 +164,7 @@ CONFIGURATIONS = (
         *("--engine", "ray", "--shards", str(_SHARDS)),
         database=True,
         victims="ray::",
+        in_doubt=frozenset({500, 502, 504}),  # Ray's proxy answers 500 when the process behind it has ended
         lacking=_no_ray,
     ),
 )
