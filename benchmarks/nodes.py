@@ -164,14 +164,16 @@ def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tup
             threads.append(threading.Thread(target=asked.ask, args=(order, images[0], stop)))
         for thread in threads:
             thread.start()
-        time.sleep(chance.uniform(0.3, 1.5))
-        group.kill(chance)
-        group.start()
-        group.settle()
-        time.sleep(chance.uniform(0.5, 1.5))
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            time.sleep(chance.uniform(0.3, 1.5))
+            group.kill(chance)
+            group.start()
+            group.settle()
+            time.sleep(chance.uniform(0.5, 1.5))
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         for number, worker in enumerate(workers):
             compare(urls[(number + report.kills + 1) % len(urls)], worker, report, searches=2)
     httpx.delete(f"{urls[0]}/classes/stays", timeout=60).raise_for_status()

@@ -163,7 +163,7 @@ CONFIGURATIONS = (
         f"Ray with {_SHARDS} shards",
         *("--engine", "ray", "--shards", str(_SHARDS)),
         database=True,
-        victims="ray::",
+        victims="ray::ServeReplica",
         in_doubt=frozenset({500, 502, 504}),  # Ray's proxy answers 500 when the process behind it has ended
         lacking=_no_ray,
     ),

@@ -42,7 +42,7 @@ connections in all, for {seconds:g} s in each of {rounds} interleaved rounds; me
 *Stale* is the time from an acknowledged enrolment through one process to the first question that another answered with
 it, where the question named no version; 0 where the first did. *Unseen with a version*: of the questions that sent
 `Oneshot-Min-Version`, those not answered with the write. *Kills* are SIGKILL: to the server (1 process), to one of its
-workers, to one of the nodes, to one of Ray's processes; under three clients that enrol, replace, add and delete
+workers, to one of the nodes, to one of Ray's replicas; under three clients that enrol, replace, add and delete
 and two that classify and go to the next address when one does not answer. The *gap* is the longest time in which no
 classification was answered. After each kill every class is compared with what was acknowledged, through another address
 than it was written to; *lost* says how many of how many acknowledged operations did not hold. *Load* is the machine's
