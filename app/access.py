@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from enum import Enum, auto
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request, Security
@@ -23,11 +23,9 @@ from app.quotas import Quotas
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.versions import reach
+from app.waiting import started
 from app.worker_metrics import shared_folder
 from app.workers import WorkPool
-
-if TYPE_CHECKING:
-    from app.service import Service
 
 
 class Where(Enum):
@@ -148,12 +146,12 @@ _Header = Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_err
 
 async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIterator[None]:
     """Let a request pass that may, note as `request.state.access` what it may see, and see what it wants to see."""
-    service: Service = request.app.state.service
-    gate = service.gate
     request.state.access = Access()
     if _needs_none(request):
         yield
         return
+    service = started(request.app)
+    gate = service.gate
     if not gate.asks:
         await reach(service, request.scope)
         yield

@@ -12,13 +12,12 @@ from app.recognizer import Recognizer
 from app.schemas import EmptyQuery
 from app.service import Service
 from app.settings import Settings
+from app.waiting import started
 
 
 async def get_service(request: Request) -> Service:
-    """The running parts, put there by the lifespan."""
-    service = request.app.state.service
-    assert isinstance(service, Service)  # noqa: S101 - no request comes before the lifespan has set it
-    return service
+    """The running parts, put there by the lifespan. Raises NotReadyError while the database is waited for."""
+    return started(request.app)
 
 
 async def get_settings(service: ServiceDep) -> Settings:

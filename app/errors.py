@@ -336,7 +336,7 @@ class UnavailableError(OneshotError):
 
 
 class NotReadyError(UnavailableError):
-    """Warming up, shutting down, or the worker thread is dead."""
+    """Waiting for the store's database, warming up, shutting down, or the worker thread is dead."""
 
     status, slug, title = 503, "not-ready", "Not ready"
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import Depends, FastAPI
 
 from app.access import guard
 from app.browser import SecurityHeaders, allow_origins, install_docs
+from app.errors import StartupError
 from app.hot import HotPath
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
@@ -22,39 +23,27 @@ from app.routes import bulk, classes, console, galleries, models, recognize, sys
 from app.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
 from app.tracing import TELEMETRY
+from app.waiting import Startup
 
 log = get_logger(__name__)
 
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastAPI:
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
-    Nothing is opened until the server starts the application's lifespan.
+    Nothing is opened until the server starts the application's lifespan. With `wait`, that begins to serve while the
+    store's database is away: live, not ready, until it is there (`app.waiting`).
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _warn_of_typos()
-        async with open_service(settings, metrics, lifecycle) as service:
-            app.state.service = service
-            facts = {
-                "model": service.recognizer.model_id,
-                "device": service.embedder.device,
-                "engine": service.embedder.engine,
-            }
-            log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
-            yield
-            log.info("stopping")
 
     app = FastAPI(
         title="oneshot",
         version=version("oneshot"),
         summary=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan(settings, metrics, lifecycle, wait=wait and settings.store is not None),
         telemetry=TELEMETRY,
         redirect_slashes=False,
         dependencies=[Depends(guard)],
@@ -74,6 +63,32 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     allow_origins(app, settings.cors_origins)
     return app
+
+
+def _lifespan(
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, *, wait: bool
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async def open_parts(parts: AsyncExitStack) -> None:
+            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle))
+            app.state.service = service
+            facts = {
+                "model": service.recognizer.model_id,
+                "device": service.embedder.device,
+                "engine": service.embedder.engine,
+            }
+            log.info("started", url=getattr(app.state, "url", None), home=str(settings.home), **facts)
+
+        def tell(error: StartupError) -> None:
+            app.state.startup_error = error  # for the command line
+
+        _warn_of_typos()
+        async with Startup(open_parts, tell, lifecycle).run(wait=wait):
+            yield
+            log.info("stopping")
+
+    return lifespan
 
 
 def _warn_of_typos() -> None:

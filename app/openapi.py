@@ -74,6 +74,7 @@ def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
         UnauthorizedError,
         ForbiddenError,
         RateLimitedError,
+        NotReadyError,
         StoreUnavailableError,
         BehindError,
         DeadlineExceededError,

@@ -28,8 +28,9 @@ CANNOT_START = 2
 FAILED = 1
 #: Tells prometheus-client that there are several processes, and everything of a worker where they share files.
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
-#: A worker that died is started again after this long, so that one that dies at once does not spin.
-_PAUSE_SECONDS = 1.0
+#: A worker that died is started again after this long, so that one that dies at once does not spin; one that can't
+#: start after twice as long each time.
+_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 #: What a worker may take to end beyond its limit for what is in flight: its last batch, its logs.
 _STOP_MARGIN_SECONDS = 10.0
 
@@ -42,8 +43,8 @@ def serve(settings: Settings) -> int:
     return _Supervisor(settings, listening).run()
 
 
-def run_server(settings: Settings, listening: socket.socket) -> int:
-    """Serve in this process until interrupted; returns the exit code."""
+def run_server(settings: Settings, listening: socket.socket, *, wait: bool = True) -> int:
+    """Serve in this process until interrupted; returns the exit code. `wait`: for the store's database."""
     from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
 
     configure_logging(settings.log_level, settings.log_format)
@@ -55,7 +56,7 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
     from app.draining import DrainingServer  # noqa: PLC0415
     from app.main import create_app  # noqa: PLC0415
 
-    app = create_app(settings)
+    app = create_app(settings, wait=wait)
     _exit_cleanly_on_sigterm()
     # a start that fails for a known reason says so in one line, which uvicorn would surround with its own
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
@@ -70,13 +71,14 @@ def run_server(settings: Settings, listening: socket.socket) -> int:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     app.state.url = _url(listening)  # told in the log once it is ready
+    server = DrainingServer(config, app.state.lifecycle, settings.workers == 1)
     # uvicorn has shut down when it passes the signal on, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        DrainingServer(config, app.state.lifecycle, settings.workers == 1).run(sockets=[listening])
+        server.run(sockets=[listening])
     if error := getattr(app.state, "startup_error", None):
         sys.stderr.write(f"oneshot: {error.detail}\n")
         return CANNOT_START
-    return 0 if hasattr(app.state, "service") and app.state.lifecycle.failed is None else FAILED
+    return 0 if server.started and app.state.lifecycle.failed is None else FAILED
 
 
 def _exit_cleanly_on_sigterm() -> None:
@@ -122,7 +124,9 @@ def _url(listening: socket.socket) -> str:
 class _Supervisor:
     """Keeps `workers` processes serving one socket, and passes on what it is told to stop by.
 
-    A worker that dies is replaced. One that can't start for a known reason (it has said so in its one line) stops all.
+    A worker that dies is replaced. One of the first that can't start for a known reason (it has said so in its one
+    line) stops all. One that takes another's place does not: the others go on, and it is tried again and again. It
+    doesn't wait for the store's database itself, because it would take requests from them meanwhile.
     """
 
     def __init__(self, settings: Settings, listening: socket.socket) -> None:
@@ -131,6 +135,8 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[SpawnProcess] = []
         self._stopping = threading.Event()
+        self._first: set[int | None] = set()
+        self._pause = _PAUSE_SECONDS
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -141,7 +147,8 @@ class _Supervisor:
 
     def _serve(self) -> int:
         self._listening.listen(2048)
-        self._workers = [self._start() for _ in range(self._settings.workers)]
+        self._workers = [self._start(wait=True) for _ in range(self._settings.workers)]
+        self._first = {worker.pid for worker in self._workers}
         code = 0
         while not self._stopping.is_set():
             wait([worker.sentinel for worker in self._workers], timeout=0.5)
@@ -151,13 +158,15 @@ class _Supervisor:
         self._end()
         return code
 
-    def _start(self) -> SpawnProcess:
-        worker = self._context.Process(target=_work, args=(self._settings, self._listening), name="oneshot-worker")
+    def _start(self, *, wait: bool) -> SpawnProcess:
+        what = (self._settings, self._listening, wait)
+        worker = self._context.Process(target=_work, args=what, name="oneshot-worker")
         worker.start()
         return worker
 
     def _replace(self, dead: list[SpawnProcess]) -> int:
-        if any(worker.exitcode == CANNOT_START for worker in dead):
+        unable = [worker for worker in dead if worker.exitcode == CANNOT_START]
+        if any(worker.pid in self._first for worker in unable):
             self._stopping.set()
             return CANNOT_START
         from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - not before the variable is set
@@ -165,9 +174,9 @@ class _Supervisor:
         for worker in dead:
             mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
             sys.stderr.write(f"oneshot: worker {worker.pid} died with exit code {worker.exitcode}; starting another\n")
-        time.sleep(_PAUSE_SECONDS)
-        if not self._stopping.is_set():
-            self._workers = [worker if worker.is_alive() else self._start() for worker in self._workers]
+        self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS) if unable else _PAUSE_SECONDS
+        if not self._stopping.wait(self._pause):
+            self._workers = [worker if worker.is_alive() else self._start(wait=False) for worker in self._workers]
         return 0
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -187,12 +196,12 @@ class _Supervisor:
             worker.kill()
 
 
-def _work(settings: Settings, listening: socket.socket) -> None:
+def _work(settings: Settings, listening: socket.socket, wait: bool) -> None:
     """One worker process."""
     if settings.threads is None:  # each would take all cores otherwise
         settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
     threading.Thread(target=_follow_parent, args=(os.getppid(), _terminate), daemon=True).start()
-    sys.exit(run_server(settings, listening))
+    sys.exit(run_server(settings, listening, wait=wait))
 
 
 def _follow_parent(parent: int, stop: Callable[[], None]) -> None:

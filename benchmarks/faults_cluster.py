@@ -36,7 +36,7 @@ class Cluster:
         for number, server in enumerate(self._servers):
             if server is None:
                 home, log = self._home.with_name(f"home{number}"), self._home.with_name(f"server{number}.log")
-                self._servers[number] = Server(home, self._model, 1, log, self._store)
+                self._servers[number] = Server(home, self._model, 1, log, store=self._store)
 
     @property
     def urls(self) -> list[str]:

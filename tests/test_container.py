@@ -1,25 +1,18 @@
 """The container, built and run for real: the image, the compose file, and what survives which kind of end.
 
-Uses the engine that `docker info` finds; where none runs, ../shared/tools/docker-engine when it is there (it is started
-for these tests and stopped again); where neither is, everything here is skipped.
+See tests/containers.py for the engine that it needs; where there is none, everything here is skipped.
 """
 
 import io
 import itertools
 import json
 import os
-import shlex
 import shutil
-import socket
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -29,13 +22,11 @@ from PIL import Image
 from app.settings import Settings, variable
 from benchmarks.proofs import Proof, record
 from container.install_dependencies import requirements, torch_requirement
+from tests.containers import ROOT, Engine, composed, wait_for
 from tests.factories import draw_character, png_bytes
 from tests.test_architecture import EXTRAS
 
-ROOT = Path(__file__).parent.parent
-STARTER = ROOT.parent / "shared" / "tools" / "docker-engine"
 IMAGE = "oneshot-test"
-PROJECT = "oneshot-test"
 LABELS = ["aleph", "beth", "gimel", "daleth"]
 
 
@@ -78,109 +69,10 @@ def test_hadolint_finds_nothing():
     assert (run.returncode, run.stdout) == (0, "")
 
 
-@dataclass(frozen=True)
-class Engine:
-    """A running engine and the composed project under test in it."""
-
-    environment: dict[str, str]
-    compose_command: list[str]
-    port: int
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def run(self, *command: str, check: bool = True) -> str:
-        done = subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, f"{shlex.join(command)}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
-        return done.stdout.strip()
-
-    def docker(self, *arguments: str) -> str:
-        return self.run("docker", *arguments)
-
-    def compose(self, *arguments: str) -> str:
-        return self.run(*self.compose_command, "-p", PROJECT, *arguments)
-
-    def up(self) -> None:
-        self.compose("up", "--no-build", "--pull", "never", "--wait", "--wait-timeout", "120")
-
-    def container(self) -> str:
-        return self.compose("ps", "--all", "--quiet", "oneshot")
-
-    def inspect(self, template: str) -> Any:
-        return json.loads(self.docker("inspect", "--format", f"{{{{json {template}}}}}", self.container()))
-
-    def in_container(self, *command: str) -> str:
-        return self.docker("exec", self.container(), *command)
-
-
-def answers(environment: dict[str, str], *command: str) -> bool:
-    with suppress(FileNotFoundError):
-        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
-    return False
-
-
-def exports(text: str, environment: dict[str, str]) -> dict[str, str]:
-    """The environment after the shell text `export A=... B=...`."""
-    script = f"{text}\nenv -0"
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
-
-
-def compose_command(environment: dict[str, str]) -> list[str]:
-    for command in (["docker", "compose"], ["docker-compose"]):
-        if answers(environment, *command, "version"):
-            return command
-    pytest.skip("no docker compose on this machine")
-
-
-def engine_environment(environment: dict[str, str], undo: list[Callable[[], object]]) -> dict[str, str]:
-    """Where an engine answers: the environment's own, or the one that the starter runs; else a skip."""
-    if answers(environment, "docker", "info"):
-        return environment
-    if not STARTER.exists():
-        pytest.skip("no container engine runs on this machine")
-    started = exports(subprocess.check_output([STARTER, "env"], text=True), environment)
-    if not answers(started, "docker", "info"):
-        undo.append(lambda: subprocess.run([STARTER, "down"], check=True, capture_output=True))
-        subprocess.run([STARTER, "up"], check=True, capture_output=True)
-    return started
-
-
-def build(environment: dict[str, str]) -> None:
-    arguments = [
-        "--network=host",
-        "--tag",
-        IMAGE,
-        "--build-arg",
-        f"TORCH_INDEX_URL={os.environ.get('TORCH_INDEX_URL', '')}",
-    ]
-    done = subprocess.run(
-        ["docker", "build", *arguments, str(ROOT)], env=environment, capture_output=True, text=True, check=False
-    )
-    if "CPU build was not found" in done.stdout + done.stderr:
-        pytest.skip("PyTorch's CPU build is not at hand: set TORCH_INDEX_URL")
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-
-
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
-    undo: list[Callable[[], object]] = []
-    try:
-        environment = engine_environment(environment, undo)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        environment |= {"SERVICE_IMAGE": IMAGE, "SERVICE_PORT": str(port), "DOCKER_BUILDKIT": "1"}
-        running = Engine(environment, compose_command(environment), port)
-        build(environment)
-        undo.append(lambda: running.docker("image", "rm", "--force", IMAGE))
-        undo.append(lambda: running.compose("down", "--volumes", "--timeout", "5"))
+    with composed(IMAGE, IMAGE) as running:
         yield running
-    finally:
-        for step in reversed(undo):
-            step()
 
 
 @pytest.fixture
@@ -214,23 +106,6 @@ def named(client: httpx.Client, label: str) -> str | None:
     return name
 
 
-def wait_for(what: str, condition: Callable[[], bool], seconds: float = 90) -> None:
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
-        with suppress(httpx.TransportError):
-            if condition():
-                return
-        time.sleep(0.5)
-    pytest.fail(f"{what} did not come about within {seconds} s")
-
-
-def kill_hard(service: Engine) -> None:
-    """SIGKILL the service's first process from outside (`docker kill` would count as a wish to stop it)."""
-    pid = str(service.inspect(".State.Pid"))
-    helper = ["--rm", "--pid=host", "--network=none", "--user=0:0", "--entrypoint=python", IMAGE]
-    service.docker("run", *helper, "-c", f"import os; os.kill({pid}, 9)")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
@@ -241,7 +116,7 @@ def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
         verdict = client.post("/verify", files=pair).raise_for_status().json()
         assert verdict["verified"]
 
-        kill_hard(service)
+        service.kill_hard()
         wait_for("a restart", lambda: service.inspect(".RestartCount") == 1)
         wait_for("readiness after the restart", lambda: client.get("/readyz").status_code == 200)
         assert enrolled(client) == sorted(LABELS)
@@ -338,6 +213,8 @@ def test_a_flood_of_uploads_stays_within_the_memory(service: Engine):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_stop_is_orderly(service: Engine):
+    # a login shell, as the operator of Ray clusters starts what it starts
+    assert service.in_container("bash", "-lc", "command -v oneshot") == "/opt/oneshot/bin/oneshot"
     started = time.monotonic()
     service.compose("stop")
     assert service.inspect(".State.ExitCode") == 0

@@ -17,6 +17,7 @@ from app.client.bulk import Outcome, run_many_async
 from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
 from app.client.errors import UnreachableError, error_of
 from app.client.retry import Retry, retry_after
+from app.client.versions import LastWrite
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
     CalibrationPublic,
@@ -52,6 +53,7 @@ class AsyncClient:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()
+        self._written = LastWrite()
         self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     async def __aenter__(self) -> Self:
@@ -259,14 +261,17 @@ class AsyncClient:
     # -- the wire ------------------------------------------------------------------------------------------
 
     async def _send(self, call: Call[T]) -> T:
-        arguments, failures = call.arguments(), 0
+        failures = 0
         while True:
             try:
-                response = await self._http.request(**arguments)
+                response = await self._http.request(**self._written.arguments(call))
             except httpx.TransportError as error:
                 raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
             if response.is_success:
+                self._written.note(response)
                 return call.read(response)
+            if self._written.forget_unknown(response):
+                continue
             failures += 1
             pause = self._retry.pause(failures, response.status_code, response.headers)
             if pause is None:

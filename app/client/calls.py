@@ -56,6 +56,7 @@ class Call(Generic[T]):
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
     json: Mapping[str, Any] | None = None
     content: tuple[str, bytes] | None = None  # a body of that media type
+    viewed: bool = False  # answered from a server's view, which may be behind another server's writes
 
     def arguments(self) -> dict[str, Any]:
         """What httpx's `request` takes. What was not given (None) is not sent."""
@@ -131,7 +132,7 @@ def enroll_zip(archive: bytes | str | PathLike[str], gallery: str, on_conflict: 
 
 def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:
     """Name the class of an image."""
-    return Call(ClassifyPublic, "POST", "/classify", params, files=[("image", read_source(image))])
+    return Call(ClassifyPublic, "POST", "/classify", params, files=[("image", read_source(image))], viewed=True)
 
 
 def verify(image1: ImageSource, image2: ImageSource | None, label: str | None, params: Params) -> Call[VerifyPublic]:
@@ -142,7 +143,7 @@ def verify(image1: ImageSource, image2: ImageSource | None, label: str | None, p
     if image2 is not None:
         files.append(("image2", read_source(image2)))
     data = {} if label is None else {"label": label}
-    return Call(VerifyPublic, "POST", "/verify", params, data, files)
+    return Call(VerifyPublic, "POST", "/verify", params, data, files, viewed=True)
 
 
 def embed(images: Sequence[ImageSource]) -> Call[EmbedPublic]:

@@ -16,6 +16,7 @@ from app.client.bulk import Outcome, run_many
 from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
 from app.client.errors import UnreachableError, error_of
 from app.client.retry import Retry, retry_after
+from app.client.versions import LastWrite
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
     CalibrationPublic,
@@ -51,6 +52,7 @@ class Client:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()
+        self._written = LastWrite()
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
     def __enter__(self) -> Self:
@@ -256,14 +258,17 @@ class Client:
     # -- the wire ------------------------------------------------------------------------------------------
 
     def _send(self, call: Call[T]) -> T:
-        arguments, failures = call.arguments(), 0
+        failures = 0
         while True:
             try:
-                response = self._http.request(**arguments)
+                response = self._http.request(**self._written.arguments(call))
             except httpx.TransportError as error:
                 raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
             if response.is_success:
+                self._written.note(response)
                 return call.read(response)
+            if self._written.forget_unknown(response):
+                continue
             failures += 1
             pause = self._retry.pause(failures, response.status_code, response.headers)
             if pause is None:

@@ -66,9 +66,7 @@ def _visit(contestant: Contestant, material: Path, round_: int, options: argpars
             print(f"{round_} {found}", flush=True)
             record["looks"].append(asdict(found))
             if contestant.name == OURS:
-                bundled = bundles.measure(
-                    contestant, server, queries, options.workers, seconds=options.seconds, round_=round_
-                )
+                bundled = bundles.measure(server, queries, options.workers, seconds=options.seconds, round_=round_)
                 print(*bundled, sep="\n", flush=True)
                 record.setdefault("bundles", []).extend(asdict(each) for each in bundled)
             if options.sweep and contestant.name in options.sweep:

@@ -12,12 +12,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.contestants import Contestant, Running
+from benchmarks.peers.contestants import Running
 from benchmarks.peers.measure import wrk
 from model import DEFAULT_ARTIFACT
 from model.artifact import INT8_FOLDER, load_artifact
@@ -38,14 +39,11 @@ class Bundles:
     rate: float
 
 
-def measure(
-    contestant: Contestant, server: Running, files: Sequence[Path], workers: int, *, seconds: float, round_: int
-) -> list[Bundles]:
+def measure(server: Running, files: Sequence[Path], workers: int, *, seconds: float, round_: int) -> list[Bundles]:
     """The service first, then the network alone, each for so many seconds."""
-    form = Contestant(contestant.name, contestant.command, form=True)
-    variables = {"BUNDLE": str(SIZE)}
-    wrk(form, server, files, 2 * workers, seconds=1, path="/embed", variables=variables)
-    found = wrk(form, server, files, 2 * workers, seconds=seconds, path="/embed", variables=variables)
+    load = partial(wrk, server.url, files, 2 * workers, path="/embed", form=True, bundle=SIZE)
+    load(seconds=1)
+    found = load(seconds=seconds)
     answered = found["requests"] - found["status"]  # the rest was refused
     rate = 1e6 * SIZE * answered / found["microseconds"]
     return [Bundles(SERVICE, round_, rate), *(Bundles(name, round_, alone(name, workers, seconds)) for name in ENGINES)]

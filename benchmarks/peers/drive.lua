@@ -4,6 +4,20 @@
 local bodies, position = {}, 0
 local boundary = "----oneshot-bench"
 
+-- TARGETS, addresses like "127.0.0.1:8001 127.0.0.1:8002": one for each thread in turn, instead of that of the command.
+local targets, threads = {}, 0
+for host, port in (os.getenv("TARGETS") or ""):gmatch("([^ :]+):(%d+)") do
+  targets[#targets + 1] = { host, port }
+end
+
+function setup(thread)
+  if #targets > 0 then
+    local target = targets[threads % #targets + 1]
+    thread.addr = wrk.lookup(target[1], target[2])[1]
+    threads = threads + 1
+  end
+end
+
 function init(_)
   local form, bundle, parts = os.getenv("FORM") == "1", tonumber(os.getenv("BUNDLE") or "1"), {}
   for line in io.lines(os.getenv("FILES")) do

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from benchmarks.peers.contestants import Contestant, Running
 
@@ -34,9 +33,9 @@ def look(
     contestant: Contestant, server: Running, files: Sequence[Path], connections: int, *, seconds: float, round_: int
 ) -> Look:
     """Load it for `seconds` after a moment of warming up."""
-    wrk(contestant, server, files, connections, seconds=1)
+    wrk(server.url, files, connections, 1, form=contestant.form)
     before = server.usage()
-    found = wrk(contestant, server, files, connections, seconds=seconds)
+    found = wrk(server.url, files, connections, seconds, form=contestant.form)
     after = server.usage()
     requests = max(1, found["requests"])
     return Look(
@@ -54,22 +53,28 @@ def look(
 
 
 def wrk(
-    contestant: Contestant,
-    server: Running,
+    url: str,
     files: Sequence[Path],
     connections: int,
-    *,
     seconds: float,
+    *,
     path: str = "/classify",
-    variables: Mapping[str, str] = MappingProxyType({}),
+    form: bool = False,
+    bundle: int = 1,
+    targets: Sequence[str] = (),
 ) -> dict[str, int]:
-    """What wrk counted; `variables` are those of its script."""
+    """What wrk counted: requests, failures by kind, times in microseconds. A form has `bundle` files.
+
+    The connections go to `targets`, shared out evenly, where there are any.
+    """
+    variables = {"FORM": "1" if form else "0", "BUNDLE": str(bundle)}
     listing = files[0].parent.with_suffix(".list")
     listing.write_text("".join(f"{path}\n" for path in files))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s", "-s", str(_SCRIPT)]
+    command = ["wrk", f"-t{len(targets) or 1}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s"]
+    addresses = " ".join(target.removeprefix("http://") for target in targets)
     done = subprocess.run(
-        [*command, f"{server.url}{path}"],
-        env={**os.environ, "FILES": str(listing), "FORM": "1" if contestant.form else "0", **variables},
+        [*command, "-s", str(_SCRIPT), f"{url}{path}"],
+        env={**os.environ, "FILES": str(listing), "TARGETS": addresses, **variables},
         capture_output=True,
         text=True,
         check=True,

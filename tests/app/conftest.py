@@ -86,8 +86,10 @@ def artifact(artifact_of: Callable[[SimilarityKind], Path]) -> Path:
 
 
 @contextmanager
-def running(settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app: None) -> Iterator[Running]:
-    app = create_app(settings)
+def running(
+    settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app: None, *, wait: bool = False
+) -> Iterator[Running]:
+    app = create_app(settings, wait=wait)
     prepare(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         connections = guarded(settings.head_timeout)

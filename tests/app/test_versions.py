@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
+from app.client import AsyncClient, Client, MissingError
 from app.main import create_app
 from app.versions import MIN_VERSION, VERSION, VIEWED, WRITES
 from tests.app.conftest import Running, assert_problem, make_settings, running
@@ -131,3 +135,63 @@ def test_the_schema_says_where_versions_are_told_and_asked_for():
         for operation in operations.values():
             names = {each["name"] for each in operation.get("parameters", []) if each["in"] == "header"}
             assert names == (set() if path in {"/livez", "/readyz"} else {MIN_VERSION}), path
+
+
+class Alternating(httpx.BaseTransport):
+    """A load balancer: each request goes to the next of the servers."""
+
+    def __init__(self, *urls: str) -> None:
+        self._turns = itertools.cycle([httpx.URL(url) for url in urls])
+        self._http = httpx.HTTPTransport()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        url = next(self._turns)
+        request.url = request.url.copy_with(host=url.host, port=url.port)
+        return self._http.handle_request(request)
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def test_the_client_reads_its_own_writes_through_any_server(
+    nodes: Nodes, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("app.store.notices.Listener.notice", lambda *_: None)
+    with Client("http://nodes", transport=Alternating(*(node.url for node in nodes))) as client:
+        for number in range(10):
+            client.enroll(f"c{number}", images[number % 8])  # through the first
+            found = client.classify(images[number % 8], k=100)  # through the second
+            assert found.gallery_size == number + 1
+        client.delete_class("c7")
+        with pytest.raises(MissingError):
+            client.verify(images[7], label="c7")
+
+
+def test_the_client_forgets_a_version_that_a_restored_store_has_not_come_to(nodes: Nodes, images: list[bytes]):
+    server, _ = nodes
+    with Client(server.url) as client:
+        client.enroll("a", images[0])
+        client._written._version += 1000
+        assert client.classify(images[0]).gallery_size == 1
+        assert client._written._version == 0
+        client.enroll("b", images[1])
+        assert client.classify(images[0]).gallery_size == 2
+
+
+def test_the_asynchronous_client_asks_to_see_its_writes(nodes: Nodes, images: list[bytes]):
+    asked: list[tuple[str, str | None]] = []
+
+    async def note(request: httpx.Request) -> None:
+        asked.append((request.url.path, request.headers.get(MIN_VERSION)))
+
+    async def work() -> None:
+        async with AsyncClient(nodes[0].url) as client:
+            client._http.event_hooks = {"request": [note]}
+            await client.classify(images[0])
+            await client.enroll("a", images[0])
+            assert (await client.classify(images[0])).gallery_size == 1
+            await client.list_classes()
+
+    asyncio.run(work())
+    version = str(nodes[0].service.store.written())
+    assert asked == [("/classify", None), ("/enroll", None), ("/classify", version), ("/classes", None)]
