@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
-from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
@@ -17,18 +16,19 @@ from app.versions import MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
 #: An answer is data: nothing in it runs, and nobody frames it.
-_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
+_DATA_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
 #: The documentation's pages start themselves with a script in the page.
 _PAGE_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    b"img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-}
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_DATA_TYPES = (b"application/json", b"application/problem", b"image/")
 
 
 class SecurityHeaders:
@@ -42,13 +42,11 @@ class SecurityHeaders:
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                is_data = headers.get("content-type", "").startswith(
-                    ("application/json", "application/problem", "image/")
-                )
-                headers.setdefault("Content-Security-Policy", _DATA_POLICY if is_data else _PAGE_POLICY)
+                present = dict(message["headers"])  # starlette's names are in small letters
+                is_data = present.get(b"content-type", b"").startswith(_DATA_TYPES)
+                policy = (b"content-security-policy", _DATA_POLICY if is_data else _PAGE_POLICY)
+                added = [header for header in (*_HEADERS, policy) if header[0] not in present]
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         await self._app(scope, receive, sent if scope["type"] == "http" else send)

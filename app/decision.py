@@ -151,15 +151,8 @@ def _default_rate(smallest: float) -> float:
 
 
 def _score(matches: Sequence[Matched], calibration: Calibration) -> tuple[Scored, ...]:
-    return tuple(
-        Scored(
-            match.label,
-            calibration.similarity(match.distance),
-            match.distance,
-            calibration.likelihood_ratio.of(match.distance),
-        )
-        for match in matches
-    )
+    found = ((match, calibration.likelihood_ratio.of(match.distance)) for match in matches)
+    return tuple(Scored(match.label, calibration.posterior(llr), match.distance, llr) for match, llr in found)
 
 
 def _distance_at(calibration: Calibration, threshold: float) -> float:

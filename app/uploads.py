@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from app.errors import (
     EmptyImageError,
@@ -182,14 +182,15 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 async def _timely(request: Request) -> AsyncIterator[bytes]:
     """The body as it comes in, as long as it is not too slow in all."""
     seconds: float = request.app.state.upload_timeout
-    loop, stream = asyncio.get_running_loop(), aiter(request.stream())
-    end = loop.time() + seconds
-    while True:
+    end, more = asyncio.get_running_loop().time() + seconds, True
+    while more:
         try:
             async with asyncio.timeout_at(end):  # around each wait: a generator may not hold it while it yields
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
+                message = await request.receive()
         except TimeoutError:
             raise UploadTimeoutError(f"The body took longer than {seconds:g} seconds to come in.") from None
-        yield chunk
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        if chunk := message.get("body", b""):
+            yield chunk

@@ -199,7 +199,11 @@ class Calibration(_Table):
 
     def similarity(self, distance: float) -> float:
         """Return the probability for one distance: what a client is told."""
-        log_odds = self.likelihood_ratio.of(distance) + logit(self.prior)
+        return self.posterior(self.likelihood_ratio.of(distance))
+
+    def posterior(self, evidence: float) -> float:
+        """Return the probability in [0, 1] of "same" after such evidence, in nats."""
+        log_odds = evidence + logit(self.prior)
         small = math.exp(-abs(log_odds))
         return (1 if log_odds >= 0 else small) / (1 + small)
 

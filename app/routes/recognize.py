@@ -226,12 +226,13 @@ def _gallery_is_an_input() -> Iterator[None]:
 
 
 def _candidate(item: Scored) -> Candidate:
-    return Candidate(label=item.label, similarity=item.similarity, distance=item.distance, llr=item.llr)
+    return Candidate.model_construct(label=item.label, similarity=item.similarity, distance=item.distance, llr=item.llr)
 
 
 def _classify_public(found: Classification, gallery: str, model: str) -> ClassifyPublic:
     decision = found.decision
-    return ClassifyPublic(
+    # as it is, as in `embedded`: all of it was made here
+    return ClassifyPublic.model_construct(
         label=decision.label,
         ambiguous=decision.ambiguous,
         margin=decision.margin,
