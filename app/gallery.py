@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
-from app.gallery_view import GalleryView, Look, Match
+from app.gallery_view import Found, GalleryView, Match
 from app.logs import get_logger
 from app.segment import SEGMENT_FROM
 from app.snapshots import Snapshots
 from app.store.base import Changes, GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
 
-__all__ = ["GalleryIndex", "GalleryView", "Look", "Match"]
+__all__ = ["Found", "GalleryIndex", "GalleryView", "Match"]
 log = get_logger(__name__)
 
 #: Entries of the log that are read at once.
@@ -319,19 +319,19 @@ class GalleryIndex:
         distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label. Raises
         GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
         """
-        return self.look(gallery, query, k, digest).matches
+        return self.find(gallery, query, k, digest).matches
 
-    def look(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Look:
+    def find(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Found:
         """Return all that a decision needs, as it is at one moment; see `search`."""
-        return self._searchable(gallery, digest).look(query, k)
+        return self._searchable(gallery, digest).find(query, k)
 
-    def look_at_once(self, gallery: str, query: Vectors, k: int, digest: str) -> Look | None:
-        """Return what `look` does, or None where that could take longer than handing it to a thread. Never waits."""
+    def find_at_once(self, gallery: str, query: Vectors, k: int, digest: str) -> Found | None:
+        """Return what `find` does, or None where that could take longer than handing it to a thread. Never waits."""
         view = self._by_name.get(gallery)
         if view is None or not view.searchable or view.outdated or view.info.model_digest != digest:
             return None
         at_once = len(view) <= _SMALL and not self._store.remote and self._is_current()
-        return view.look(query, k) if at_once else None
+        return view.find(query, k) if at_once else None
 
     def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
         """Return the vectors of a class's shots, oldest first, shape (n, dim); see `search` for `digest`.

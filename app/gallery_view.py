@@ -37,7 +37,7 @@ class Match:
 
 
 @dataclass(frozen=True)
-class Look:
+class Found:
     """What one look at a gallery tells: the classes nearest to a query, how many there are, its own calibration."""
 
     matches: list[Match]
@@ -170,14 +170,14 @@ class GalleryView:
         vectors: Vectors = self._index.reconstruct_batch(np.array(ids, dtype=np.int64))
         return vectors
 
-    def look(self, query: Vectors, k: int) -> Look:
+    def find(self, query: Vectors, k: int) -> Found:
         """Return what a decision on `query`, shape (dim,), needs, with its `k` nearest classes. Raises ValueError."""
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         if query.shape != (self.info.dim,) or not np.isfinite(query).all():
             raise ValueError(f"a query must be {self.info.dim} finite numbers, not of shape {query.shape}")
         with span("search", k=k):
-            return Look(self.search(np.ascontiguousarray(query, np.float32), k), len(self), self.info.calibration)
+            return Found(self.search(np.ascontiguousarray(query, np.float32), k), len(self), self.info.calibration)
 
     def search(self, query: Vectors, k: int) -> list[Match]:
         """Return the `k` nearest classes (all, if there are fewer), nearest first; of equally near, by label."""

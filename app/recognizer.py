@@ -37,7 +37,7 @@ from app.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
-from app.gallery import GalleryIndex, Look
+from app.gallery import Found, GalleryIndex
 from app.names import DEFAULT_GALLERY
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
@@ -179,10 +179,10 @@ class Recognizer:
         """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
         [query] = await self.embed([upload])
         most = max(k, 2)  # One more than asked for: the runner-up tells whether the best is ambiguous.
-        look = self._index.look_at_once(gallery, query, most, self._digest)
-        if look is not None:
-            return self._classify(look, k, wanted, why)
-        return await self._searching.run(lambda: self._classify(self._look(gallery, query, most), k, wanted, why))
+        found = self._index.find_at_once(gallery, query, most, self._digest)
+        if found is not None:
+            return self._classify(found, k, wanted, why)
+        return await self._searching.run(lambda: self._classify(self._find(gallery, query, most), k, wanted, why))
 
     async def verify(self, first: Upload, second: Upload, gallery: str, wanted: Wanted) -> Verification:
         """Whether two images are of the same class, by the gallery's calibration."""
@@ -303,19 +303,19 @@ class Recognizer:
         except images.ImageError as error:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
 
-    def _look(self, gallery: str, query: F32, k: int) -> Look:
+    def _find(self, gallery: str, query: F32, k: int) -> Found:
         try:
-            return self._index.look(gallery, query, k, self._digest)
+            return self._index.find(gallery, query, k, self._digest)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise
-            return Look([], 0, None)
+            return Found([], 0, None)
 
-    def _classify(self, look: Look, k: int, wanted: Wanted, why: bool) -> Classification:
-        calibration = self._calibrations.read(look.calibration, wanted.prior)
+    def _classify(self, found: Found, k: int, wanted: Wanted, why: bool) -> Classification:
+        calibration = self._calibrations.read(found.calibration, wanted.prior)
         with _rates_are_inputs("fpir"):
-            at = gallery_threshold(calibration, look.size, fpir=wanted.rate, threshold=wanted.threshold)
-        decision = decide(look.matches, calibration, at)
+            at = gallery_threshold(calibration, found.size, fpir=wanted.rate, threshold=wanted.threshold)
+        decision = decide(found.matches, calibration, at)
         explanation = explain(decision, calibration) if why else None
         decision = replace(decision, candidates=decision.candidates[:k])
         return Classification(decision, calibration.prior, explanation)

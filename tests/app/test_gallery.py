@@ -118,19 +118,19 @@ def test_a_small_gallery_of_which_nothing_has_changed_is_searched_at_once(store:
     store.enroll("g", [support("a", (0, 0)), support("b", (1, 0))], REPLACE)
     index = GalleryIndex(store, OURS)
     ours = OURS.digest
-    assert index.look_at_once("g", query(0, 0), 2, ours) is None  # never looked at before
-    whole = index.look("g", query(0, 0), 2, ours)
+    assert index.find_at_once("g", query(0, 0), 2, ours) is None  # never looked at before
+    whole = index.find("g", query(0, 0), 2, ours)
     assert (labels(whole.matches), whole.size, whole.calibration) == (["a", "b"], 2, None)
     # a store on a server may take its time to answer whether anything has changed
-    assert index.look_at_once("g", query(0, 0), 2, ours) == (None if store.remote else whole)
-    assert index.look_at_once("g", query(0, 0), 2, "another") is None
-    assert index.look_at_once("missing", query(0, 0), 2, ours) is None
+    assert index.find_at_once("g", query(0, 0), 2, ours) == (None if store.remote else whole)
+    assert index.find_at_once("g", query(0, 0), 2, "another") is None
+    assert index.find_at_once("missing", query(0, 0), 2, ours) is None
     store.enroll("g", [support("c", (0, 0))], REPLACE)
-    assert index.look_at_once("g", query(0, 0), 2, ours) is None
-    assert labels(index.look("g", query(0, 0), 2, ours).matches) == ["a", "c"]
+    assert index.find_at_once("g", query(0, 0), 2, ours) is None
+    assert labels(index.find("g", query(0, 0), 2, ours).matches) == ["a", "c"]
     store.enroll("g", [support(str(number), (9, number)) for number in range(2000)], REPLACE)
     assert index.size("g") == 2003
-    assert index.look_at_once("g", query(0, 0), 2, ours) is None  # no longer small
+    assert index.find_at_once("g", query(0, 0), 2, ours) is None  # no longer small
 
 
 # -- what isn't there, or can't be -----------------------------------------------------------------------
