@@ -70,17 +70,17 @@ def rate(client: Client, way: Way, images: Sequence[bytes], numbers: itertools.c
     return len(items) / (time.perf_counter() - began)
 
 
-def measure(images: Sequence[bytes], batch: int, rounds: int, home: Path) -> dict[str, list[float]]:
+def measure(images: Sequence[bytes], batch: int, rounds: int, workers: int, home: Path) -> dict[str, list[float]]:
     """The rate of each way, in every round; the ways take turns, so that what else the machine does hits all alike."""
     ways: dict[str, tuple[Way, Sequence[bytes]]] = {
         "one by one": (one_by_one, images[:_ONE_BY_ONE]),
         f"batches of {batch:,}, one at a time": (in_batches(batch, 1), images),
-        f"batches of {batch:,}, two in flight": (in_batches(batch, 2), images),
+        f"batches of {batch:,}, {2 * workers} in flight": (in_batches(batch, 2 * workers), images),
         f"zip files of {batch:,}, one at a time": (zipped(batch), images),
     }
     found: dict[str, list[float]] = {name: [] for name in ways}
     numbers = itertools.count()
-    server = Server(home, None, 1, home.with_name("server.log"))
+    server = Server(home, None, workers, home.with_name("server.log"))
     try:
         with Client(server.url, timeout=120) as client:
             for way, some in ways.values():
@@ -99,12 +99,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the server")
     options = parser.parse_args(argv)
     data = Path(os.environ["ONESHOT_DATASETS"])
     images = [content for _, content in itertools.islice(read_files(data, "images_evaluation"), options.images)]
     with tempfile.TemporaryDirectory(prefix="oneshot-bulk-") as folder:
-        ways = measure(images, options.batch, options.rounds, Path(folder) / "home")
-    facts = {"images": len(images), "batch": options.batch, "rounds": options.rounds}
+        ways = measure(images, options.batch, options.rounds, options.workers, Path(folder) / "home")
+    facts = {name: getattr(options, name) for name in ("batch", "rounds", "workers")} | {"images": len(images)}
     print(write_page(bulk={**facts, "ways": ways, "run": run(), "load": os.getloadavg()[0]}))
     return 0
 
