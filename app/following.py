@@ -6,7 +6,7 @@ import threading
 
 from app.access import Gate
 from app.errors import StoreUnavailableError
-from app.gallery import GalleryIndex
+from app.galleries import Galleries
 from app.logs import get_logger
 
 log = get_logger(__name__)
@@ -17,7 +17,7 @@ _LOOK_SECONDS = 0.5
 class Follower:
     """A thread that keeps the views and the keys up to date."""
 
-    def __init__(self, index: GalleryIndex, gate: Gate) -> None:
+    def __init__(self, index: Galleries, gate: Gate) -> None:
         self._index, self._gate = index, gate
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from app.batching import Batcher
 from app.errors import ModelMismatchError, ModelNotFoundError
-from app.gallery import GalleryIndex
+from app.galleries import Galleries
 from app.recognizer import Recognizer
 from app.workers import WorkPool
 from model.artifact import (
@@ -157,7 +157,7 @@ class Models:
         self,
         primary: RunningModel,
         shelf: ModelShelf,
-        index: GalleryIndex,
+        index: Galleries,
         storing: WorkPool,
         start: Callable[[Artifact], RunningModel],
     ) -> None:

@@ -38,7 +38,7 @@ from app.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
-from app.gallery import GalleryIndex
+from app.galleries import Found, Galleries
 from app.names import DEFAULT_GALLERY
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
@@ -137,7 +137,7 @@ class Recognizer:
         embedder: Embedder,
         batcher: Batcher,
         store: Store,
-        index: GalleryIndex,
+        index: Galleries,
         decoding: WorkPool,
         storing: WorkPool,
         searching: WorkPool,
@@ -292,18 +292,18 @@ class Recognizer:
             raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
 
     def _classify(self, query: F32, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
-        calibration = self._calibrations.of(gallery, wanted.prior)
         try:
             # One more than asked for: the runner-up tells whether the best is ambiguous.
             with span("search", k=k):
-                matches, size = self._index.search(gallery, query, max(k, 2), self._digest), self._index.size(gallery)
+                found = self._index.find(gallery, query, max(k, 2), self._digest)
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise
-            matches, size = [], 0
+            found = Found([], 0)
+        calibration = self._calibrations.read(found.calibration, wanted.prior)
         with _rates_are_inputs("fpir"):
-            at = gallery_threshold(calibration, size, fpir=wanted.rate, threshold=wanted.threshold)
-        decision = decide(matches, calibration, at)
+            at = gallery_threshold(calibration, found.size, fpir=wanted.rate, threshold=wanted.threshold)
+        decision = decide(found.matches, calibration, at)
         explanation = explain(decision, calibration) if why else None
         decision = replace(decision, candidates=decision.candidates[:k])
         return Classification(decision, calibration.prior, explanation)
