@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 
 from app.access import guard
 from app.browser import SecurityHeaders, allow_origins, install_docs
+from app.compute import Compute
 from app.hot import HotPath
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
@@ -28,10 +29,11 @@ log = get_logger(__name__)
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, compute: Compute | None = None) -> FastAPI:
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
-    Nothing is opened until the server starts the application's lifespan.
+    It computes in this process, unless `compute` says otherwise. Nothing is opened until the server starts the
+    application's lifespan.
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -39,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         _warn_of_typos()
-        async with open_service(settings, metrics, lifecycle) as service:
+        async with open_service(settings, metrics, lifecycle, compute) as service:
             app.state.service = service
             facts = {
                 "model": service.recognizer.model_id,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.batching import F32, Batcher
+from app.batching import F32
 from app.bulk import ManyImages, Picture, Result, enroll_each
 from app.calibrations import Calibrations
 from app.decision import (
@@ -40,6 +40,7 @@ from app.errors import (
 )
 from app.galleries import Found, Galleries
 from app.names import DEFAULT_GALLERY
+from app.network import Network, Queue
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
 from app.tracing import span
@@ -48,7 +49,6 @@ from app.workers import WorkPool
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
 from model.distances import distances
-from model.embedder import Embedder
 
 #: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
 _SMALL_BYTES = 16_384
@@ -134,8 +134,8 @@ class Recognizer:
     def __init__(
         self,
         *,
-        embedder: Embedder,
-        batcher: Batcher,
+        embedder: Network,
+        batcher: Queue,
         store: Store,
         index: Galleries,
         decoding: WorkPool,

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app.errors import ClassNotFoundError, GalleryNotFoundError, OneshotError
+from app.errors import ClassNotFoundError, OneshotError
 from app.galleries import Found, Galleries, Match
 from app.store.base import GalleryInfo, Ids, Store, Vectors
 from model.manifest import Metric

@@ -26,7 +26,7 @@ class Part:
         """Whether the class is of this part."""
         return self.of == 1 or class_id % _PRIME * _FACTOR % _PRIME * self.of // _PRIME == self.number
 
-    def has(self, class_id: sa.Column[int]) -> sa.ColumnElement[bool]:
+    def has(self, class_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
         """The same of a column of ids."""
         if self.of == 1:
             return sa.true()

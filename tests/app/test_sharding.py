@@ -3,7 +3,6 @@
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from app.galleries import Galleries
 from app.gallery import GalleryIndex
 from app.sharding import Question, ShardedGalleries, ShardView, Told
 from app.snapshots import Snapshots
-from app.store import NewSupport, OnConflict, SqlStore
+from app.store import OnConflict, SqlStore
 from app.store.parts import Part
 from model.manifest import Manifest, Metric
 from tests.app.conftest import Where, on_both_stores
@@ -61,26 +60,27 @@ def index_of(store: SqlStore, manifest: Manifest, folder: Path | None = None) ->
 # -- which part a class is of ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 7, 16, 1000])
-@pytest.mark.parametrize("count", [1, 2, 3, 8, 50])
+@pytest.mark.parametrize("step", [1, 2, 7, 1000])
+@pytest.mark.parametrize("count", [1, 2, 8])
 def test_each_class_is_of_one_part_and_the_parts_are_even(count: int, step: int):
     sizes = [0] * count
-    for class_id in range(1, 5000 * step, step):
+    for class_id in range(1, 2000 * step, step):
         [part] = [number for number in range(count) if Part(number, count).holds(class_id)]
         sizes[part] += 1
-    assert max(sizes) <= 1.2 * 5000 / count
+    assert max(sizes) <= 1.2 * 2000 / count
 
 
 def test_the_database_computes_the_same_part(store: SqlStore):
     ids = [1, 2, 3, 1000, 2**31 - 2, 2**31 - 1, 2**31, 2**53 + 1, 2**62, 2**63 - 1]
+    parts = [Part(number, count) for count in (1, 2, 3, 50) for number in range(count)]
+    columns = [
+        sa.case((part.has(sa.column("id", sa.BigInteger)), 1), else_=0).label(str(n)) for n, part in enumerate(parts)
+    ]
     with store._database.read() as connection:
-        for count in (1, 2, 3, 7, 1000):
-            for number in range(count):
-                part = Part(number, count)
-                for class_id in ids:
-                    column = sa.literal(class_id, sa.BigInteger)
-                    found = connection.execute(sa.select(sa.case((part.has(column), 1), else_=0))).scalar_one()
-                    assert bool(found) == part.holds(class_id), (class_id, part)
+        for class_id in ids:
+            numbers = sa.select(sa.literal(class_id, sa.BigInteger).label("id")).subquery()
+            [found] = connection.execute(sa.select(*columns).select_from(numbers)).all()
+            assert [bool(each) for each in found] == [part.holds(class_id) for part in parts], class_id
 
 
 # -- the same answers --------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def test_parts_answer_as_one_index(store: SqlStore, split: Split, metric: Metric
     store.enroll("g", [support(f"c{o}", v, manifest) for o, v in zip(owners, vectors, strict=True)], ADD)
     one, parts = GalleryIndex(store, manifest), split(store, count, manifest)
     for each in queries:
-        for k in (1, 5, 299, 1000):
+        for k in (1, 5, 299):
             assert parts.find("g", each, k) == one.find("g", each, k)
     for owner in owners[:20]:
         np.testing.assert_array_equal(parts.vectors("g", f"c{owner}"), one.vectors("g", f"c{owner}"))
@@ -134,7 +134,7 @@ def test_ties_are_broken_alike(tmp_path: Path, metric: Metric):
     numbers = iter(range(10**6))
 
     @given(shots=SHOTS, count=st.integers(1, 5), k=st.integers(1, 45), number=st.integers(0, 8))
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
     def same(shots: list[tuple[int, int]], count: int, k: int, number: int) -> None:
         path = tmp_path / f"{next(numbers)}.db"
         store = SqlStore(path)
@@ -171,7 +171,7 @@ class ShardMachine(GalleryMachine):
 @pytest.mark.parametrize("metric", METRICS)
 def test_any_sequence_of_changes_in_parts(metric: Metric):
     machine = type("Machine", (ShardMachine,), {"metric": metric})
-    budget = settings(max_examples=4, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    budget = settings(max_examples=3, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(machine, settings=budget)
 
 
@@ -236,7 +236,7 @@ def test_errors_are_those_of_one_index(store: SqlStore, split: Split):
     ],
 )
 def test_an_error_survives_its_way_between_processes(error: OneshotError):
-    found = pickle.loads(pickle.dumps(error))
+    found = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     assert type(found) is type(error)
     assert (str(found), found.detail, found.retry_after) == (str(error), error.detail, error.retry_after)
     assert vars(found) == vars(error)
