@@ -37,7 +37,7 @@ from benchmarks.proofs import Proof, record
 _LABELS_EACH = 12
 _START_SECONDS = 120.0
 #: A connection that broke during a commit: as if there were no answer.
-_IN_DOUBT = 504
+_IN_DOUBT = frozenset({504})
 
 #: The images of a class, oldest first; empty: there is no such class.
 Shots = tuple[bytes, ...]
@@ -107,7 +107,15 @@ class Worker:
     """One client with labels of its own, so that what must be there is known: `certain`, or for a label whose last
     operation was not answered, one of `possible`."""
 
-    def __init__(self, number: int, seed: int, images: Sequence[bytes], batches: bool = True) -> None:
+    def __init__(
+        self,
+        number: int,
+        seed: int,
+        images: Sequence[bytes],
+        batches: bool = True,
+        in_doubt: frozenset[int] = _IN_DOUBT,
+    ) -> None:
+        self._in_doubt = in_doubt
         self.chance = random.Random(seed)
         self.labels = [f"w{number} c{place}" for place in range(_LABELS_EACH)]
         self.images = images
@@ -119,7 +127,7 @@ class Worker:
         self._batches = batches
 
     def _note(self, answer: httpx.Response) -> None:
-        if answer.status_code == _IN_DOUBT:
+        if answer.status_code in self._in_doubt:
             raise httpx.RemoteProtocolError("nobody knows whether it was done")
         self.errors_5xx += answer.status_code >= 500 and answer.status_code != 503
         self.version = max(self.version, int(answer.headers.get("Oneshot-Version", 0)))

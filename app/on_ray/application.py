@@ -33,8 +33,7 @@ def build(settings: Settings) -> serve.Application:
         "graceful_shutdown_wait_loop_s": 0.2,
         "logging_config": QUIET,
     }
-    embedder = serve.deployment(
-        NetworkReplica,
+    network = serve.deployment(
         name="network",
         autoscaling_config={
             "min_replicas": 1,
@@ -43,21 +42,18 @@ def build(settings: Settings) -> serve.Application:
         },
         ray_actor_options={"num_cpus": settings.threads or 1, "num_gpus": settings.embedder_gpus},
         **common,
-    ).bind(settings)
+    )(NetworkReplica).bind(settings)
     shards = [
-        serve.deployment(
-            ShardReplica, name=f"shard-{number}", num_replicas=1, ray_actor_options={"num_cpus": _SHARD_CPUS}, **common
+        serve.deployment(name=f"shard-{number}", ray_actor_options={"num_cpus": _SHARD_CPUS}, **common)(
+            ShardReplica
         ).bind(settings, number)
         for number in range(settings.shards)
     ]
-    ingress = serve.deployment(
-        serve.ingress()(Ingress),
-        name="http",
-        num_replicas=settings.workers,
-        ray_actor_options={"num_cpus": _INGRESS_CPUS},
-        **common,
-    )
-    return ingress.bind(settings, embedder, *shards)
+    http = serve.deployment(
+        name="http", num_replicas=settings.workers, ray_actor_options={"num_cpus": _INGRESS_CPUS}, **common
+    )(serve.ingress()(Ingress))
+    made: serve.Application = http.bind(settings, network, *shards)
+    return made
 
 
 def application(_arguments: dict[str, str]) -> serve.Application:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle, DeploymentResponse
+from ray.serve.handle import DeploymentHandle
 
 from app.errors import OneshotError, UnavailableError
 from app.sharding import Question, Told
@@ -26,13 +27,16 @@ _SLOW = {"prepare"}
 
 _GONE = (RayError, RayServeException)
 
+#: Sends a question by a handle, and returns its `DeploymentResponse`.
+Call: TypeAlias = Callable[[], Any]
 
-def ask(call: Callable[[], DeploymentResponse[Any]], whom: str, seconds: float | None = _PATIENCE_SECONDS) -> Any:
+
+def ask(call: Call, whom: str, seconds: float | None = _PATIENCE_SECONDS) -> Any:
     """The answer to a call, from a thread. Raises UnavailableError."""
     return _await(call, call(), whom, None if seconds is None else time.monotonic() + seconds)
 
 
-async def ask_soon(call: Callable[[], DeploymentResponse[Any]], whom: str) -> Any:
+async def ask_soon(call: Call, whom: str) -> Any:
     """The answer to a call, for a coroutine. Raises UnavailableError."""
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while True:
@@ -46,9 +50,7 @@ async def ask_soon(call: Callable[[], DeploymentResponse[Any]], whom: str) -> An
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _await(
-    call: Callable[[], DeploymentResponse[Any]], response: DeploymentResponse[Any], whom: str, give_up: float | None
-) -> Any:
+def _await(call: Call, response: Any, whom: str, give_up: float | None) -> Any:
     while True:
         try:
             return response.result(timeout_s=None if give_up is None else max(0.1, give_up - time.monotonic()))
@@ -75,7 +77,7 @@ class Shards:
         """Ask them all at once, then wait for all. Raises UnavailableError."""
         chosen = range(len(self._handles)) if parts is None else parts
         give_up = None if question.method in _SLOW else time.monotonic() + _PATIENCE_SECONDS
-        calls = [lambda part=part: self._handles[part].answer.remote(question) for part in chosen]
+        calls = [partial(self._handles[part].answer.remote, question) for part in chosen]
         begun = [call() for call in calls]
         return [
             _await(call, response, f"Part {part + 1} of {len(self._handles)} of the galleries", give_up)

@@ -107,7 +107,7 @@ class NetworkReplica:
         try:
             if digest not in self._running and isinstance(refusal := await self.run(digest), OneshotError):
                 return refusal
-            return await self._running[digest][1].embed(batch)
+            return await self._running[digest][1].embed(list(batch))
         except OneshotError as error:
             return error
 

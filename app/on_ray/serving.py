@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -87,6 +89,8 @@ def cluster() -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one on this machine, and end it at the end. Raises StartupError."""
     own = "RAY_ADDRESS" not in os.environ
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
+    if own and "RAY_AUTH_MODE" not in os.environ:  # only who has the token may run code on it
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
         if own:
             ray.init(
@@ -94,10 +98,10 @@ def cluster() -> Iterator[None]:
                 include_dashboard=False,
                 num_cpus=max(os.cpu_count() or 1, 2),
                 object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level="warning",
+                logging_level=logging.WARNING,
             )
         else:
-            ray.init(logging_level="warning")
+            ray.init(logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise StartupError(f"{variable('engine')}=ray: no cluster: {error}") from error
     try:

@@ -38,5 +38,5 @@ class Parts:
 
 
 def _copy(value: T) -> T:
-    copied: T = pickle.loads(pickle.dumps(value))
+    copied: T = pickle.loads(pickle.dumps(value))  # noqa: S301 - our own
     return copied

@@ -1,0 +1,47 @@
+"""A network namespace with nothing but loopback: Ray listens on whatever addresses a machine has."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
+
+
+def _unshare() -> list[str]:
+    if os.geteuid() == 0:
+        return ["unshare", "--net"]
+    return ["unshare", "--user", "--map-current-user", "--keep-caps", "--net"]
+
+
+def missing() -> str | None:
+    """What a test on Ray lacks here."""
+    if find_spec("ray") is None:
+        return "Ray is not installed (extra ray)"
+    if shutil.which("unshare") is None:
+        return "unshare (util-linux) is not installed"
+    if subprocess.run([*_unshare(), "true"], capture_output=True, check=False).returncode:
+        return "this machine allows no network namespace"
+    return None
+
+
+def run_alone(module: str, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a module of Python in a namespace of its own; whatever it has left running is killed at the end."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    # with a namespace of process ids, too, all that was started ends with its first process
+    command = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+
+
+def raise_loopback() -> None:
+    """Make 127.0.0.0/8 usable, in the new namespace."""
+    request = struct.pack("16sH14s", b"lo", _IFF_UP, b"")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
