@@ -197,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     from tests.app.postgres import missing as missing_postgres  # noqa: PLC0415
-    from tests.on_ray.alone import missing, raise_loopback, run_alone  # noqa: PLC0415
+    from tests.on_ray.alone import missing, run_alone  # noqa: PLC0415
 
     if why := missing() or missing_postgres():
         parser.error(why)
@@ -206,7 +206,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(done.stderr)
         print(done.stdout, end="")
         return done.returncode
-    raise_loopback()
     from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
 
     # short, because Ray's sockets lie in it

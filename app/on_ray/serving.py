@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -23,14 +21,13 @@ from app.on_ray.compute import form
 from app.settings import Settings, variable
 from app.starting import choose_model, held_home
 from app.store import open_store
+from model.on_ray import ADDRESS, NoClusterError, cluster
 
 log = get_logger(__name__)
 
 _NAME = "oneshot"
 #: The service's own limits come first, with an answer that says which.
 _MARGIN_SECONDS = 5.0
-#: Of a cluster that is started here. Only what is on its way between processes lies in the object store.
-_OBJECT_STORE_BYTES = 256 * 2**20
 
 
 def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
@@ -43,7 +40,7 @@ def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
     settings = absolute(settings)
     configure_logging(settings.log_level, settings.log_format)
     _check(settings)
-    with cluster():
+    with _joined():
         # one proxy on each node that has a process to send requests to
         options = {"host": host, "port": port, "request_timeout_s": settings.request_timeout + _MARGIN_SECONDS}
         serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
@@ -58,6 +55,17 @@ def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
         finally:
             serve.delete(_NAME)
     return 0
+
+
+@contextmanager
+def _joined() -> Iterator[None]:
+    try:
+        with cluster(cpus=2) as own:
+            yield
+            if own:
+                serve.shutdown()
+    except NoClusterError as error:
+        raise StartupError(f"{variable('engine')}=ray: {error}") from error
 
 
 @contextmanager
@@ -78,35 +86,7 @@ def _signalled() -> Iterator[threading.Event]:
 
 def _check(settings: Settings) -> None:
     """Find here and now what would keep every process from starting. Raises StartupError."""
-    if settings.store is None and "RAY_ADDRESS" in os.environ:
+    if settings.store is None and ADDRESS in os.environ:
         log.warning("store_is_a_file", reason="every node needs the same one: set ONESHOT_STORE")
     with held_home(settings) as home, closing(open_store(home, settings.store)) as store:
         choose_model(settings, store, ModelShelf(home), *form(settings))
-
-
-@contextmanager
-def cluster() -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine, and end it at the end. Raises StartupError."""
-    own = "RAY_ADDRESS" not in os.environ
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
-    if own and "RAY_AUTH_MODE" not in os.environ:  # only who has the token may run code on it
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    try:
-        if own:
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=max(os.cpu_count() or 1, 2),
-                object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.WARNING,
-            )
-        else:
-            ray.init(logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise StartupError(f"{variable('engine')}=ray: no cluster: {error}") from error
-    try:
-        yield
-    finally:
-        if own:
-            serve.shutdown()
-        ray.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import runpy
 import shutil
 import socket
 import struct
@@ -11,7 +12,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
+ROOT = Path(__file__).parents[2]
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
 
@@ -32,12 +35,17 @@ def missing() -> str | None:
     return None
 
 
-def run_alone(module: str, arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+def run_alone(
+    module: str, arguments: Sequence[str], seconds: float, folder: Path = ROOT
+) -> subprocess.CompletedProcess[str]:
     """Run a module of Python in a namespace of its own; whatever it has left running is killed at the end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     # with a namespace of process ids, too, all that was started ends with its first process
-    command = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    command = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable]
+    command += ["-m", __name__, module, *arguments]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 def raise_loopback() -> None:
@@ -45,3 +53,9 @@ def raise_loopback() -> None:
     request = struct.pack("16sH14s", b"lo", _IFF_UP, b"")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)
+
+
+if __name__ == "__main__":
+    raise_loopback()
+    sys.argv.pop(0)
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
