@@ -26,21 +26,18 @@ from app.decision import (
     similarity_of,
 )
 from app.errors import (
-    BadImageError,
     ClassNotFoundError,
-    EmptyImageError,
     GalleryNotFoundError,
     InferenceError,
     InvalidRequestError,
     ModelMismatchError,
     OneshotError,
     TooManyPixelsError,
-    UndecodableImageError,
-    UnsupportedImageError,
 )
 from app.galleries import Found, Galleries
 from app.names import DEFAULT_GALLERY
 from app.network import Network, Queue
+from app.pictures import prepare
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
 from app.tracing import span
@@ -56,13 +53,6 @@ _SMALL = images.ImageLimits(max_pixels=128 * 128)
 #: What a map shows at most: classes, and neighbours of each.
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
-
-_IMAGE_ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
-    images.EmptyImageError: EmptyImageError,
-    images.UnsupportedFormatError: UnsupportedImageError,
-    images.CorruptImageError: UndecodableImageError,
-    images.TooManyPixelsError: TooManyPixelsError,
-}
 
 
 @dataclass(frozen=True)
@@ -285,11 +275,7 @@ class Recognizer:
             return None
 
     def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> Picture:
-        try:
-            image = images.decode_image(upload.data, limits or self._limits)
-            return Picture(self._embedder.prepare(image), images.MEDIA_TYPES[str(image.format)])
-        except images.ImageError as error:
-            raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
+        return prepare(self._embedder, limits or self._limits, upload)
 
     def _classify(self, query: F32, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
         try:

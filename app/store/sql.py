@@ -36,6 +36,7 @@ from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
 from app.store.log import present_vector, read_changes, read_head, record_class, record_gallery, record_settings
+from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
 from app.store.parts import WHOLE, Part
@@ -187,6 +188,23 @@ class SqlStore:
         if row is None or row.image is None:
             raise ImageNotFoundError(gallery, label, shot)
         return row.image, row.media_type
+
+    def read_images(self, gallery: str, labels: Sequence[str]) -> dict[str, list[bytes | None]]:
+        """Return the images of those classes that exist, oldest first; None for one that was not kept."""
+        found: dict[str, list[bytes | None]] = {}
+        query = (
+            sa.select(classes.c.label, images.c.image)
+            .join(galleries, galleries.c.id == classes.c.gallery_id)
+            .join(supports, supports.c.class_id == classes.c.id)
+            .outerjoin(images, images.c.support_id == supports.c.id)
+            .where(galleries.c.name == gallery)
+            .order_by(supports.c.id)
+        )
+        with self._database.read() as connection:
+            for chunk in chunks(labels):
+                for label, image in connection.execute(query.where(classes.c.label.in_(chunk))):
+                    found.setdefault(label, []).append(image)
+        return found
 
     def check_writable(self) -> None:
         """See `Store.check_writable`."""
