@@ -166,8 +166,8 @@ def _tell(done: Sequence[Enrolled], gallery: str, as_json: bool) -> int:
     for each in done:
         if as_json:
             why = {"problem": each.problem, "detail": each.detail} if each.problem else {}
-            known = {"skipped": True} if each.skipped else {}
-            print_json({"file": each.file, "label": each.label, "status": each.status, **known, **why})
+            there = {"skipped": True} if each.skipped else {}
+            print_json({"file": each.file, "label": each.label, "status": each.status, **there, **why})
         if each.problem:
             sys.stderr.write(f"oneshot: {each.file}: {each.detail}\n")
     good = [each for each in done if not each.problem]

@@ -11,6 +11,7 @@ from typing import Any
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
+from app.on_ray.nodes import absolute
 from app.on_ray.replicas import Ingress, NetworkReplica, ShardReplica
 from app.settings import Settings, load_settings
 
@@ -59,11 +60,3 @@ def build(settings: Settings) -> serve.Application:
 def application(_arguments: dict[str, str]) -> serve.Application:
     """The application, with the settings of the environment. Raises SettingsError."""
     return build(absolute(load_settings()))
-
-
-def absolute(settings: Settings) -> Settings:
-    """The settings with absolute paths: processes on Ray have working folders of their own."""
-    from model import artifact_folder  # noqa: PLC0415
-
-    model = None if settings.model is None else artifact_folder(settings.model).resolve()
-    return settings.model_copy(update={"home": settings.home.resolve(), "model": model})

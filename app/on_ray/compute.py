@@ -13,21 +13,17 @@ from app.galleries import Galleries
 from app.models import ModelShelf
 from app.network import Network, Queue
 from app.on_ray.asking import Shards, ask, ask_soon
+from app.on_ray.nodes import form
 from app.settings import Settings
 from app.sharding import ShardedGalleries
 from app.store import SqlStore
 from model.distances import Vectors
-from model.embedder import EngineName, Preparer
+from model.embedder import Preparer
 from model.manifest import Manifest
 from model.preprocess import Prepared
 
 EMBEDDER = "The network"
 _SEARCHES = 32
-
-
-def form(settings: Settings) -> tuple[str, EngineName]:
-    """The device and the engine that decide on a model's form: the same on every node, whatever that has."""
-    return "cpu", "torch" if settings.embedder_gpus else "auto"
 
 
 class Cluster:

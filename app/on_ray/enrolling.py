@@ -7,6 +7,7 @@ so a run that was killed is given again and goes on, whichever of its processes 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,7 @@ from app.commands.folders import Enrolled
 from app.errors import ClassExistsError, InvalidRequestError, ModelMismatchError, OneshotError, StartupError
 from app.models import ModelShelf
 from app.names import clean_gallery, clean_label
-from app.on_ray.application import absolute
-from app.on_ray.compute import form
+from app.on_ray.nodes import absolute, form, network_device
 from app.on_ray.sources import Source, read
 from app.pictures import prepare
 from app.settings import Settings
@@ -41,6 +41,8 @@ _CLASSES = 32
 #: Images that are read and committed at once, unless one class has more.
 _IMAGES = 256
 _READERS = 8
+#: What errors call an image; here its file is named beside them.
+_FIELD = "image"
 
 
 def enroll_on_ray(
@@ -71,6 +73,7 @@ def _run(
 ) -> Iterator[dict[str, Any]]:
     context = DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"label": source.label, "files": list(source.files)} for source in sources]
     blocks = max(1, -(-len(rows) // _CLASSES))
     classes = ray.data.from_items(rows, override_num_blocks=blocks)
@@ -111,9 +114,8 @@ class EnrolClasses:
         self._store = open_store(settings.home, settings.store)
         parts.callback(self._store.close)
         digest = _digest_of(gallery, self._store) or choose_model(settings, self._store, shelf, *form(settings))
-        device = settings.device if settings.embedder_gpus else "cpu"
         try:
-            self._network = Embedder(shelf.load(digest), device, settings.threads or 1)
+            self._network = Embedder(shelf.load(digest), network_device(settings), settings.threads or 1)
         except DeviceError as error:
             raise ModelMismatchError(gallery, digest, str(error)) from error
         batcher = Batcher(self._network.embed, max_batch=settings.max_batch, max_queue=settings.max_queue)
@@ -150,12 +152,14 @@ class EnrolClasses:
         if lacking is None and self._rule is OnConflict.FAIL:
             for item in items:
                 item.result = ClassExistsError([item.label])
-        for place, item in enumerate(items) if lacking is not None else ():
+        if lacking is None:
+            return False
+        for place, item in enumerate(items):
             item.skipped = place not in lacking
-        return lacking is not None
+        return True
 
     def _embed(self, items: Sequence[_Item]) -> None:
-        uploads = [Upload(item.data, "image") for item in items]
+        uploads = [Upload(item.data, _FIELD) for item in items]
         for item, found in zip(items, asyncio.run(self._many.embed(uploads)), strict=True):
             if isinstance(found, OneshotError):
                 item.result = found
@@ -205,7 +209,8 @@ class _Item:
             created = isinstance(self.result, EnrollOutcome) and self.result.created
             return Enrolled(self.file, self.label, 201 if created else 200, skipped=self.skipped)
         if isinstance(self.result, OneshotError):
-            return Enrolled(self.file, self.label, self.result.status, self.result.slug, self.result.detail)
+            detail = self.result.detail.removeprefix(f"{_FIELD}: ")
+            return Enrolled(self.file, self.label, self.result.status, self.result.slug, detail)
         return Enrolled(self.file, self.label, 0, "client", str(self.result))
 
 

@@ -26,7 +26,8 @@ from app.heap import give_large_blocks_back
 from app.logs import configure_logging
 from app.main import create_app
 from app.models import ModelShelf
-from app.on_ray.compute import Cluster, form
+from app.on_ray.compute import Cluster
+from app.on_ray.nodes import form, network_device
 from app.settings import Settings
 from app.sharding import Question, ShardView, Told
 from app.snapshots import Snapshots
@@ -66,7 +67,6 @@ class NetworkReplica:
     def __init__(self, settings: Settings) -> None:
         _begin(settings)
         self._settings = settings
-        self._device = settings.device if settings.embedder_gpus else "cpu"
         self._parts = ExitStack()
         self._shelf = ModelShelf(self._parts.enter_context(held_home(settings)))
         self._running: dict[str, tuple[Embedder, Batcher]] = {}
@@ -80,7 +80,7 @@ class NetworkReplica:
         settings = self._settings
         with self._loading:
             if digest not in self._running:
-                embedder = Embedder(self._shelf.load(digest), self._device, settings.threads or 1)
+                embedder = Embedder(self._shelf.load(digest), network_device(settings), settings.threads or 1)
                 embedder.warm_up((1, settings.max_batch))
                 batcher = Batcher(
                     embedder.embed, max_batch=settings.max_batch, max_queue=settings.max_queue, on_death=self._died

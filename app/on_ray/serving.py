@@ -16,8 +16,8 @@ from ray import serve
 from app.errors import StartupError
 from app.logs import configure_logging, get_logger
 from app.models import ModelShelf
-from app.on_ray.application import QUIET, absolute, build
-from app.on_ray.compute import form
+from app.on_ray.application import QUIET, build
+from app.on_ray.nodes import absolute, form
 from app.settings import Settings, variable
 from app.starting import choose_model, held_home
 from app.store import open_store

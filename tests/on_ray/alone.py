@@ -35,16 +35,30 @@ def missing() -> str | None:
     return None
 
 
+def command_alone(module: str, arguments: Sequence[str]) -> list[str]:
+    """What runs a module of Python in a namespace of its own; whatever it has left running is killed at the end."""
+    # with a namespace of process ids, too, all that was started ends with its first process
+    start = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable]
+    return [*start, "-m", __name__, module, *arguments]
+
+
+def environment_alone() -> dict[str, str]:
+    """What it should find in its environment."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
+
+
 def run_alone(
     module: str, arguments: Sequence[str], seconds: float, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run a module of Python in a namespace of its own; whatever it has left running is killed at the end."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
-    # with a namespace of process ids, too, all that was started ends with its first process
-    command = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable]
-    command += ["-m", __name__, module, *arguments]
+    """Run it to its end."""
     return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+        command_alone(module, arguments),
+        cwd=folder,
+        env=environment_alone(),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
 
 
