@@ -2,8 +2,9 @@
 
 `python -m benchmarks.faults_ray` makes a network namespace with loopback alone, starts PostgreSQL and two raylets in
 it, and on them the application (`oneshot serve --engine ray`, the galleries in two parts, HTTP in two processes). While
-clients enrol, replace and delete, and others classify, it kills the second raylet, starts another, and in the end
-compares what was acknowledged with what is there. Exit code 1 when anything is lost or does not come back.
+clients enrol, replace and delete, and others classify, it kills the second raylet, and starts another. Then it stops
+the database for a while, and in the end compares what was acknowledged with what is there. Exit code 1 when anything is
+lost or does not come back.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.faults import Report, Worker, compare, compare_all
+from benchmarks.proofs import Proof, record
 
 _READY_SECONDS = 180.0
 _BACK_SECONDS = 120.0
@@ -74,6 +76,7 @@ class Outcome:
     failed: dict[str, int]
     longest_gap_s: float
     back_after_s: float
+    without_database: int  # classifications answered while it was away, each of which said so
     compared: int
     lost: list[str]
     seconds: float
@@ -161,6 +164,10 @@ def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -
             stop.set()
             for thread in threads:
                 thread.join()
+        database.stop()
+        without = _classify_without(service.url, image)
+        database.start()
+        service.wait(_BACK_SECONDS)
         httpx.delete(f"{service.url}/classes/stays", timeout=60, trust_env=False).raise_for_status()
         compare_all(service.url, workers, report)
     report.add(workers, began)
@@ -174,6 +181,7 @@ def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -
         failed=dict(sum((each.failed for each in reads), Counter())),
         longest_gap_s=round(max(each.longest_gap for each in reads), 1),
         back_after_s=round(back, 1),
+        without_database=without,
         compared=report.compared,
         lost=report.lost + [line for each in reads for line in each.wrong],
         seconds=round(report.seconds),
@@ -188,6 +196,40 @@ def _back(url: str, image: bytes) -> float:
         if time.monotonic() - began > _BACK_SECONDS:
             raise RuntimeError("it does not come back")
     return time.monotonic() - began
+
+
+def _classify_without(url: str, image: bytes) -> int:
+    """Classify while the database is away: each answer must come, and from the second on say how old it may be."""
+    answered, give_up = 0, time.monotonic() + _BACK_SECONDS
+    while answered < _IN_A_ROW:
+        answer = httpx.post(f"{url}/classify", files={"image": ("x.png", image)}, timeout=60, trust_env=False)
+        answered += bool(answer.raise_for_status().headers.get("Age"))
+        if time.monotonic() > give_up:
+            raise RuntimeError("answers do not say how old they are")
+    return answered
+
+
+def proof(outcome: Outcome) -> Proof:
+    """For the page of all proofs."""
+    return Proof(
+        what="one of two Ray nodes killed under load, and the database stopped; every class compared in the end",
+        command="make test-ray && python -m benchmarks.faults_ray",
+        tried={
+            "operations acknowledged": outcome.acknowledged,
+            "classifications": outcome.classified,
+            "classifications while the database was away": outcome.without_database,
+            "classes compared": outcome.compared,
+        },
+        faults={
+            "nodes killed": 1,
+            "database stopped": 1,
+            "operations cut off": outcome.in_doubt,
+            "classifications failed": sum(outcome.failed.values()),
+        },
+        lost=len(outcome.lost),
+        errors_5xx=outcome.errors_5xx,
+        ended=f"all there again after {outcome.back_after_s} s; longest wait for an answer {outcome.longest_gap_s} s",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -205,6 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         done = run_alone("benchmarks.faults_ray", ["--settle", str(options.settle), "--inside"], 900)
         sys.stderr.write(done.stderr)
         print(done.stdout, end="")
+        if done.returncode == 0:
+            record("faults-ray", proof(Outcome(**json.loads(done.stdout))))
         return done.returncode
     from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
 

@@ -22,4 +22,5 @@ def test_a_node_that_is_killed_under_load_costs_no_acknowledged_operation():
     assert outcome["acknowledged"] > 20
     assert outcome["classified"] > 20
     assert outcome["compared"] > 20
+    assert outcome["without_database"] == 10
     assert outcome["lost"] == []
