@@ -20,7 +20,6 @@ from app.commands.target import PROBLEM, YES, Target, fail, run, verb
 from app.errors import OneshotError
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
-from app.store.base import OnConflict as OnConflictRule
 
 #: Images and bytes of one request, well below what a service takes by default.
 _MOST_IMAGES = 100
@@ -120,7 +119,7 @@ def _on_ray(
         sources = sources_of(paths, label)
         with progress("enrolling", sum(len(source.files) for source in sources)) as tick:
             settings = load_settings(home=target.home)
-            return enroll_on_ray(settings, sources, gallery, OnConflictRule(on_conflict), tick)
+            return enroll_on_ray(settings, sources, gallery, on_conflict, tick)
     except (OneshotError, SettingsError, OSError, ValueError) as error:
         fail(str(error))
 

@@ -46,14 +46,14 @@ _FIELD = "image"
 
 
 def enroll_on_ray(
-    settings: Settings, sources: Sequence[Source], gallery: str, on_conflict: OnConflict, tick: Callable[[], None]
+    settings: Settings, sources: Sequence[Source], gallery: str, on_conflict: str, tick: Callable[[], None]
 ) -> list[Enrolled]:
     """Enrol all images, and call `tick` after each. Raises OneshotError, ValueError (the gallery's name)."""
     settings, gallery, done = absolute(settings), clean_gallery(gallery), list[Enrolled]()
     _begin(settings)
     try:
         with cluster(cpus=2):
-            for row in _run(settings, sources, gallery, on_conflict):
+            for row in _run(settings, sources, gallery, OnConflict(on_conflict)):
                 done.append(Enrolled(**row))
                 tick()
     except NoClusterError as error:
