@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from urllib.parse import quote
 
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
@@ -52,18 +53,22 @@ def _of_folder(path: str, label: str | None) -> list[tuple[str, str]]:
 def _of_prefix(address: str, label: str | None) -> list[tuple[str, str]]:
     """All images below a prefix; Ray's own listing would not say of which sub-folder they are."""
     system, root = _open(address)
-    scheme = address.partition("://")[0]
+    scheme, query = address.partition("://")[0], address.partition("?")[2]
+
+    def address_of(path: str) -> str:
+        return f"{scheme}://{quote(path)}{query and '?'}{query}"
+
     info = system.get_file_info(root)
     if info.type == FileType.File:
         return [(label or label_of([info.base_name], {}), address)]
     found = system.get_file_info(FileSelector(root, recursive=True))
     inside = {each.path: PurePosixPath(each.path).relative_to(root).parts for each in found}
     labels_file = f"{root.rstrip('/')}/{LABELS_FILE}"
-    labels = {}
+    labels: dict[str, str] = {}
     if labels_file in inside:
-        labels = exported_labels(read(f"{scheme}://{labels_file}"), f"{address}/{LABELS_FILE}")
+        labels = exported_labels(read(address_of(labels_file)), address_of(labels_file))
     return [
-        (label or label_of(inside[each.path], labels), f"{scheme}://{each.path}")
+        (label or label_of(inside[each.path], labels), address_of(each.path))
         for each in sorted(found, key=lambda it: str(it.path))
         if each.type == FileType.File and is_image(inside[each.path])
     ]

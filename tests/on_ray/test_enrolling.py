@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -38,6 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for shot, image in enumerate(drawn[character % 7]):
             (root / f"c{character:03}/{shot}.png").write_bytes(image + f"{character} {shot}".encode())
     (root / "lone.png").write_bytes(png_bytes(draw_character(99)))
+    (root / "ä 100%?#").mkdir()
+    (root / "ä 100%?#/a b.png").write_bytes(png_bytes(draw_character(98)))
     (root / "c000/bad.png").write_bytes(b"no image")
     (root / "c001/empty.png").write_bytes(b"")
     (root / "notes.txt").write_text("no image")
@@ -76,9 +79,9 @@ def test_a_prefix_has_the_classes_of_the_folder(folder: Path):
     by_folder, by_prefix = sources_of([str(folder)]), sources_of([f"file://{folder}"])
     assert [source.label for source in by_prefix] == [source.label for source in by_folder]
     for one, other in zip(by_folder, by_prefix, strict=True):
-        assert [f"file://{file}" for file in one.files] == list(other.files)
+        assert [f"file://{quote(file)}" for file in one.files] == list(other.files)
         assert [read(file) for file in one.files] == [read(file) for file in other.files]
-    assert len(by_folder) == CLASSES + 1
+    assert len(by_folder) == CLASSES + 2
     assert {source.label for source in sources_of([f"file://{folder}/c000"], "one")} == {"one"}
     with pytest.raises(OSError, match="nowhere"):
         sources_of([f"file://{folder}/nowhere"])
@@ -143,7 +146,7 @@ def test_a_run_that_was_killed_is_given_again_and_goes_on(folder: Path, artifact
     assert done.returncode == 2, done.stderr  # two files are no images
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert Counter(each.get("problem") for each in told) == {
-        None: 3 * CLASSES + 1,
+        None: 3 * CLASSES + 2,
         "empty-image": 1,
         "unsupported-image": 1,
     }
@@ -152,9 +155,9 @@ def test_a_run_that_was_killed_is_given_again_and_goes_on(folder: Path, artifact
     store = SqlStore(tmp_path / "home" / "oneshot.db")
     stored = store.read_images("default", [each.label for each in store.list_classes("default", 1000).items])
     store.close()
-    assert set(stored) == {f"c{number:03}" for number in range(CLASSES)} | {"lone"}
+    assert set(stored) == {f"c{number:03}" for number in range(CLASSES)} | {"lone", "ä 100%?#"}
     for label, images in stored.items():
-        files = [folder / "lone.png"] if label == "lone" else (folder / label).glob("[0-9].png")
+        files = [folder / "lone.png"] if label == "lone" else (folder / label).glob("[0-9a]*.png")
         assert sorted(filter(None, images)) == sorted(file.read_bytes() for file in files)
 
 
