@@ -13,7 +13,7 @@ from app.metrics import Metrics
 from app.models import ModelShelf
 from app.network import Network, Queue
 from app.settings import Settings
-from app.snapshots import Snapshots
+from app.snapshots import Snapshots, part_folder
 from app.store import SqlStore
 from model.embedder import Embedder, EngineName
 from model.manifest import Manifest
@@ -46,7 +46,8 @@ class Here:
 
     def galleries(self, store: SqlStore, shelf: ModelShelf, manifest: Manifest) -> Galleries:
         """See `Compute.galleries`."""
-        return GalleryIndex(store, manifest, shelf.manifest, Snapshots(self._settings.home / INDEX_FOLDER, store))
+        folder = part_folder(self._settings.home / INDEX_FOLDER, 0, 1)
+        return GalleryIndex(store, manifest, shelf.manifest, Snapshots(folder, store))
 
     def network(self, shelf: ModelShelf, digest: str) -> tuple[Network, Queue]:
         """See `Compute.network`; the network warms up in the background."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -30,7 +28,7 @@ from app.on_ray.compute import Cluster
 from app.on_ray.nodes import form, network_device
 from app.settings import Settings
 from app.sharding import Question, ShardView, Told
-from app.snapshots import Snapshots
+from app.snapshots import Snapshots, part_folder
 from app.starting import choose_model, held_home
 from app.store import open_store
 from app.store.parts import Part
@@ -127,7 +125,7 @@ class ShardReplica:
         store = open_store(settings.home, settings.store, part)
         self._parts.callback(store.close)
         digest = choose_model(settings, store, shelf, *form(settings))
-        folder = index_folder(settings.home, part)
+        folder = part_folder(settings.home / INDEX_FOLDER, part.number, part.of)
         index = GalleryIndex(store, shelf.load(digest).manifest, shelf.manifest, Snapshots(folder, store))
         index.refresh()
         if store.remote:
@@ -138,12 +136,3 @@ class ShardReplica:
     async def answer(self, question: Question) -> Told:
         """See `ShardView.answer`."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._view.answer, question)
-
-
-def index_folder(home: Path, part: Part) -> Path:
-    """Where the part's files are; those of another division of the galleries are deleted."""
-    name = f"of-{part.of}"
-    for other in (home / INDEX_FOLDER).glob("of-*"):
-        if other.name != name:
-            shutil.rmtree(other, ignore_errors=True)
-    return home / INDEX_FOLDER / name / str(part.number)

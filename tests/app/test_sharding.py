@@ -23,7 +23,7 @@ from app.errors import (
 from app.galleries import Galleries
 from app.gallery import GalleryIndex
 from app.sharding import Question, ShardedGalleries, ShardView, Told
-from app.snapshots import Snapshots
+from app.snapshots import Snapshots, part_folder
 from app.store import OnConflict, SqlStore
 from app.store.parts import Part
 from model.manifest import Manifest, Metric
@@ -195,6 +195,22 @@ def test_what_a_calibration_is_fitted_to_is_the_same(store: SqlStore, split: Spl
     ]
     assert found[0] == found[1]
     assert len(found[0]) == 60
+
+
+def test_files_of_another_division_are_deleted(tmp_path: Path):
+    """Nobody would take out of them what is deleted from then on."""
+
+    def folders() -> set[str]:
+        return {str(path.relative_to(tmp_path)) for path in tmp_path.glob("**/g1-*")}
+
+    for number, of in ((0, 1), (0, 2), (1, 2), (2, 3), (0, 1)):
+        (part_folder(tmp_path, number, of) / "g1-abc-1").mkdir(parents=True)
+        kept = {
+            (0, 2): {"of-2/0/g1-abc-1"},
+            (1, 2): {"of-2/0/g1-abc-1", "of-2/1/g1-abc-1"},
+            (2, 3): {"of-3/2/g1-abc-1"},
+        }
+        assert folders() == kept.get((number, of), {"g1-abc-1"})
 
 
 # -- the same errors ---------------------------------------------------------------------------------------
