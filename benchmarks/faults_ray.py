@@ -213,7 +213,7 @@ def proof(outcome: Outcome) -> Proof:
     """For the page of all proofs."""
     return Proof(
         what="one of two Ray nodes killed under load, and the database stopped; every class compared in the end",
-        command="make test-ray && python -m benchmarks.faults_ray",
+        command=".venv-ray/bin/python -m benchmarks.faults_ray",
         tried={
             "operations acknowledged": outcome.acknowledged,
             "classifications": outcome.classified,
