@@ -9,8 +9,9 @@ from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from app.batching import F32, Batcher
+from app.batching import F32
 from app.errors import BadImageError, ClassExistsError, InferenceError, OneshotError, OverloadedError
+from app.network import Queue
 from app.store.base import EnrollOutcome, NewSupport, OnConflict, Store
 from app.uploads import Upload
 from app.workers import WorkPool
@@ -53,7 +54,7 @@ class ManyImages:
     Where others are refused because the queues are full, it waits; the request's deadline ends it.
     """
 
-    def __init__(self, prepare: Callable[[Upload], Picture], batcher: Batcher, decoding: WorkPool) -> None:
+    def __init__(self, prepare: Callable[[Upload], Picture], batcher: Queue, decoding: WorkPool) -> None:
         self._prepare = prepare
         self._batcher = batcher
         self._decoding = decoding

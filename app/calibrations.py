@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from app.errors import GalleryNotFoundError, TooLittleDataError
-from app.gallery import GalleryIndex
+from app.galleries import Galleries
 from app.names import DEFAULT_GALLERY
 from app.store.base import Store
 from model.calibration import Calibration
@@ -20,7 +20,7 @@ def _parse(content: str) -> Calibration:
 class Calibrations:
     """The calibrations of all galleries, for the model of `manifest`. Methods block: call them from a thread."""
 
-    def __init__(self, store: Store, index: GalleryIndex, manifest: Manifest) -> None:
+    def __init__(self, store: Store, index: Galleries, manifest: Manifest) -> None:
         self._store = store
         self._index = index
         self._manifest = manifest
@@ -28,7 +28,7 @@ class Calibrations:
     def of(self, gallery: str, prior: float | None = None) -> Calibration:
         """The gallery's calibration, at another prior if one is given. Raises GalleryNotFoundError."""
         try:
-            content = self._index.calibration(gallery)
+            content = self._index.info(gallery).calibration
         except GalleryNotFoundError:
             if gallery != DEFAULT_GALLERY:
                 raise

@@ -47,6 +47,7 @@ below HTTP raise these and know nothing of answers; `app.problems` turns them in
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -75,6 +76,9 @@ class OneshotError(Exception):
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
         self.detail = detail
+
+    def __reduce__(self) -> tuple[object, ...]:  # as it is, without `__init__`: on its way between processes
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     @property
     def headers(self) -> Mapping[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from app.access import Gate
-from app.errors import StoreUnavailableError
-from app.gallery import GalleryIndex
+from app.errors import UnavailableError
+from app.galleries import Galleries
 from app.logs import get_logger
 
 log = get_logger(__name__)
@@ -15,9 +15,9 @@ _LOOK_SECONDS = 0.5
 
 
 class Follower:
-    """A thread that keeps the views and the keys up to date."""
+    """A thread that keeps the views up to date, and the keys of a gate."""
 
-    def __init__(self, index: GalleryIndex, gate: Gate) -> None:
+    def __init__(self, index: Galleries, gate: Gate | None = None) -> None:
         self._index, self._gate = index, gate
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
@@ -27,9 +27,9 @@ class Follower:
         while True:
             try:
                 self._index.refresh()
-                if self._gate.asks:
+                if self._gate is not None and self._gate.asks:
                     self._gate.read_keys()
-            except StoreUnavailableError:  # the store's own listener has told it
+            except UnavailableError:  # whoever found that out has told it
                 pass
             except Exception:
                 log.exception("following_failed")

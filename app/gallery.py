@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,23 +12,18 @@ import numpy as np
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
 from app.gallery_view import Found, GalleryView, Match
 from app.logs import get_logger
+from app.replay import LogCutError, changes_since
 from app.segment import SEGMENT_FROM
 from app.snapshots import Snapshots
-from app.store.base import Changes, GalleryChanges, GalleryInfo, Ids, Store, Vectors
+from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
 
 __all__ = ["Found", "GalleryIndex", "GalleryView", "Match"]
 log = get_logger(__name__)
 
-#: Entries of the log that are read at once.
-_AT_ONCE = 10_000
 _PATIENCE_SECONDS = 0.5
 #: A gallery of at most so many classes is searched in less time than it takes to wake a thread for it.
 _SMALL = 2_000
-
-
-class _LogCutError(Exception):
-    """The log no longer reaches back to where reading it would have to go on."""
 
 
 @dataclass
@@ -113,14 +108,14 @@ class GalleryIndex:
         self._seq, self._version, self._views, self._whole = 0, None, {}, False
 
     def age(self) -> float:
-        """Return for how many seconds the views may be out of date: 0 while the store can be asked."""
+        """See `Galleries.age`."""
         age = self._store.age()
         if age and self._store.version() != self._version:
             return max(age, time.monotonic() - self._current_at)
         return age
 
     def reaches(self, seq: int) -> bool:
-        """Whether the views have come to that point of the change log, after a look at the store itself at need."""
+        """See `Galleries.reaches`."""
         if self._seq < seq:
             self.refresh()
         if self._seq < seq:
@@ -150,34 +145,21 @@ class GalleryIndex:
         return view
 
     def _catch_up(self, view: GalleryView, seq: int) -> None:
-        for changes in self._parts(seq, view.info.id):
+        for changes in changes_since(self._store, seq, view.info.id):
             for gallery in changes.galleries:
                 if gallery.gallery is not None and gallery.gallery.model_digest == view.info.model_digest:
                     view.apply(gallery if view.searchable else gallery.without_vectors())
-
-    def _parts(self, seq: int, gallery_id: int | None = None) -> Iterator[Changes]:
-        """Yield what changed after the point `seq` of the log, part by part. Raises _LogCutError."""
-        known: int | None = 0 if seq else None  # who begins with nothing has missed no deletion before
-        while True:
-            changes = self._store.changes_since(seq, gallery_id, _AT_ONCE)
-            known = changes.pruned if known is None else known
-            if seq < changes.pruned != known:
-                raise _LogCutError
-            yield changes
-            if sum(1 + len(gallery.classes) for gallery in changes.galleries) < _AT_ONCE:
-                return
-            seq = changes.seq
 
     def _follow(self) -> None:
         """Apply all changes of the log."""
         try:
             if self._snapshots and not self._seq:
                 self._load(self._snapshots)
-            for changes in self._parts(self._seq):
+            for changes in changes_since(self._store, self._seq):
                 for gallery in changes.galleries:
                     self._apply(gallery)
                 self._seq = changes.seq
-        except _LogCutError:
+        except LogCutError:
             log.info("log_was_cut", seq=self._seq)
             self._begin_anew()
             self._follow()
@@ -250,14 +232,14 @@ class GalleryIndex:
         self._by_name = {view.info.name: view for view in self._views.values()}
 
     def prepare(self, gallery_id: int, name: str, digest: str) -> None:
-        """Write the segment that a large gallery will need once it has the model `digest`. Blocks."""
+        """See `Galleries.prepare`."""
         manifest, view = self._manifest_of(digest), self._views.get(gallery_id)
         if self._snapshots and manifest and view and len(view) >= SEGMENT_FROM:
             info = GalleryInfo(gallery_id, name, digest, manifest.similarity.dim)
             self._snapshots.build(info, manifest.metric)
 
     def moving(self, gallery: str) -> bool:
-        """Whether the gallery has another model already than its view, which is being replaced."""
+        """See `Galleries.moving`."""
         self.refresh()
         view = self._by_name.get(gallery)
         return view is not None and view.info.id in self._moving
@@ -299,7 +281,7 @@ class GalleryIndex:
                     fresh.info = view.info
                     self._catch_up(fresh, base.header.seq)
                     self._replace(fresh)
-        except _LogCutError:
+        except LogCutError:
             log.warning("settling_failed", gallery=info.name, reason="more was deleted meanwhile than the log keeps")
         except OneshotError as error:  # the store is closed or can't be read now; the next change tries again
             log.warning("settling_failed", gallery=info.name, reason=str(error))
@@ -313,20 +295,15 @@ class GalleryIndex:
         return self._manifest if digest == self._digest else self._others(digest)
 
     def search(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> list[Match]:
-        """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).
-
-        The query is of the model `digest`, which must be the gallery's; by default, whichever that is. A class's
-        distance is that of its nearest shot; no class comes twice. Nearest first; of equally near, by label. Raises
-        GalleryNotFoundError, ModelMismatchError (the gallery is of another model), ValueError.
-        """
+        """Return the matches of `find` alone."""
         return self.find(gallery, query, k, digest).matches
 
     def find(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Found:
-        """Return all that a decision needs, as it is at one moment; see `search`."""
+        """See `Galleries.find`."""
         return self._searchable(gallery, digest).find(query, k)
 
     def find_at_once(self, gallery: str, query: Vectors, k: int, digest: str) -> Found | None:
-        """Return what `find` does, or None where that could take longer than handing it to a thread. Never waits."""
+        """See `Galleries.find_at_once`."""
         view = self._by_name.get(gallery)
         if view is None or not view.searchable or view.outdated or view.info.model_digest != digest:
             return None
@@ -334,48 +311,39 @@ class GalleryIndex:
         return view.find(query, k) if at_once else None
 
     def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
-        """Return the vectors of a class's shots, oldest first, shape (n, dim); see `search` for `digest`.
-
-        Raises GalleryNotFoundError, ClassNotFoundError, ModelMismatchError.
-        """
+        """See `Galleries.vectors`."""
         return self._searchable(gallery, digest).vectors(label)
 
     def last_digest(self, gallery: str) -> str | None:
-        """Return what `digest` last was, without looking at the store. Never blocks."""
+        """See `Galleries.last_digest`."""
         view = self._by_name.get(gallery)
         return None if view is None else view.info.model_digest
 
     def digest(self, gallery: str) -> str | None:
-        """Return the digest of the gallery's model, None where there is no such gallery."""
+        """See `Galleries.digest`."""
         self.refresh()
         view = self._by_name.get(gallery)
         return None if view is None else view.info.model_digest
 
     def sample(self, gallery: str, limit: int, digest: str | None = None) -> tuple[list[str], Vectors, Metric]:
-        """Return up to `limit` classes, evenly spread over all: their labels, and their oldest shots, shape (n, dim).
-
-        And the metric that compares them; see `search` for `digest`. Raises GalleryNotFoundError, ModelMismatchError.
-        """
+        """See `Galleries.sample`."""
         view = self._searchable(gallery, digest)
         return *view.sample(limit), view.metric
 
     def labelled(self, gallery: str, digest: str | None = None) -> tuple[Vectors, Ids]:
-        """Return all shots of a gallery, shape (n, dim), and the class of each as a number, shape (n,).
-
-        Raises GalleryNotFoundError, ModelMismatchError.
-        """
+        """See `Galleries.labelled`."""
         return self._searchable(gallery, digest).labelled()
 
-    def calibration(self, gallery: str) -> str | None:
-        """Return the JSON of the gallery's own calibration, None where it has none. Raises GalleryNotFoundError."""
-        return self._view(gallery).info.calibration
+    def info(self, gallery: str) -> GalleryInfo:
+        """See `Galleries.info`."""
+        return self._view(gallery).info
 
     def size(self, gallery: str) -> int:
-        """Return the number of classes. Raises GalleryNotFoundError."""
+        """See `Galleries.size`."""
         return len(self._view(gallery))
 
     def sizes(self) -> dict[str, int]:
-        """Return the number of classes of each gallery, galleries of other models too."""
+        """See `Galleries.sizes`."""
         self.refresh()
         return {name: len(view) for name, view in self._by_name.items()}
 

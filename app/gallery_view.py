@@ -38,11 +38,15 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """What one look at a gallery tells: the classes nearest to a query, how many there are, its own calibration."""
+    """The classes nearest to a query, nearest first; of equally near, by label.
+
+    And what to judge them by: how many classes the gallery has, and the JSON of its own calibration, None where it has
+    none.
+    """
 
     matches: list[Match]
     size: int
-    calibration: str | None
+    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

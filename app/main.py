@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI
 
 from app.access import guard
 from app.browser import SecurityHeaders, allow_origins, install_docs
+from app.compute import Compute
 from app.errors import StartupError
 from app.hot import HotPath
 from app.lifecycle import Lifecycle
@@ -30,11 +31,12 @@ log = get_logger(__name__)
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
-def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastAPI:
+def create_app(settings: Settings | None = None, compute: Compute | None = None, *, wait: bool = False) -> FastAPI:
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
-    Nothing is opened until the server starts the application's lifespan. With `wait`, that begins to serve while the
-    store's database is away: live, not ready, until it is there (`app.waiting`).
+    It computes in this process, unless `compute` says otherwise. Nothing is opened until the server starts the
+    application's lifespan. With `wait`, that begins to serve while the store's database is away: live, not ready, until
+    it is there (`app.waiting`).
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
@@ -43,7 +45,7 @@ def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastA
         title="oneshot",
         version=version("oneshot"),
         summary=_DESCRIPTION,
-        lifespan=_lifespan(settings, metrics, lifecycle, wait=wait and settings.store is not None),
+        lifespan=_lifespan(settings, metrics, lifecycle, compute, wait=wait and settings.store is not None),
         telemetry=TELEMETRY,
         redirect_slashes=False,
         dependencies=[Depends(guard)],
@@ -66,12 +68,12 @@ def create_app(settings: Settings | None = None, *, wait: bool = False) -> FastA
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, *, wait: bool
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: Compute | None, *, wait: bool
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async def open_parts(parts: AsyncExitStack) -> None:
-            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle))
+            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle, compute))
             app.state.service = service
             facts = {
                 "model": service.recognizer.model_id,

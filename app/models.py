@@ -17,9 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from app.batching import Batcher
 from app.errors import ModelMismatchError, ModelNotFoundError
-from app.gallery import GalleryIndex
+from app.galleries import Galleries
+from app.network import Network, Queue
 from app.recognizer import Recognizer
 from app.workers import WorkPool
 from model.artifact import (
@@ -32,7 +32,7 @@ from model.artifact import (
     read_forms,
     read_manifest,
 )
-from model.embedder import DeviceError, Embedder
+from model.embedder import DeviceError
 from model.manifest import Manifest
 
 T = TypeVar("T")
@@ -137,8 +137,8 @@ def _flush(path: Path) -> None:
 class RunningModel:
     """A model in memory, with the thread that runs it and the use cases over it."""
 
-    embedder: Embedder
-    batcher: Batcher
+    embedder: Network
+    batcher: Queue
     recognizer: Recognizer
 
     @property
@@ -150,16 +150,16 @@ class RunningModel:
 class Models:
     """The running models: `primary` answers what concerns no gallery and makes new ones; others are loaded at need.
 
-    `start` loads an artefact and starts its thread; it may raise DeviceError.
+    `start` runs the model of a digest; it may raise ModelNotFoundError and DeviceError.
     """
 
     def __init__(
         self,
         primary: RunningModel,
         shelf: ModelShelf,
-        index: GalleryIndex,
+        index: Galleries,
         storing: WorkPool,
-        start: Callable[[Artifact], RunningModel],
+        start: Callable[[str], RunningModel],
     ) -> None:
         self.primary = primary
         self.shelf = shelf
@@ -208,7 +208,7 @@ class Models:
         with self._lock:
             if digest not in self._running:
                 try:
-                    self._running[digest] = self._start(self.shelf.load(digest))
+                    self._running[digest] = self._start(digest)
                 except DeviceError as error:  # an int8 form on a GPU, or where OpenVINO is missing
                     raise ModelNotFoundError(digest, f"it can't be run here: {error}") from error
             return self._running[digest]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.batching import F32, Batcher
+from app.batching import F32
 from app.bulk import ManyImages, Picture, Result, enroll_each, in_parts
 from app.calibrations import Calibrations
 from app.decision import (
@@ -25,20 +25,18 @@ from app.decision import (
     pair_threshold,
 )
 from app.errors import (
-    BadImageError,
     ClassNotFoundError,
-    EmptyImageError,
     GalleryNotFoundError,
     InferenceError,
     InvalidRequestError,
     ModelMismatchError,
     OneshotError,
     TooManyPixelsError,
-    UndecodableImageError,
-    UnsupportedImageError,
 )
-from app.gallery import Found, GalleryIndex
+from app.galleries import Found, Galleries
 from app.names import DEFAULT_GALLERY
+from app.network import Network, Queue
+from app.pictures import prepare
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
 from app.tracing import span
@@ -47,7 +45,6 @@ from app.workers import WorkPool
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
 from model.distances import distances
-from model.embedder import Embedder
 
 #: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
 _SMALL_BYTES = 16_384
@@ -55,13 +52,6 @@ _SMALL = images.ImageLimits(max_pixels=128 * 128)
 #: What a map shows at most: classes, and neighbours of each.
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
-
-_IMAGE_ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
-    images.EmptyImageError: EmptyImageError,
-    images.UnsupportedFormatError: UnsupportedImageError,
-    images.CorruptImageError: UndecodableImageError,
-    images.TooManyPixelsError: TooManyPixelsError,
-}
 
 
 @dataclass(frozen=True)
@@ -133,10 +123,10 @@ class Recognizer:
     def __init__(
         self,
         *,
-        embedder: Embedder,
-        batcher: Batcher,
+        embedder: Network,
+        batcher: Queue,
         store: Store,
-        index: GalleryIndex,
+        index: Galleries,
         decoding: WorkPool,
         storing: WorkPool,
         searching: WorkPool,
@@ -297,11 +287,7 @@ class Recognizer:
             return None
 
     def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> Picture:
-        try:
-            image = images.decode_image(upload.data, limits or self._limits)
-            return Picture(self._embedder.prepare(image), images.MEDIA_TYPES[str(image.format)])
-        except images.ImageError as error:
-            raise _IMAGE_ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
+        return prepare(self._embedder, limits or self._limits, upload)
 
     def _find(self, gallery: str, query: F32, k: int) -> Found:
         try:

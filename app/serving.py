@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from ipaddress import ip_address
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -37,7 +38,13 @@ _STOP_MARGIN_SECONDS = 10.0
 
 def serve(settings: Settings) -> int:
     """Serve until interrupted; returns the exit code. Raises StartupError when the address can't be listened on."""
+    if settings.engine == "ray" and find_spec("ray") is None:
+        raise StartupError(f"{variable('engine')}=ray needs Ray, which is not installed: pip install 'oneshot[ray]'")
     listening = bind(settings)
+    if settings.engine == "ray":
+        from app.on_ray.serving import serve_on_ray  # noqa: PLC0415 - an extra
+
+        return serve_on_ray(settings, listening)
     if settings.workers == 1:
         return run_server(settings, listening)
     return _Supervisor(settings, listening).run()

@@ -11,12 +11,15 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from model.embedder import EngineName
 
 PREFIX = "ONESHOT_"
 ENV_FILE = ".env"
@@ -87,12 +90,20 @@ class Settings(BaseSettings):
         "auto, cpu, cuda, cuda:<number> or mps",
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
     )
-    engine: Literal["auto", "torch", "torch-half", "openvino", "openvino-int8"] = _setting(
+    engine: Literal["auto", "torch", "torch-half", "openvino", "openvino-int8", "ray"] = _setting(
         "auto",
-        "What runs the network. auto: OpenVINO on a CPU (int8 for a new data folder), else torch.",
-        "auto, torch, torch-half, openvino or openvino-int8",
+        "What runs the network. auto: OpenVINO on a CPU (int8 for a new data folder), else torch. ray: a Ray cluster, "
+        "on each of whose nodes it is as with auto.",
+        "auto, torch, torch-half, openvino, openvino-int8 or ray",
     )
     workers: int = _count(1, "Processes that serve, sharing the port and the store.", "processes")
+    shards: int = _count(1, "Parts that the galleries lie in, with the engine ray.", "processes")
+    embedders: int = _count(
+        4, "Most processes that run the network, with the engine ray; as many run as the load asks for.", "processes"
+    )
+    embedder_gpus: float = _setting(
+        0.0, "GPUs of each of them; 0.25 lets four share one.", "a number, at least 0", ge=0
+    )
     threads: int | None = _setting(
         None, "CPU threads of one forward pass; the engine decides when not set.", "a whole number, at least 1", ge=1
     )
@@ -138,6 +149,11 @@ class Settings(BaseSettings):
                     "a request or batch of that size could never be queued"
                 )
         return self
+
+    @property
+    def network_engine(self) -> EngineName:
+        """What runs the network in a process that runs it."""
+        return "auto" if self.engine == "ray" else self.engine
 
 
 def variable(name: str) -> str:

@@ -87,6 +87,18 @@ class Snapshots:
             yield
 
 
+def part_folder(index: Path, number: int, of: int) -> Path:
+    """The folder of the segments of a part of all galleries; with one part, of all there is.
+
+    Those of another division are deleted: nobody would take out of them what is deleted from now on.
+    """
+    name = f"of-{of}"
+    for other in (*index.glob("of-*"), *(index.glob("g*-*") if of > 1 else ())):
+        if of == 1 or other.name != name:
+            shutil.rmtree(other, ignore_errors=True)
+    return index if of == 1 else index / name / str(number)
+
+
 def _prefix(gallery_id: int, model_digest: str) -> str:
     return f"g{gallery_id}-{model_digest[:12]}-"
 

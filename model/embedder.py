@@ -44,7 +44,32 @@ class Engine(Protocol):
         """Embed images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
 
 
-class Embedder:
+class Preparer:
+    """What of a model needs no forward pass: how it takes images, and what its vectors are."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        #: The manifest's own, which computes them anew each time.
+        self.digest, self.model_id = manifest.digest, manifest.model_id
+        self._metric = manifest.metric
+        self._prepare = Preprocess(manifest.preprocess)
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a vector has."""
+        return self.manifest.similarity.dim
+
+    @property
+    def metric(self) -> Metric:
+        """How the vectors are compared."""
+        return self._metric
+
+    def prepare(self, image: Image.Image) -> Prepared:
+        """Turn a decoded image into the network's input, shape (channels, size, size)."""
+        return self._prepare(image)
+
+
+class Embedder(Preparer):
     """Embeds batches of images with one artefact on one device.
 
     ``prepare`` may be called from many threads; ``embed`` from one at a time. An image's vector does not depend on the
@@ -63,11 +88,8 @@ class Embedder:
     def __init__(
         self, artifact: Artifact, device: str = "auto", threads: int | None = None, engine: EngineName = "auto"
     ) -> None:
-        self.manifest: Manifest = artifact.manifest
-        #: The manifest's own, which computes them anew each time.
-        self.digest, self.model_id = artifact.manifest.digest, artifact.manifest.model_id
-        self._views, self._metric = artifact.manifest.views, artifact.manifest.metric
-        self._prepare = Preprocess(artifact.manifest.preprocess)
+        super().__init__(artifact.manifest)
+        self._views = artifact.manifest.views
         self._engine = _engine(artifact, device, threads, engine)
 
     @property
@@ -79,20 +101,6 @@ class Embedder:
     def engine(self) -> str:
         """What runs the forward passes, such as ``torch`` or ``openvino-int8``."""
         return self._engine.name
-
-    @property
-    def dim(self) -> int:
-        """How many numbers a vector has."""
-        return self.manifest.similarity.dim
-
-    @property
-    def metric(self) -> Metric:
-        """How the vectors are compared."""
-        return self._metric
-
-    def prepare(self, image: Image.Image) -> Prepared:
-        """Turn a decoded image into the network's input, shape (channels, size, size)."""
-        return self._prepare(image)
 
     def embed(self, batch: Prepared) -> Vectors:
         """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim).

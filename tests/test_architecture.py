@@ -19,15 +19,17 @@ FORBIDDEN_PACKAGES = {
 # Loading any of these runs code that a file chose.
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "torch.jit.load"}
-# Of the extras `train` and `dev`: a service installed without them must start.
+# Of the extras: a service installed without them must start.
 EXTRAS = {
     "hypothesis",
     "matplotlib",
     "nncf",
     "playwright",
     "psycopg",
+    "pyarrow",
     "pytest",
     "pytorch_metric_learning",
+    "ray",
     "sklearn",
     "tensorboard",
 }
@@ -111,9 +113,21 @@ def test_serving_needs_no_extra():
     broken = {
         str(path.relative_to(ROOT)): sorted(bad)
         for path in sources("app", "model")
-        if (bad := top_levels(imports_of(path)) & EXTRAS)
+        if "on_ray" not in (path.stem, path.parent.name) and (bad := top_levels(imports_of(path)) & EXTRAS)
     }
     assert broken == {}
+
+
+def test_ray_is_imported_only_where_it_was_asked_for():
+    """The modules that need Ray are imported by functions alone."""
+    broken = {
+        str(path.relative_to(ROOT))
+        for path in sources(*PACKAGES)
+        for node in ast.parse(path.read_text("utf-8")).body
+        if path.stem != "on_ray" and path.parent.name != "on_ray" and isinstance(node, ast.Import | ast.ImportFrom)
+        if any("on_ray" in module.split(".") for module in imported_modules(node, path.relative_to(ROOT).parent.parts))
+    }
+    assert broken == set()
 
 
 def test_tracing_needs_no_extra_until_it_is_asked_for():

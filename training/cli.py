@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 import torch
 import typer
@@ -14,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model import artifact_folder
-from model.artifact import ArtifactError, load_artifact, write_manifest
+from model.artifact import Artifact, ArtifactError, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
 from model.manifest import Measurement
 from model.views import checked_views
@@ -26,7 +28,7 @@ from training.data.omniglot import download_omniglot
 from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
-from training.machine import Precision, processes
+from training.machine import Precision, Team, processes
 from training.progress import ProgressBar
 from training.recipe import RecipeError, load_recipe
 from training.subject import Part
@@ -61,6 +63,10 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     out: Annotated[Path | None, typer.Option(help="Folder of the artefact; default runs/NAME.")] = None,
     change: Annotated[list[str] | None, typer.Option("--set", help="part.key=value, replaces the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    engine: Annotated[
+        Literal["torch", "ray"], typer.Option(help="ray: in --workers processes of a Ray cluster.")
+    ] = "torch",
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share each batch, with --engine ray.")] = 1,
     precision: Annotated[Precision, typer.Option(help="Number format of the network's passes.")] = "float32",
     threads: Threads = ALL_THREADS,
     checkpoint_seconds: Annotated[float, typer.Option(min=0, help="Time between checkpoints.")] = 60,
@@ -76,20 +82,34 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
     loaded = load_recipe(recipe, tuple(change or ()))
     folder = out or Path("runs") / loaded.name
     with ExitStack() as stack:
-        machine = stack.enter_context(processes(pick_device(device), precision))
+        first, fitted = True, partial(fit, loaded, data, folder, checkpoint_seconds=checkpoint_seconds)
+        if engine == "ray":
+            team = Team(workers, device, precision, threads)
+            fitted = partial(_on_ray(), loaded, data, folder, team=team, checkpoint_seconds=checkpoint_seconds)
+        else:
+            machine = stack.enter_context(processes(pick_device(device), precision))
+            first, fitted = machine.rank == 0, partial(fitted, machine=machine)
         listeners: list[Callable[[Step], None]] = []
-        if machine.rank == 0:
+        if first:
             listeners.append(stack.enter_context(ProgressBar(console, loaded.name, loaded.optimizer.steps)))
-        if machine.rank == 0 and tensorboard:
+        if first and tensorboard:
             listeners.append(stack.enter_context(closing(TensorBoardLog(folder / "tensorboard"))))
 
         def listen(step: Step) -> None:
             for listener in listeners:
                 listener(step)
 
-        artifact = fit(loaded, data, folder, machine=machine, listen=listen, checkpoint_seconds=checkpoint_seconds)
-    if machine.rank == 0:
+        artifact = fitted(listen=listen)
+    if first:
         console.print(f"{artifact.manifest.model_id} is in {folder}; measure it with: oneshot-train evaluate {folder}")
+
+
+def _on_ray() -> Callable[..., Artifact]:
+    if find_spec("ray") is None:
+        raise ValueError("--engine ray needs Ray, which is not installed: pip install 'oneshot[ray,train]'")
+    from training.on_ray import fit_on_ray  # noqa: PLC0415 - an extra
+
+    return fit_on_ray
 
 
 @app.command(name="evaluate")

@@ -59,9 +59,25 @@ class Machine:
         return float(said)
 
 
+@dataclass(frozen=True)
+class Team:
+    """Processes that are to be started together: how many, on which device each, with how many threads."""
+
+    workers: int
+    device: str
+    precision: Precision
+    threads: int
+
+
 @contextmanager
 def processes(device: torch.device, precision: Precision) -> Iterator[Machine]:
-    """Join the processes that ``torchrun`` started, if it did, and leave them at the end."""
+    """Join the processes that ``torchrun`` started, if it did, and leave them at the end.
+
+    Those that somebody else has joined already, on the device that is given, are taken as they are.
+    """
+    if distributed.is_initialized():
+        yield Machine(device, precision, distributed.get_rank(), distributed.get_world_size())
+        return
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield Machine(device, precision)
         return

@@ -54,7 +54,7 @@ def switch(
         try:
             load_artifact(artifact)
             base, int8 = shelf.put_forms(artifact)
-            digest = choose_form(base, int8, device=settings.device, engine=settings.engine)
+            digest = choose_form(base, int8, device=settings.device, engine=settings.network_engine)
         except (ArtifactError, DeviceError) as error:
             raise ValueError(str(error)) from error
         want_model(store.models, digest)

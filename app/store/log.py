@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from app.store.base import Changes, GalleryChanges, GalleryInfo
 from app.store.database import note_number, take_ids
 from app.store.many import CHUNK, chunks, insert_many
+from app.store.parts import WHOLE, Part
 from app.store.schema import calibrations, changes, classes, embeddings, galleries, meta, supports, tombstones
 from app.store.vectors import from_bytes
 
@@ -107,12 +108,20 @@ def vector_of(digest: sa.ColumnElement[str] | str) -> sa.ColumnElement[bytes]:
     return sa.case((supports.c.model_digest == digest, supports.c.embedding), else_=other)
 
 
-def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
+def read_head(connection: sa.Connection) -> int:
+    """Return the latest entry's number."""
+    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(changes.c.seq), 0))).scalar_one())
+
+
+def read_changes(
+    connection: sa.Connection, seq: int, gallery_id: int | None = None, limit: int = -1, kept: Part = WHOLE
+) -> Changes:
     """Return the changes after `seq`, as the connection's snapshot has them: at most `limit` entries of the log.
 
-    Only those of one gallery, if it is given.
+    Only those of one gallery, if it is given; of classes, only those that are kept.
     """
     log = sa.select(changes).where(changes.c.seq > seq).order_by(changes.c.seq)
+    log = log.where(changes.c.class_id.is_(None) | kept.has(changes.c.class_id))
     if gallery_id is not None:
         log = log.where(changes.c.gallery_id == gallery_id)
     part = (log if limit < 0 else log.limit(limit)).subquery()
@@ -125,8 +134,10 @@ def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = N
         .order_by(part.c.seq, supports.c.id)
     )
     found: defaultdict[int, _Gathered] = defaultdict(_Gathered)
+    read: set[int] = set()
     for entry_seq, of_gallery, class_id, label, support_id, embedding in connection.execute(entries):
         seq = entry_seq
+        read.add(seq)
         gathered = found[of_gallery]
         if class_id is None:
             continue
@@ -135,6 +146,8 @@ def read_changes(connection: sa.Connection, seq: int, gallery_id: int | None = N
             gathered.support_ids.append(support_id)
             gathered.class_ids.append(class_id)
             gathered.embeddings.append(embedding)
+    if kept != WHOLE and not 0 <= limit <= len(read):
+        seq = max(seq, read_head(connection))  # what lies between concerns others
     infos = _read_infos(connection, found.keys())
     found_changes = [gathered.finish(id_, infos.get(id_)) for id_, gathered in found.items()]
     return Changes(seq, found_changes, read_pruned(connection))

@@ -35,13 +35,15 @@ from app.store.database import Database
 from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
-from app.store.log import present_vector, read_changes, record_class, record_gallery, record_settings
+from app.store.log import present_vector, read_changes, read_head, record_class, record_gallery, record_settings
+from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
+from app.store.parts import WHOLE, Part
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
 from app.store.sqlite import BUSY_TIMEOUT_S
 from app.store.vectors import from_bytes
-from app.store.whole import read_head, read_infos, read_whole
+from app.store.whole import read_infos, read_whole
 
 #: The store's file in a data folder.
 STORE_FILE = "oneshot.db"
@@ -53,10 +55,11 @@ class SqlStore:
     `where` is the file's path or the database's URL. Opening makes the file and its folder at need and brings an older
     schema up to date. Raises StartupError, with one clear line, when the store can't be used, and SchemaTooNewError
     when a newer version of the service wrote it; it is then as it was. Another process's write is waited for
-    `busy_timeout_s` seconds.
+    `busy_timeout_s` seconds. Whoever keeps a view of a part of the classes is told of that part only (`kept`).
     """
 
-    def __init__(self, where: Path | str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(self, where: Path | str, busy_timeout_s: float = BUSY_TIMEOUT_S, kept: Part = WHOLE) -> None:
+        self._kept = kept
         try:
             self._database = _open(where, busy_timeout_s)
         except (OSError, StartupError, StoreUnavailableError, StoreCorruptError) as error:
@@ -186,6 +189,23 @@ class SqlStore:
             raise ImageNotFoundError(gallery, label, shot)
         return row.image, row.media_type
 
+    def read_images(self, gallery: str, labels: Sequence[str]) -> dict[str, list[bytes | None]]:
+        """Return the images of those classes that exist, oldest first; None for one that was not kept."""
+        found: dict[str, list[bytes | None]] = {}
+        query = (
+            sa.select(classes.c.label, images.c.image)
+            .join(galleries, galleries.c.id == classes.c.gallery_id)
+            .join(supports, supports.c.class_id == classes.c.id)
+            .outerjoin(images, images.c.support_id == supports.c.id)
+            .where(galleries.c.name == gallery)
+            .order_by(supports.c.id)
+        )
+        with self._database.read() as connection:
+            for chunk in chunks(labels):
+                for label, image in connection.execute(query.where(classes.c.label.in_(chunk))):
+                    found.setdefault(label, []).append(image)
+        return found
+
     def check_writable(self) -> None:
         """See `Store.check_writable`."""
         with self._database.write() as connection:
@@ -212,7 +232,7 @@ class SqlStore:
     def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
         """See `Store.changes_since`."""
         with self._database.read() as connection:
-            return read_changes(connection, seq, gallery_id, limit)
+            return read_changes(connection, seq, gallery_id, limit, self._kept)
 
     @property
     def keys(self) -> KeyStore:
@@ -236,21 +256,21 @@ class SqlStore:
     def gallery_infos(self) -> list[tuple[GalleryInfo, int]]:
         """See `Store.gallery_infos`."""
         with self._database.read() as connection:
-            return read_infos(connection)
+            return read_infos(connection, self._kept)
 
     def read_gallery(self, gallery_id: int, digest: str | None = None) -> GalleryContent:
         """See `Store.read_gallery`."""
         with self._database.read() as connection:
-            return read_whole(connection, gallery_id, digest)
+            return read_whole(connection, gallery_id, digest, self._kept)
 
     def close(self) -> None:
         """See `Store.close`."""
         self._database.close()
 
 
-def open_store(home: Path, url: str | None) -> SqlStore:
+def open_store(home: Path, url: str | None, kept: Part = WHOLE) -> SqlStore:
     """Open the store that a service on this data folder has: at the URL, or without one in the folder."""
-    return SqlStore(url or home / STORE_FILE)
+    return SqlStore(url or home / STORE_FILE, kept=kept)
 
 
 def _open(where: Path | str, busy_timeout_s: float) -> Database:

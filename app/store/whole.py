@@ -7,24 +7,20 @@ import sqlalchemy as sa
 
 from app.errors import StoreCorruptError
 from app.store.base import GalleryContent, GalleryInfo
-from app.store.log import present_vector, vector_of
-from app.store.schema import calibrations, changes, classes, galleries, supports
+from app.store.log import present_vector, read_head, vector_of
+from app.store.parts import WHOLE, Part
+from app.store.schema import calibrations, classes, galleries, supports
 
 _ROWS = 2_000
 
 
-def read_head(connection: sa.Connection) -> int:
-    """Return the latest entry's number."""
-    return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(changes.c.seq), 0))).scalar_one())
-
-
-def read_infos(connection: sa.Connection) -> list[tuple[GalleryInfo, int]]:
-    """Return all galleries and their numbers of shots."""
+def read_infos(connection: sa.Connection, kept: Part = WHOLE) -> list[tuple[GalleryInfo, int]]:
+    """Return all galleries and their numbers of shots of kept classes."""
     count = (
         sa.select(sa.func.count())
         .select_from(supports)
         .join(classes, classes.c.id == supports.c.class_id)
-        .where(classes.c.gallery_id == galleries.c.id)
+        .where(classes.c.gallery_id == galleries.c.id, kept.has(classes.c.id))
         .scalar_subquery()
     )
     columns = (galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim, calibrations.c.content)
@@ -32,21 +28,23 @@ def read_infos(connection: sa.Connection) -> list[tuple[GalleryInfo, int]]:
     return [(GalleryInfo(*row[:-1]), row[-1]) for row in connection.execute(query)]
 
 
-def read_whole(connection: sa.Connection, gallery_id: int, digest: str | None = None) -> GalleryContent:
+def read_whole(
+    connection: sa.Connection, gallery_id: int, digest: str | None = None, kept: Part = WHOLE
+) -> GalleryContent:
     """Return the gallery as the connection's snapshot has it, with its present vectors or those of the model `digest`.
 
-    Shots that lack that model's vector are left out.
+    Shots that lack that model's vector are left out, and classes that are not kept.
     """
     vector = present_vector() if digest is None else vector_of(digest)
     seq = read_head(connection)
-    ids = sa.select(classes.c.id, classes.c.label).where(classes.c.gallery_id == gallery_id).order_by(classes.c.id)
-    found = connection.execute(ids).all()
+    wanted = (classes.c.gallery_id == gallery_id) & kept.has(classes.c.id)
+    found = connection.execute(sa.select(classes.c.id, classes.c.label).where(wanted).order_by(classes.c.id)).all()
     class_ids = np.array([row[0] for row in found], dtype=np.int64)
     shots = (
         sa.select(supports.c.class_id, vector)
         .join(classes, classes.c.id == supports.c.class_id)
         .join(galleries, galleries.c.id == classes.c.gallery_id)
-        .where(classes.c.gallery_id == gallery_id, vector.is_not(None))
+        .where(wanted, vector.is_not(None))
         .order_by(supports.c.class_id, supports.c.id)
     )
     parts: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 )
 
 from app.errors import ClassExistsError, ClassNotFoundError, GalleryNotFoundError
-from app.gallery import GalleryIndex, Match
+from app.galleries import Found, Galleries, Match
+from app.gallery import GalleryIndex
 from app.store import NewSupport, OnConflict, SqlStore
 from model.distances import Vectors, distances
 from model.manifest import Metric
@@ -57,7 +58,7 @@ class GalleryMachine(RuleBasedStateMachine):
         self.sides = [self.open(), self.open()]
         self.model: dict[str, Shots] = {}
 
-    def open(self) -> tuple[SqlStore, GalleryIndex]:
+    def open(self) -> tuple[SqlStore, Galleries]:
         store = SqlStore(self.path)
         return store, GalleryIndex(store, self.manifest)
 
@@ -125,10 +126,11 @@ class GalleryMachine(RuleBasedStateMachine):
         index = self.sides[side][1]
         if gallery not in self.model:
             with pytest.raises(GalleryNotFoundError):
-                index.search(gallery, query, k)
+                index.find(gallery, query, k)
             return
         every = [Match(label, self.distance(query, shots)) for label, shots in self.model[gallery].items()]
-        assert index.search(gallery, query, k) == sorted(every, key=lambda match: (match.distance, match.label))[:k]
+        expected = sorted(every, key=lambda match: (match.distance, match.label))[:k]
+        assert index.find(gallery, query, k) == Found(expected, len(every))
 
     def distance(self, query: Vectors, shots: list[Vectors]) -> float:
         one_by_one = [distances(self.metric, query[np.newaxis], shot[np.newaxis])[0, 0] for shot in shots]

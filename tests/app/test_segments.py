@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from app.galleries import Galleries
 from app.gallery import GalleryIndex
 from app.segment import Segment
 from app.snapshots import Snapshots
@@ -229,12 +230,13 @@ def test_a_segment_of_an_older_state_catches_up_and_one_of_another_store_is_not_
 class SegmentMachine(GalleryMachine):
     """The same machine, but nearly everything is in segments."""
 
-    def open(self) -> tuple[SqlStore, GalleryIndex]:
+    def open(self) -> tuple[SqlStore, Galleries]:
         store = SqlStore(self.path)
         return store, GalleryIndex(store, self.manifest, snapshots=Snapshots(self.path.parent / "index", store))
 
     def teardown(self) -> None:
         for _, index in self.sides:
+            assert isinstance(index, GalleryIndex)
             settling = index._settling
             wait_until(lambda: not settling)  # noqa: B023 - called at once
         super().teardown()

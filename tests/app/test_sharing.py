@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from app.batching import F32
+from model.embedder import Embedder
 from tests.app.conftest import Running, assert_problem
 
 
@@ -20,6 +21,7 @@ from tests.app.conftest import Running, assert_problem
 def held(server: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
     """The network holds still until the function given is called; then it works as ever."""
     wait_until(lambda: server.client.get("/readyz").status_code == 200)
+    assert isinstance(server.service.embedder, Embedder)
     original, go = server.service.embedder.embed, threading.Event()
 
     def forward(batch: F32) -> F32:

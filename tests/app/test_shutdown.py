@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.batching import Batcher
 from app.draining import let_nobody_in
 from benchmarks.proofs import Proof, record
 from tests.app.conftest import Running, assert_problem, make_settings, running
@@ -174,10 +175,12 @@ def test_a_request_past_its_time_leaves_the_queue(serve, images: list[bytes]):
 
 def hold(server: Running) -> None:
     """Keep the network's thread from taking anything for two seconds."""
-    forward = server.service.batcher._forward
+    batcher = server.service.batcher
+    assert isinstance(batcher, Batcher)
+    forward = batcher._forward
 
     def slow(batch):
         time.sleep(1.5)
         return forward(batch)
 
-    server.service.batcher._forward = slow
+    batcher._forward = slow

@@ -1,0 +1,1 @@
+"""The service, its bulk enrolment and its training on a Ray cluster. Needs the extra `ray`; nothing else imports it."""

@@ -1,0 +1,126 @@
+"""The `Compute` of what answers HTTP: images go to the embedders, questions about galleries to the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from ray.serve.handle import DeploymentHandle
+
+from app.errors import ModelNotFoundError, OneshotError, OverloadedError
+from app.galleries import Galleries
+from app.models import ModelShelf
+from app.network import Network, Queue
+from app.on_ray.asking import Shards, ask, ask_soon
+from app.on_ray.nodes import form
+from app.settings import Settings
+from app.sharding import ShardedGalleries
+from app.store import SqlStore
+from model.distances import Vectors
+from model.embedder import Preparer
+from model.manifest import Manifest
+from model.preprocess import Prepared
+
+EMBEDDER = "The network"
+_SEARCHES = 32
+
+
+class Cluster:
+    """See `Compute`."""
+
+    searches = _SEARCHES
+
+    def __init__(
+        self, settings: Settings, embedder: DeploymentHandle[Any], shards: Sequence[DeploymentHandle[Any]]
+    ) -> None:
+        self._settings, self._embedder, self._shards = settings, embedder, shards
+        self.device, self.engine = form(settings)
+
+    def galleries(self, store: SqlStore, _shelf: ModelShelf, _manifest: Manifest) -> Galleries:
+        """See `Compute.galleries`; the shards have a shelf of their own."""
+        return ShardedGalleries(Shards(self._shards), len(self._shards), store)
+
+    def network(self, shelf: ModelShelf, digest: str) -> tuple[Network, Queue]:
+        """See `Compute.network`; returns when an embedder has the model."""
+        manifest = shelf.manifest(digest)
+        if manifest is None:
+            raise ModelNotFoundError(digest, "its files are not in the data folder")
+        where = ask(lambda: self._embedder.run.remote(digest), EMBEDDER, seconds=None)
+        if isinstance(where, OneshotError):
+            raise where
+        return RemoteNetwork(manifest, *where), RemoteQueue(self._embedder, digest, self._settings.max_queue)
+
+
+class RemoteNetwork(Preparer):
+    """A model that other processes run; images are made ready for it here."""
+
+    def __init__(self, manifest: Manifest, device: str, engine: str) -> None:
+        super().__init__(manifest)
+        self._device, self._engine = device, engine
+
+    @property
+    def device(self) -> str:
+        """Where the first embedder that was asked runs it."""
+        return self._device
+
+    @property
+    def engine(self) -> str:
+        """What it runs there by."""
+        return self._engine
+
+
+class RemoteQueue:
+    """The images that this process has sent to the embedders, which batch those of all senders."""
+
+    ready = True
+    not_ready_because: str | None = None
+
+    def __init__(self, embedder: DeploymentHandle[Any], digest: str, max_queue: int) -> None:
+        self._embedder, self._digest, self._max_queue = embedder, digest, max_queue
+        self._depth = self._expected = 0
+
+    @property
+    def max_queue(self) -> int:
+        """Most images that may be on their way."""
+        return self._max_queue
+
+    @property
+    def depth(self) -> int:
+        """Images that are on their way."""
+        return self._depth
+
+    def check_room(self, images: int) -> None:
+        """See `Queue.check_room`."""
+        waiting = max(self._depth, self._expected)
+        if waiting + images > self._max_queue:
+            raise OverloadedError(f"{waiting} images are waiting; try again in a moment.")
+
+    @contextmanager
+    def expect(self, images: int) -> Iterator[None]:
+        """See `Queue.expect`."""
+        self.check_room(images)
+        self._expected += images
+        try:
+            yield
+        finally:
+            self._expected -= images
+
+    async def embed(self, images: Sequence[Prepared]) -> Vectors:
+        """See `Queue.embed`."""
+        if self._depth + len(images) > self._max_queue:
+            raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
+        self._depth += len(images)
+        try:
+            batch = np.stack(images)
+            found = await ask_soon(lambda: self._embedder.embed.remote(self._digest, batch), EMBEDDER)
+        finally:
+            self._depth -= len(images)
+        if isinstance(found, OneshotError):
+            raise found
+        vectors: Vectors = found
+        return vectors
+
+    def close(self) -> None:
+        """Nothing waits here."""

@@ -1,0 +1,138 @@
+"""The processes of the application on Ray: for HTTP, for the network, and for each part of the galleries.
+
+Each opens the store by itself, which has all state; any of them may die and be started anew, on any node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from threading import Lock
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from app.backup import INDEX_FOLDER
+from app.batching import Batcher
+from app.errors import ModelNotFoundError, OneshotError
+from app.following import Follower
+from app.gallery import GalleryIndex
+from app.heap import give_large_blocks_back
+from app.logs import configure_logging
+from app.main import create_app
+from app.models import ModelShelf
+from app.on_ray.compute import Cluster
+from app.on_ray.nodes import form, network_device
+from app.settings import Settings
+from app.sharding import Question, ShardView, Told
+from app.snapshots import Snapshots, part_folder
+from app.starting import choose_model, held_home
+from app.store import open_store
+from app.store.parts import Part
+from model.distances import Vectors
+from model.embedder import DeviceError, Embedder
+from model.preprocess import Prepared
+
+
+def _begin(settings: Settings) -> None:
+    configure_logging(settings.log_level, settings.log_format)
+    give_large_blocks_back()
+
+
+class Ingress:
+    """Answers HTTP by the same application as everywhere else."""
+
+    def __init__(self, settings: Settings, embedder: DeploymentHandle[Any], *shards: DeploymentHandle[Any]) -> None:
+        _begin(settings)
+        self._app = create_app(settings, Cluster(settings, embedder, shards))
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """The application."""
+        return self._app
+
+    def check_health(self) -> None:
+        """Have Ray replace this process when it can't go on."""
+        if reason := self._app.state.lifecycle.failed:
+            raise RuntimeError(reason)
+
+
+class NetworkReplica:
+    """Runs forward passes: of the service's model from the start, of others when they are asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        _begin(settings)
+        self._settings = settings
+        self._parts = ExitStack()
+        self._shelf = ModelShelf(self._parts.enter_context(held_home(settings)))
+        self._running: dict[str, tuple[Embedder, Batcher]] = {}
+        self._loading = Lock()
+        self._dead: str | None = None
+        with closing(open_store(settings.home, settings.store)) as store:
+            digest = choose_model(settings, store, self._shelf, *form(settings))
+        self._load(digest)
+
+    def _load(self, digest: str) -> tuple[Embedder, Batcher]:
+        settings = self._settings
+        with self._loading:
+            if digest not in self._running:
+                embedder = Embedder(self._shelf.load(digest), network_device(settings), settings.threads or 1)
+                embedder.warm_up((1, settings.max_batch))
+                batcher = Batcher(
+                    embedder.embed, max_batch=settings.max_batch, max_queue=settings.max_queue, on_death=self._died
+                )
+                batcher.start()
+                self._running[digest] = embedder, batcher
+            return self._running[digest]
+
+    def _died(self) -> None:
+        self._dead = "The worker thread is dead."
+
+    async def run(self, digest: str) -> tuple[str, str] | OneshotError:
+        """The device and the engine that the model runs on from now on, or why it can't."""
+        try:
+            embedder, _ = await asyncio.to_thread(self._load, digest)
+        except DeviceError as error:
+            return ModelNotFoundError(digest, f"it can't be run here: {error}")
+        except OneshotError as error:
+            return error
+        return embedder.device, embedder.engine
+
+    async def embed(self, digest: str, batch: Prepared) -> Vectors | OneshotError:
+        """The vectors (n, D) of prepared images (n, C, S, S), or why there are none."""
+        try:
+            if digest not in self._running and isinstance(refusal := await self.run(digest), OneshotError):
+                return refusal
+            return await self._running[digest][1].embed(list(batch))
+        except OneshotError as error:
+            return error
+
+    def check_health(self) -> None:
+        """Have Ray replace this process when it can't go on."""
+        if self._dead:
+            raise RuntimeError(self._dead)
+
+
+class ShardReplica:
+    """Keeps one part of the galleries, and follows its share of the change log."""
+
+    def __init__(self, settings: Settings, number: int) -> None:
+        _begin(settings)
+        part, self._parts = Part(number, settings.shards), ExitStack()
+        shelf = ModelShelf(self._parts.enter_context(held_home(settings)))
+        store = open_store(settings.home, settings.store, part)
+        self._parts.callback(store.close)
+        digest = choose_model(settings, store, shelf, *form(settings))
+        folder = part_folder(settings.home / INDEX_FOLDER, part.number, part.of)
+        index = GalleryIndex(store, shelf.load(digest).manifest, shelf.manifest, Snapshots(folder, store))
+        index.refresh()
+        if store.remote:
+            self._parts.callback(Follower(index).close)
+        self._view = ShardView(index)
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="shard")
+
+    async def answer(self, question: Question) -> Told:
+        """See `ShardView.answer`."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._view.answer, question)

@@ -1,0 +1,82 @@
+"""Which images are meant by folders and by prefixes of object stores, and reading them wherever they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from pyarrow import ArrowInvalid
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from app.commands.folders import LABELS_FILE, exported_labels, is_image, label_of, labelled_of
+
+
+@dataclass(frozen=True)
+class Source:
+    """A class, and where its images are: absolute paths, or addresses such as `s3://bucket/a.png`."""
+
+    label: str
+    files: tuple[str, ...]
+
+
+def sources_of(paths: Sequence[str], label: str | None = None) -> list[Source]:
+    """All classes with all their images, in order. Raises OSError for what isn't there, ValueError when there is none.
+
+    A class of very many images stays one.
+    """
+    files: dict[str, list[str]] = {}
+    for path in paths:
+        found = _of_prefix(path, label) if "://" in path else _of_folder(path, label)
+        for name, file in found:
+            files.setdefault(name, []).append(file)
+    if not files:
+        raise ValueError(f"no image in {', '.join(paths)}")
+    return [Source(name, tuple(each)) for name, each in files.items()]
+
+
+def read(file: str) -> bytes:
+    """The content of one of them. Raises OSError."""
+    if "://" not in file:
+        return Path(file).read_bytes()
+    system, path = _open(file)
+    with system.open_input_file(path) as stream:
+        content: bytes = stream.read()
+        return content
+
+
+def _of_folder(path: str, label: str | None) -> list[tuple[str, str]]:
+    return [(item.label, str(item.file.resolve())) for item in labelled_of([Path(path)], label)]
+
+
+def _of_prefix(address: str, label: str | None) -> list[tuple[str, str]]:
+    """All images below a prefix; Ray's own listing would not say of which sub-folder they are."""
+    system, root = _open(address)
+    scheme, query = address.partition("://")[0], address.partition("?")[2]
+
+    def address_of(path: str) -> str:
+        return f"{scheme}://{quote(path)}{query and '?'}{query}"
+
+    info = system.get_file_info(root)
+    if info.type == FileType.File:
+        return [(label or label_of([info.base_name], {}), address)]
+    found = system.get_file_info(FileSelector(root, recursive=True))
+    inside = {each.path: PurePosixPath(each.path).relative_to(root).parts for each in found}
+    labels_file = f"{root.rstrip('/')}/{LABELS_FILE}"
+    labels: dict[str, str] = {}
+    if labels_file in inside:
+        labels = exported_labels(read(address_of(labels_file)), address_of(labels_file))
+    return [
+        (label or label_of(inside[each.path], labels), address_of(each.path))
+        for each in sorted(found, key=lambda it: str(it.path))
+        if each.type == FileType.File and is_image(inside[each.path])
+    ]
+
+
+def _open(address: str) -> tuple[FileSystem, str]:
+    try:
+        system, path = FileSystem.from_uri(address)
+    except ArrowInvalid as error:
+        raise ValueError(f"{address}: {error}") from error
+    return system, path

@@ -1,0 +1,71 @@
+"""What each process of the service does first: hold the data folder, open the store, find the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.backup import serving
+from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
+from app.models import ModelShelf
+from app.settings import Settings, variable
+from app.store import SqlStore
+from app.store.models import MODEL
+from model import DEFAULT_ARTIFACT, artifact_folder
+from model.artifact import ArtifactError
+from model.embedder import DeviceError, EngineName, choose_form
+
+
+@contextmanager
+def held_home(settings: Settings) -> Iterator[Path]:
+    """The data folder, made at need and held against a restore. Raises StartupError."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartupError(
+            f"{variable('home')}: {settings.home} can't be used as a folder: {error.strerror}"
+        ) from error
+    try:
+        held = serving(settings.home)
+        held.__enter__()
+    except (ConflictError, OSError) as error:
+        raise StartupError(f"{variable('home')}: {error}") from error
+    try:
+        yield settings.home
+    finally:
+        held.__exit__(None, None, None)
+
+
+def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device: str, engine: EngineName) -> str:
+    """The model to start with: the one that is set, else the store's own, else the shipped one; it is on the shelf.
+
+    In the form that the device and the engine run. Raises StartupError.
+    """
+    try:
+        own = store.models.fact(MODEL)
+        if settings.model is None and own is not None and own not in shelf and store.remote:
+            _take_shipped(own, shelf)
+        if settings.model is None and own is not None and own in shelf:
+            base, int8 = shelf.forms(own)
+        else:
+            own, (base, int8) = None, shelf.put_forms(artifact_folder(settings.model or DEFAULT_ARTIFACT))
+        return choose_form(base, int8, device=device, engine=engine, present=own)
+    except DeviceError as error:
+        raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
+    except (ArtifactError, ModelNotFoundError) as error:
+        raise StartupError(f"{variable('model')}: {error}") from error
+    except StoreCorruptError as error:
+        raise StartupError(f"Can't read the store {store.name}: {error}") from error
+    except (OSError, StoreUnavailableError) as error:
+        raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
+
+
+def _take_shipped(digest: str, shelf: ModelShelf) -> None:
+    """The store has a model that the data folder lacks: a new server must not change the model of all others."""
+    shelf.put_forms(artifact_folder(DEFAULT_ARTIFACT))
+    if digest not in shelf:
+        raise StartupError(
+            f"{variable('model')}: the store has the model {digest[:12]}, which the data folder lacks; name it, or "
+            f"copy it from another server's data folder (models/{digest})"
+        )

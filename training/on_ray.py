@@ -1,0 +1,144 @@
+"""Training by several processes of a Ray cluster: the same loop as ``torchrun`` starts, placed and watched by Ray.
+
+A process that dies, or its node, ends the attempt; the next goes on from the last checkpoint. Data and the artefact's
+folder must have the same path on every node.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer, get_device
+from ray.util.queue import Empty, Queue
+
+from model.artifact import Artifact, load_artifact
+from model.embedder import pick_device
+from model.on_ray import NoClusterError, cluster
+from training.fit import fit
+from training.loop import Progress, TrainingError
+from training.machine import Team, processes
+from training.recipe import Recipe
+
+_ATTEMPTS = 3
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What each process gets."""
+
+    recipe: Recipe
+    datasets: Path
+    folder: Path
+    team: Team
+    gpu: bool
+    checkpoint_seconds: float
+    told: Queue
+    start: Path  # the recipe may name files from there
+
+
+def fit_on_ray(
+    recipe: Recipe,
+    datasets: Path,
+    folder: Path,
+    *,
+    team: Team,
+    listen: Callable[[Progress], None] = lambda _: None,
+    checkpoint_seconds: float = 60,
+) -> Artifact:
+    """Do what ``training.fit.fit`` does, in processes of the cluster of ``RAY_ADDRESS``, or of one on this machine.
+
+    Raises:
+        TrainingError: there is no cluster, or its processes failed again and again.
+        ValueError: a device was named that each node would understand differently.
+        Whatever ``fit`` raises.
+    """
+    gpu = _gpu(team.device)
+    try:
+        with cluster(cpus=team.workers + 1), tempfile.TemporaryDirectory(prefix="oneshot-train-") as scratch:
+            told = Queue(actor_options={"num_cpus": 0})
+            work = _Work(recipe, datasets.resolve(), folder.resolve(), team, gpu, checkpoint_seconds, told, Path.cwd())
+            trainer = TorchTrainer(
+                _train,
+                train_loop_config={"work": work},
+                scaling_config=ScalingConfig(num_workers=team.workers, use_gpu=gpu),
+                run_config=RunConfig(
+                    name=recipe.name, storage_path=scratch, failure_config=FailureConfig(max_failures=_ATTEMPTS - 1)
+                ),
+            )
+            _follow(trainer, told, listen)
+    except NoClusterError as error:
+        raise TrainingError(str(error)) from error
+    return load_artifact(folder)
+
+
+def _gpu(device: str) -> bool:
+    """Whether each process gets a GPU."""
+    if device not in {"auto", "cpu", "cuda"}:
+        raise ValueError(f"--device {device} names a device of one machine; with --engine ray say auto, cpu or cuda")
+    return device == "cuda" or (device == "auto" and pick_device("auto").type == "cuda")
+
+
+def _train(config: dict[str, _Work]) -> None:
+    """The work of one process; torch's processes have found each other already."""
+    work = config["work"]
+    torch.set_num_threads(work.team.threads)
+    if work.start.is_dir():
+        os.chdir(work.start)
+    last = 0.0
+
+    def tell(step: Progress) -> None:
+        nonlocal last
+        if step.error is not None or time.monotonic() - last > _LOOK_SECONDS:
+            last = time.monotonic()
+            work.told.put(step)
+
+    device = get_device() if work.gpu else torch.device("cpu")
+    try:
+        with processes(device, work.team.precision) as machine:
+            quiet: Callable[[Progress], None] = lambda _: None  # noqa: E731
+            listen = tell if machine.rank == 0 else quiet
+            fit(
+                work.recipe,
+                work.datasets,
+                work.folder,
+                machine=machine,
+                listen=listen,
+                checkpoint_seconds=work.checkpoint_seconds,
+            )
+    except Exception as error:
+        work.told.put(error)
+        raise
+
+
+def _follow(trainer: TorchTrainer, told: Queue, listen: Callable[[Progress], None]) -> None:
+    """Run the trainer, and pass on what its first process tells. Raises what the last attempt failed by."""
+    failures: list[Exception] = []
+    causes: list[Exception] = []
+
+    def run() -> None:
+        try:
+            trainer.fit()
+        except Exception as error:  # raised below
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="ray-train", daemon=True)
+    thread.start()
+    while thread.is_alive() or not told.empty():
+        with suppress(Empty):
+            heard = told.get(timeout=_LOOK_SECONDS)
+            if isinstance(heard, Progress):
+                listen(heard)
+            else:
+                causes.append(heard)
+    if failures:
+        raise causes[-1] if causes else TrainingError(f"the processes on Ray failed: {failures[0]}")
