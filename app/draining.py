@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import socket
 import struct
 from contextlib import suppress
@@ -18,6 +19,11 @@ log = get_logger(__name__)
 #: A kept connection on which nothing comes for this long after the signal is closed: its client may be idle for hours.
 _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
+#: Connections that are accepted in one turn of the loop: not all, as other processes may have more time for them.
+_AT_ONCE = 16
+#: The system has no room for another connection, and that won't change at once.
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE_SECONDS = 1.0
 #: Linux: SO_ATTACH_FILTER, and the packet filter of one instruction that lets nothing pass.
 _ATTACH_FILTER, _DROP_ALL = 26, struct.pack("HBBI", 0x06, 0, 0, 0)
 
@@ -45,10 +51,51 @@ class DrainingServer(uvicorn.Server):
         """`alone`: no other process accepts from the same socket."""
         super().__init__(config)
         self._lifecycle, self._alone = lifecycle, alone
+        self._connecting: set[asyncio.Task[object]] = set()
         lifecycle.on_failure(self._stop)
 
     def _stop(self) -> None:
         self.should_exit = True  # the main loop looks ten times a second
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then let connections in.
+
+        By itself, uvloop accepts one connection in each turn of the loop, and the turns of a busy one are long: clients
+        would wait for seconds to be refused.
+        """
+        await super().startup(sockets=[])
+        for listening in sockets or []:
+            listening.setblocking(False)
+            listening.listen(self.config.backlog)
+            self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
+        if listening.fileno() >= 0 and not self._lifecycle.draining:
+            asyncio.get_running_loop().add_reader(listening.fileno(), self._accept, listening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            for _ in range(_AT_ONCE):
+                self._connect(listening.accept()[0])
+        except OSError as error:
+            if error.errno in _NO_MORE:
+                log.warning("out_of_connections", reason=str(error))
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening.fileno())
+                loop.call_later(_PAUSE_SECONDS, self._listen, listening)
+
+    def _connect(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(loop.connect_accepted_socket(self._protocol, connection))
+        self._connecting.add(task)
+        task.add_done_callback(self._connected)
+
+    def _connected(self, task: asyncio.Task[object]) -> None:
+        self._connecting.discard(task)
+        if not task.cancelled() and (error := task.exception()):  # the client is gone already
+            log.debug("not_connected", reason=str(error))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then end."""
@@ -56,9 +103,8 @@ class DrainingServer(uvicorn.Server):
         waiting = [listening.dup() for listening in sockets or []]  # keeps the line open while uvicorn lets go of it
         for line in waiting if self._alone else ():
             let_nobody_in(line)
-        for server in self.servers:
-            server.close()
         for listening in sockets or []:
+            asyncio.get_running_loop().remove_reader(listening.fileno())
             listening.close()
         for line in waiting:
             await self._take_last(line)
@@ -68,19 +114,11 @@ class DrainingServer(uvicorn.Server):
 
     async def _take_last(self, line: socket.socket) -> None:
         """Accept the connections that were made before the line is closed."""
-        taken: list[socket.socket] = []
-        with line:
-            line.setblocking(False)
+        with line, suppress(OSError):  # no more of them
             while True:
-                try:
-                    connection, _ = line.accept()
-                except OSError:  # no more of them
-                    break
-                connection.setblocking(False)
-                taken.append(connection)
-        loop = asyncio.get_running_loop()
-        for connection in taken:
-            await loop.connect_accepted_socket(self._protocol, connection)
+                self._connect(line.accept()[0])
+        while self._connecting:
+            await asyncio.wait(self._connecting)
 
     def _protocol(self) -> asyncio.Protocol:
         kind = self.config.http_protocol_class

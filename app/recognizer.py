@@ -6,6 +6,7 @@ only waits. The gallery `default` is there without being made: until somebody en
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -49,6 +50,8 @@ from model.distances import distances
 #: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
 _SMALL_BYTES = 16_384
 _SMALL = images.ImageLimits(max_pixels=128 * 128)
+#: Small images that are prepared in one turn of the event loop.
+_A_TURN = 8
 #: What a map shows at most: classes, and neighbours of each.
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
@@ -144,6 +147,7 @@ class Recognizer:
         self._searching = searching
         self._limits = limits
         self._keep_images = keep_images
+        self._turns = asyncio.Semaphore(_A_TURN)
         self._many = ManyImages(self._prepare, batcher, decoding)
 
     @property
@@ -270,6 +274,9 @@ class Recognizer:
     # -- what runs in threads ------------------------------------------------------------------------------
 
     async def _prepared(self, uploads: Sequence[Upload]) -> list[Picture]:
+        # only so many in one turn of the loop, so that a busy one still looks at its connections, and refuses in time
+        await self._turns.acquire()
+        asyncio.get_running_loop().call_soon(self._turns.release)
         if (here := self._prepare_small(uploads)) is not None:
             return here
         parts = list(in_parts(uploads))

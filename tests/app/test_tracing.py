@@ -102,7 +102,7 @@ def test_requests_that_share_a_forward_pass_each_have_it(spans, served: Running,
     files = [("image", ("x", image)) for image in images[:5]]
     assert served.client.post("/embed", files=files).status_code == 200
     found = tree(spans, "POST /embed")
-    assert len(found["decode"]) == 5
+    assert len(found["decode"]) == 1  # small images share a thread, too
     assert sum(attributes(span)["oneshot.batch_images"] for span in found["forward"]) >= 5
 
 

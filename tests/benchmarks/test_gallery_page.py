@@ -28,7 +28,7 @@ def test_parts_are_recorded_one_by_one(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(gallery_page, name, tmp_path / name)
     gallery_page.write_page(sizes={"10000": size(10_000, 3.0)}, model="m@1")
     ways = {"one by one": [10.0, 30.0, 20.0], "batches": [500.0, 400.0, 600.0]}
-    bulk = {"images": 4000, "batch": 1000, "rounds": 3, "ways": ways, "run": RUN, "load": 1.0}
+    bulk = {"images": 4000, "batch": 1000, "rounds": 3, "workers": 2, "ways": ways, "run": RUN, "load": 1.0}
     gallery_page.write_page(bulk=bulk)
     page = gallery_page.write_page(sizes={"1000": size(1_000, 2.0)})
     assert (tmp_path / "_PAGE").read_text() == page

@@ -97,7 +97,7 @@ def test_a_view_that_is_being_read_from_nothing_is_not_disturbed_by_old_deletion
     enroll(store, *(f"c{number}" for number in range(30)))
     for number in range(3 * KEPT):
         store.remove_class("g", f"c{number}")
-    monkeypatch.setattr("app.gallery._AT_ONCE", 4)
+    monkeypatch.setattr("app.replay._AT_ONCE", 4)
     assert GalleryIndex(store, OURS).size("g") == 30 - 3 * KEPT
 
 
