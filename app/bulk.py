@@ -21,7 +21,7 @@ Result: TypeAlias = EnrollOutcome | OneshotError
 
 #: A large request goes through the queues in parts of this many images, at most so many parts at once.
 _PART = 64
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 2
 _PART_BYTES = 65_536
 _PAUSE_SECONDS = 0.01
 

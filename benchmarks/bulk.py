@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(prog="bulk", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--batch", type=int, default=1000)
-    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of the server")
     options = parser.parse_args(argv)
