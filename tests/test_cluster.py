@@ -34,13 +34,14 @@ def cluster() -> Iterator[Engine]:
     images = {"POSTGRES_IMAGE": f"{PROJECT}-database", "BALANCER_IMAGE": f"{PROJECT}-balancer"}
     password = secrets.token_hex(16)
     with (
-        ExitStack() as undo,
         composed(PROJECT, PROJECT, *FILES, extras="postgres", POSTGRES_PASSWORD=password, **images) as engine,
+        ExitStack() as undo,
     ):
         for image in images.values():
             target = image.rpartition("-")[2]
             engine.docker("build", "--network=host", "--target", target, "--tag", image, str(ROOT / "tests/standins"))
             undo.callback(engine.docker, "image", "rm", "--force", image)
+        undo.callback(engine.compose, "down", "--volumes", "--timeout", "5")  # while the engine still runs
         yield engine
 
 

@@ -20,7 +20,7 @@ from tests.app.processes import ONESHOT, Server, enroll
 pytestmark = pytest.mark.slow
 
 #: How long the server is killed again and again; `python -m benchmarks.faults --kills 300` does it for longer.
-SECONDS = float(os.environ.get("FAULT_SECONDS", "90"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "45"))
 
 
 @pytest.mark.timeout(600)
