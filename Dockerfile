@@ -41,7 +41,7 @@ LABEL org.opencontainers.image.title="oneshot" \
 RUN groupadd --gid 10001 oneshot \
     && useradd --uid 10001 --gid oneshot --no-create-home --home-dir /data --shell /usr/sbin/nologin oneshot \
     && install --directory --owner=oneshot --group=oneshot --mode=0750 /data \
-    && echo 'PATH=/opt/oneshot/bin:$PATH' >/etc/profile.d/oneshot.sh
+    && echo "PATH=/opt/oneshot/bin:\$PATH" >/etc/profile.d/oneshot.sh
 COPY --from=build /opt/oneshot /opt/oneshot
 
 ENV PATH=/opt/oneshot/bin:$PATH \

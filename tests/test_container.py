@@ -71,7 +71,7 @@ def test_hadolint_finds_nothing():
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with composed(IMAGE, IMAGE) as running:
+    with composed(IMAGE, IMAGE, extras="postgres") as running:  # as in test_cluster.py, whose layers are there
         yield running
 
 
