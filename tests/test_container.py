@@ -257,7 +257,11 @@ def test_the_image_holds_the_service_and_no_tools(engine: Engine):
         "print(json.dumps([torch.version.cuda, [n for n in sys.argv[1:] if u.find_spec(n)], "
         "[n for n in ('gcc', 'make', 'curl') if shutil.which(n)]]))"
     )
-    assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [None, [], []]
+    assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [
+        None,
+        ["psycopg"],
+        [],
+    ]  # of the extra that was asked for
     size = (
         "import pathlib; print(sum(f.stat().st_size for f in pathlib.Path('/opt/oneshot').rglob('*') if f.is_file()))"
     )
