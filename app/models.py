@@ -108,6 +108,13 @@ class ModelShelf:
         """The manifest, or None when the artefact isn't there (or isn't what it should be)."""
         return _manifest(self.path(digest)) if digest in self else None
 
+    def manifest_of(self, digest: str) -> Manifest:
+        """The manifest. Raises ModelNotFoundError when it isn't there."""
+        manifest = self.manifest(digest)
+        if manifest is None:
+            raise ModelNotFoundError(digest, "its files are not in the data folder")
+        return manifest
+
     def load(self, digest: str) -> Artifact:
         """The artefact. Raises ModelNotFoundError."""
         try:

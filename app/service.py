@@ -94,12 +94,12 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     shelf = ModelShelf(parts.enter_context(held_home(settings)))
     store = open_store(settings.home, settings.store)
     parts.callback(store.close)
-    digest = _want(choose_model(settings, store, shelf, compute.device, compute.engine), store, settings.home)
-    index = compute.galleries(store, shelf, shelf.load(digest).manifest)
+    manifest = choose_model(settings, store, shelf, compute.device, compute.engine)
+    index = compute.galleries(store, shelf, manifest)
     _read(index, store)
     storing = _store_pool(settings, parts, _STORE_THREADS)
-    # a silent server keeps its threads waiting
-    searching = _store_pool(settings, parts, compute.searches) if store.remote or compute.searches > 4 else storing
+    apart = store.remote or compute.searches > _STORE_THREADS  # a silent server keeps its threads waiting
+    searching = _store_pool(settings, parts, compute.searches) if apart else storing
     decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
     parts.callback(decoding.close)
 
@@ -119,13 +119,14 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
         return RunningModel(embedder, batcher, recognizer)
 
     try:
-        primary = start(digest)
+        primary = start(manifest.digest)
     except DeviceError as error:
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     except ModelNotFoundError as error:
         raise StartupError(f"{variable('model')}: {error}") from error
     models = Models(primary, shelf, index, searching, start)
     parts.callback(models.close)
+    _want(manifest.digest, store, settings.home)  # now that it runs
     remodeller = Remodeller(settings.home, store.models, store.version, models)
     parts.callback(remodeller.close)
     facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
@@ -135,14 +136,13 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
 
 
-def _want(digest: str, store: SqlStore, home: Path) -> str:
+def _want(digest: str, store: SqlStore, home: Path) -> None:
     try:
         store.models.want(digest)
     except StoreCorruptError as error:
         raise StartupError(f"Can't read the store {store.name}: {error}") from error
     except StoreUnavailableError as error:
         raise StartupError(f"{variable('home')}: {home} can't be written: {error}") from error
-    return digest
 
 
 def _store_pool(settings: Settings, parts: ExitStack, threads: int) -> WorkPool:

@@ -15,6 +15,7 @@ from app.store.models import MODEL
 from model import DEFAULT_ARTIFACT, artifact_folder
 from model.artifact import ArtifactError
 from model.embedder import DeviceError, EngineName, choose_form
+from model.manifest import Manifest
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def held_home(settings: Settings) -> Iterator[Path]:
         held.__exit__(None, None, None)
 
 
-def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device: str, engine: EngineName) -> str:
+def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device: str, engine: EngineName) -> Manifest:
     """The model to start with: the one that is set, else the store's own, else the shipped one; it is on the shelf.
 
     In the form that the device and the engine run. Raises StartupError.
@@ -50,7 +51,7 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
             base, int8 = shelf.forms(own)
         else:
             own, (base, int8) = None, shelf.put_forms(artifact_folder(settings.model or DEFAULT_ARTIFACT))
-        return choose_form(base, int8, device=device, engine=engine, present=own)
+        return shelf.manifest_of(choose_form(base, int8, device=device, engine=engine, present=own))
     except DeviceError as error:
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     except (ArtifactError, ModelNotFoundError) as error:

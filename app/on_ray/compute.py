@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
-from app.errors import ModelNotFoundError, OneshotError, OverloadedError
+from app.errors import OneshotError, OverloadedError
 from app.galleries import Galleries
 from app.models import ModelShelf
 from app.network import Network, Queue
@@ -44,9 +44,7 @@ class Cluster:
 
     def network(self, shelf: ModelShelf, digest: str) -> tuple[Network, Queue]:
         """See `Compute.network`; returns when an embedder has the model."""
-        manifest = shelf.manifest(digest)
-        if manifest is None:
-            raise ModelNotFoundError(digest, "its files are not in the data folder")
+        manifest = shelf.manifest_of(digest)
         where = ask(lambda: self._embedder.run.remote(digest), EMBEDDER, seconds=None)
         if isinstance(where, OneshotError):
             raise where

@@ -65,7 +65,7 @@ def enroll_on_ray(
 def _begin(settings: Settings) -> None:
     """Settle, before many processes would, which model a new data folder has. Raises StartupError."""
     with held_home(settings) as home, closing(open_store(home, settings.store)) as store:
-        store.models.want(choose_model(settings, store, ModelShelf(home), *form(settings)))
+        store.models.want(choose_model(settings, store, ModelShelf(home), *form(settings)).digest)
 
 
 def _run(
@@ -113,7 +113,7 @@ class EnrolClasses:
         shelf = ModelShelf(parts.enter_context(held_home(settings)))
         self._store = open_store(settings.home, settings.store)
         parts.callback(self._store.close)
-        digest = _digest_of(gallery, self._store) or choose_model(settings, self._store, shelf, *form(settings))
+        digest = _digest_of(gallery, self._store) or choose_model(settings, self._store, shelf, *form(settings)).digest
         try:
             self._network = Embedder(shelf.load(digest), network_device(settings), settings.threads or 1)
         except DeviceError as error:

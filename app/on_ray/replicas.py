@@ -71,8 +71,8 @@ class NetworkReplica:
         self._loading = Lock()
         self._dead: str | None = None
         with closing(open_store(settings.home, settings.store)) as store:
-            digest = choose_model(settings, store, self._shelf, *form(settings))
-        self._load(digest)
+            manifest = choose_model(settings, store, self._shelf, *form(settings))
+        self._load(manifest.digest)
 
     def _load(self, digest: str) -> tuple[Embedder, Batcher]:
         settings = self._settings
@@ -124,9 +124,9 @@ class ShardReplica:
         shelf = ModelShelf(self._parts.enter_context(held_home(settings)))
         store = open_store(settings.home, settings.store, part)
         self._parts.callback(store.close)
-        digest = choose_model(settings, store, shelf, *form(settings))
+        manifest = choose_model(settings, store, shelf, *form(settings))
         folder = part_folder(settings.home / INDEX_FOLDER, part.number, part.of)
-        index = GalleryIndex(store, shelf.load(digest).manifest, shelf.manifest, Snapshots(folder, store))
+        index = GalleryIndex(store, manifest, shelf.manifest, Snapshots(folder, store))
         index.refresh()
         if store.remote:
             self._parts.callback(Follower(index).close)

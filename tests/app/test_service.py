@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
 from app.errors import StartupError
 from app.main import create_app
 from app.metrics import Metrics
+from app.models import ModelShelf
 from app.service import Service, open_service
-from app.store import STORE_FILE
+from app.store import STORE_FILE, open_store
+from app.store.models import MODEL
+from model.manifest import SimilarityKind
 from tests.app.conftest import make_settings
+
+ArtifactOf: TypeAlias = Callable[[SimilarityKind], Path]
 
 
 def start(**settings: Any) -> Service:
@@ -59,6 +66,20 @@ def test_a_tampered_artefact(tmp_path: Path, artifact: Path):
     weights = next(copy.glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert failure(model=copy, home=tmp_path).startswith("ONESHOT_MODEL: ")
+
+
+def test_a_model_that_was_damaged_since_is_told_and_changes_nothing(tmp_path: Path, artifact_of: ArtifactOf):
+    start(model=artifact_of("cosine"), home=tmp_path)
+    other = artifact_of("euclidean")
+    shelf = ModelShelf(tmp_path)
+    digest = next(each for each in shelf.put_forms(other) if each)
+    weights = next(shelf.path(digest).glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    with closing(open_store(tmp_path, None)) as store:
+        before = store.models.fact(MODEL)
+    assert failure(model=shelf.path(digest), home=tmp_path).startswith("ONESHOT_MODEL: ")
+    with closing(open_store(tmp_path, None)) as store:
+        assert store.models.fact(MODEL) == before
 
 
 def test_a_device_that_is_not_there(tmp_path: Path, artifact: Path):
