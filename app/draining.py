@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import uvicorn
 
+from app.heap import keep_what_is_there
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 
@@ -68,6 +69,7 @@ class DrainingServer(uvicorn.Server):
             listening.setblocking(False)
             listening.listen(self.config.backlog)
             self._listen(listening)
+        keep_what_is_there()
 
     def _listen(self, listening: socket.socket) -> None:
         if listening.fileno() >= 0 and not self._lifecycle.draining:

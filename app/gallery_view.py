@@ -14,7 +14,7 @@ from app.rwlock import ReadWriteLock
 from app.segment import Segment
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Vectors
 from app.tracing import span
-from model.distances import distances
+from model.distances import distances_to
 from model.manifest import Metric
 
 _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
@@ -199,11 +199,13 @@ class GalleryView:
     def _search_recent(self, query: Vectors, k: int) -> list[Match]:
         faiss.omp_set_num_threads(1)  # holds for the calling thread only; many searches run beside each other
         candidates = self._candidates(query[np.newaxis], k)
-        vectors = self._vectors_of(candidates)
         found = [self._classes[class_id] for class_id in candidates]
-        starts = np.cumsum([0, *(len(each.support_ids) for each in found[:-1])])
-        nearest = np.minimum.reduceat(distances(self.metric, query[np.newaxis], vectors)[0], starts)
-        return [Match(each.label, float(distance)) for each, distance in zip(found, nearest, strict=True)]
+        nearest = distances_to(self.metric, query, self._vectors_of(candidates))
+        if len(nearest) > len(found):  # some have several shots
+            starts = np.cumsum([0, *(len(each.support_ids) for each in found[:-1])])
+            nearest = np.minimum.reduceat(nearest, starts)
+        first = sorted(zip(nearest.tolist(), (each.label for each in found), strict=True))[:k]
+        return [Match(label, distance) for distance, label in first]
 
     def _candidates(self, query: Vectors, k: int) -> list[int]:
         """Return the ids of classes among which the `k` nearest surely are.

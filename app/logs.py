@@ -27,7 +27,7 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
             structlog.stdlib.render_to_log_kwargs,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
-    )
+    ).bind()  # else it would be made anew for each entry
     return logger
 
 

@@ -6,9 +6,9 @@ Plain ASGI, because starlette's middleware class would run the application in a 
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 import time
-import uuid
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -54,7 +54,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics, lifecycle: Lifecycle) -> None:
         sent_id = Headers(scope=scope).get("x-request-id", "")
-        self._id = sent_id if _SANE_ID.fullmatch(sent_id) else uuid.uuid4().hex
+        self._id = sent_id if _SANE_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
         scope.setdefault("state", {})["request_id"] = self._id
         self._scope = scope
         self._send = send

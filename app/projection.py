@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.distances import distances
+from model.distances import distances_to
 from model.manifest import Metric
 
 F32 = npt.NDArray[np.float32]
@@ -60,7 +60,7 @@ def nearest(metric: Metric, vectors: F32, k: int) -> Neighbours:
     for start in range(0, n, _BLOCK) if k else ():
         proposed = _propose(metric, vectors[start : start + _BLOCK], vectors, start, min(k + _MARGIN, n - 1))
         for row, candidates in enumerate(proposed, start):
-            exact = distances(metric, vectors[row : row + 1], vectors[candidates])[0]
+            exact = distances_to(metric, vectors[row], vectors[candidates])
             order = np.argsort(exact, kind="stable")[:k]
             places[row], found[row] = candidates[order], exact[order]
     return Neighbours(places, found)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.store.base import Ids, Vectors
-from model.distances import distances
+from model.distances import distances_to
 from model.manifest import Metric
 
 Rows = npt.NDArray[np.int64]
@@ -208,7 +208,7 @@ class Segment:
         vectors, _ = self.vectors_of(places)
         counts = self._shot_starts[places + 1] - self._shot_starts[places]
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        nearest = np.minimum.reduceat(distances(self.header.metric, query[np.newaxis], vectors)[0], starts)
+        nearest = np.minimum.reduceat(distances_to(self.header.metric, query, vectors), starts)
         order = np.argsort(nearest, kind="stable")[: max(k, 1) + 8]
         return [(int(places[each]), float(nearest[each])) for each in order]
 

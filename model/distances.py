@@ -10,24 +10,27 @@ from model.manifest import Metric
 Vectors = npt.NDArray[np.float32]
 
 
-def paired_distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
-    """Return the distance, shape (n,), of each query to the support beside it; both have shape (n, dim)."""
-    pairs = zip(queries, supports, strict=True)
-    return np.array([distances(metric, query[None], support[None])[0, 0] for query, support in pairs], np.float32)
-
-
-def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
-    """Return distances, shape (n, m), between index-form vectors of shape (n, dim) and (m, dim).
+def distances_to(metric: Metric, query: Vectors, supports: Vectors) -> Vectors:
+    """Return the distances, shape (m,), of a query of shape (dim,) to supports of shape (m, dim), in index form.
 
     This is the one definition of distance in the service: verification uses it on two images, and the gallery
     on the candidates that its index proposes, so that both give the same number.
     """
-    # Row by row: it keeps intermediate results at (m, dim), and a matrix product would round each pair differently
-    # depending on what stands beside it.
+    # Never a matrix product, which would round each pair differently depending on what stands beside it.
     if metric == "cosine":
-        found = np.stack([1 - (supports * query).sum(axis=1) for query in queries])
+        found = 1 - (supports * query).sum(axis=1)
     else:
-        order = 1 if metric == "l1" else 2
-        found = np.stack([np.linalg.norm(supports - query, ord=order, axis=1) for query in queries])
-    clipped: Vectors = np.maximum(found, 0).astype(np.float32)
+        found = np.linalg.norm(supports - query, ord=1 if metric == "l1" else 2, axis=1)
+    clipped: Vectors = np.maximum(found, 0).astype(np.float32, copy=False)
     return clipped
+
+
+def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
+    """Return ``distances_to`` each of the queries, shape (n, m), from vectors of shape (n, dim) and (m, dim)."""
+    return np.stack([distances_to(metric, query, supports) for query in queries])
+
+
+def paired_distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
+    """Return the distance, shape (n,), of each query to the support beside it; both have shape (n, dim)."""
+    pairs = zip(queries, supports, strict=True)
+    return np.array([distances_to(metric, query, support[None])[0] for query, support in pairs], np.float32)
