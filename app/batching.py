@@ -10,8 +10,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
@@ -21,7 +20,8 @@ from numpy.typing import NDArray
 from opentelemetry.context import Context
 
 from app import tracing
-from app.errors import InferenceError, NotReadyError, OneshotError, OverloadedError
+from app.errors import InferenceError, NotReadyError, OneshotError
+from app.line import Line
 from app.logs import get_logger
 from app.metrics import Metrics
 
@@ -102,7 +102,7 @@ def _settle_each(jobs: Sequence[_Job]) -> None:
         job.settle()
 
 
-class Batcher:
+class Batcher(Line):
     """A bounded queue in front of `forward`, which takes (B, C, S, S) and gives (B, D), served by one thread.
 
     The thread first calls `warm_up`; images that come before it is done wait in the queue. `ready` is true from then on
@@ -120,15 +120,13 @@ class Batcher:
         metrics: Metrics | None = None,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
+        super().__init__(max_queue, free=max_batch)
         self._forward = forward
         self._warm_up = warm_up
         self._max_batch = max_batch
-        self._max_queue = max_queue
         self._metrics = metrics or Metrics()
         self._on_death = on_death
         self._jobs: deque[_Job] = deque()
-        self._depth = 0
-        self._expected = 0
         self._closing = False
         self._abandon = False
         self._warm = False
@@ -139,16 +137,6 @@ class Batcher:
     def start(self) -> None:
         """Start the worker thread."""
         self._thread.start()
-
-    @property
-    def max_queue(self) -> int:
-        """Most images that may wait."""
-        return self._max_queue
-
-    @property
-    def depth(self) -> int:
-        """Images that wait."""
-        return self._depth
 
     @property
     def ready(self) -> bool:
@@ -163,25 +151,6 @@ class Batcher:
         if self._dead:
             return "The worker thread is dead; the service must be restarted."
         return None if self._warm else "The network is warming up."
-
-    def check_room(self, images: int) -> None:
-        """Raise OverloadedError when so many images would be refused now."""
-        if max(self._depth, self._expected - self._max_batch) + images > self._max_queue:
-            raise OverloadedError(f"{max(self._depth, self._expected)} images are waiting; try again in a moment.")
-
-    @contextmanager
-    def expect(self, images: int) -> Iterator[None]:
-        """Count images that are still to be prepared, or that are embedded, as if they waited; a batch of them is free.
-
-        Else a busy event loop would take in whatever comes: what waits for the loop itself is in no queue. For one
-        event loop. Raises OverloadedError as `check_room` does.
-        """
-        self.check_room(images)
-        self._expected += images
-        try:
-            yield
-        finally:
-            self._expected -= images
 
     async def embed(self, images: Sequence[F32]) -> F32:
         """Embeddings (n, D) of n prepared images (C, S, S).
@@ -201,10 +170,8 @@ class Batcher:
         with self._state:
             if self._closing or self._dead:
                 raise NotReadyError(self.not_ready_because or "The service is not ready.")
-            if self._depth + len(job.images) > self._max_queue:
-                raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
+            self._join(len(job.images))
             self._jobs.append(job)
-            self._change_depth(len(job.images))
         # not yet: all requests that the loop has at hand come before this call, and fill one batch together
         job.loop.call_soon(self._wake)
 
@@ -218,11 +185,15 @@ class Batcher:
         with self._state:
             if job in self._jobs:
                 self._jobs.remove(job)
-                self._change_depth(-job.left)
+                self._leave(job.left)
 
-    def _change_depth(self, images: int) -> None:
-        self._depth += images
+    def _join(self, images: int) -> None:
+        super()._join(images)
         self._metrics.queue_depth.inc(images)  # of all models together
+
+    def _leave(self, images: int) -> None:
+        super()._leave(images)
+        self._metrics.queue_depth.dec(images)
 
     def close(self, drain_seconds: float = 10.0) -> None:
         """Accept nothing more, serve what waits for at most `drain_seconds`, fail the rest. Blocks; may be repeated."""
@@ -270,14 +241,14 @@ class Batcher:
         while self._jobs and room and not self._abandon:
             job = self._jobs[0]
             if job.over:
-                self._change_depth(-job.left)
+                self._leave(job.left)
                 self._jobs.popleft()
                 continue
             if job.taken == 0:
                 self._metrics.queue_wait_seconds.observe(time.perf_counter() - job.enqueued)
                 tracing.record("queue", job.trace, job.enqueued_at, time.time_ns(), images=len(job.images))
             part = job.take(room)
-            self._change_depth(-len(part))
+            self._leave(len(part))
             room -= len(part)
             batch.append((job, part))
             if not job.left:
@@ -309,7 +280,7 @@ class Batcher:
         with self._state:
             waiting = list(self._jobs)
             self._jobs.clear()
-            self._change_depth(-self._depth)
+            self._leave(self._depth)
         for job in waiting:
             job.fail(NotReadyError("The service stopped before this image's turn."))
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
-from app.errors import OneshotError, OverloadedError
+from app.errors import OneshotError
 from app.galleries import Galleries
+from app.line import Line
 from app.models import ModelShelf
 from app.network import Network, Queue
 from app.on_ray.asking import Shards, ask, ask_soon
@@ -69,52 +69,24 @@ class RemoteNetwork(Preparer):
         return self._engine
 
 
-class RemoteQueue:
+class RemoteQueue(Line):
     """The images that this process has sent to the embedders, which batch those of all senders."""
 
     ready = True
     not_ready_because: str | None = None
 
     def __init__(self, embedder: DeploymentHandle[Any], digest: str, max_queue: int) -> None:
-        self._embedder, self._digest, self._max_queue = embedder, digest, max_queue
-        self._depth = self._expected = 0
-
-    @property
-    def max_queue(self) -> int:
-        """Most images that may be on their way."""
-        return self._max_queue
-
-    @property
-    def depth(self) -> int:
-        """Images that are on their way."""
-        return self._depth
-
-    def check_room(self, images: int) -> None:
-        """See `Queue.check_room`."""
-        waiting = max(self._depth, self._expected)
-        if waiting + images > self._max_queue:
-            raise OverloadedError(f"{waiting} images are waiting; try again in a moment.")
-
-    @contextmanager
-    def expect(self, images: int) -> Iterator[None]:
-        """See `Queue.expect`."""
-        self.check_room(images)
-        self._expected += images
-        try:
-            yield
-        finally:
-            self._expected -= images
+        super().__init__(max_queue)
+        self._embedder, self._digest = embedder, digest
 
     async def embed(self, images: Sequence[Prepared]) -> Vectors:
         """See `Queue.embed`."""
-        if self._depth + len(images) > self._max_queue:
-            raise OverloadedError(f"{self._depth} images are waiting; try again in a moment.")
-        self._depth += len(images)
+        self._join(len(images))
         try:
             batch = np.stack(images)
             found = await ask_soon(lambda: self._embedder.embed.remote(self._digest, batch), EMBEDDER)
         finally:
-            self._depth -= len(images)
+            self._leave(len(images))
         if isinstance(found, OneshotError):
             raise found
         vectors: Vectors = found
