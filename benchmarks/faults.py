@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,6 +185,21 @@ class Worker:
         rule = "add" if len(shots) > 1 and shots[:-1] == old else "replace"
         data = {"label": label, "on_conflict": rule}
         return client.post("/enroll", data=data, files={"image": ("x.png", shots[-1])}).is_success
+
+
+@contextlib.contextmanager
+def at_work(tasks: Iterable[Callable[[threading.Event], None]]) -> Iterator[None]:
+    """Run each task in a thread of its own until the block is left; then set the event that all have, and wait."""
+    stop = threading.Event()
+    threads = [threading.Thread(target=task, args=(stop,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 class Server:

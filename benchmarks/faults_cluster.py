@@ -7,15 +7,15 @@ the one that it was sent to. When the database goes away the servers stay, and m
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from benchmarks.faults import Report, Server, Worker, compare, compare_all
+from benchmarks.faults import Report, Server, Worker, at_work, compare, compare_all
 from tests.app.postgres import Postgres
 
 _NODES = 2
@@ -92,32 +92,22 @@ def _compare_each(cluster: Cluster, workers: Sequence[Worker], report: Report, s
 
 def _round(cluster: Cluster, workers: Sequence[Worker], report: Report, chance: random.Random, image: bytes) -> None:
     """Let them work, inject a fault, let them go on for a while, stop them."""
-    stop = threading.Event()
-    urls = cluster.urls
-    threads = [
-        threading.Thread(target=worker.run, args=(urls[(number + report.kills + 1) % _NODES], stop))
-        for number, worker in enumerate(workers)
-    ]
-    for thread in threads:
-        thread.start()
-    time.sleep(chance.uniform(0.02, 1.5))
+    urls, database = cluster.urls, cluster.database
     kind = _FAULTS[report.kills % len(_FAULTS)]
-    report.kills += 1
-    report.faults[kind] += 1
-    database = cluster.database
-    if kind != "server killed":
-        (database.stop if kind == "database stopped" else database.kill)()
-    if kind in {"server killed", "all killed"}:
-        for number in range(_NODES) if kind == "all killed" else (chance.randrange(_NODES),):
-            cluster.kill(number)
-    else:
-        _classify(urls, report, chance.uniform(0.1, 1.0), image)
-    if kind != "server killed":
-        database.start()
-    time.sleep(chance.uniform(0.1, 1.0))
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with at_work(partial(each.run, urls[(place + report.kills + 1) % _NODES]) for place, each in enumerate(workers)):
+        time.sleep(chance.uniform(0.02, 1.5))
+        report.kills += 1
+        report.faults[kind] += 1
+        if kind != "server killed":
+            (database.stop if kind == "database stopped" else database.kill)()
+        if kind in {"server killed", "all killed"}:
+            for number in range(_NODES) if kind == "all killed" else (chance.randrange(_NODES),):
+                cluster.kill(number)
+        else:
+            _classify(urls, report, chance.uniform(0.1, 1.0), image)
+        if kind != "server killed":
+            database.start()
+        time.sleep(chance.uniform(0.1, 1.0))
 
 
 def _classify(urls: Sequence[str], report: Report, seconds: float, image: bytes) -> None:

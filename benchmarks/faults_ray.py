@@ -21,11 +21,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx
 
-from benchmarks.faults import Report, Worker, compare, compare_all
+from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from benchmarks.proofs import Proof, record
 
 _READY_SECONDS = 180.0
@@ -145,25 +146,18 @@ def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -
         service = Service(environment, free_port(), folder / "service.log")
         stack.callback(service.stop)
         service.wait(_READY_SECONDS)
-        image, stop = images[0] + b"stays", threading.Event()
+        image = images[0] + b"stays"
         enrolled = {"data": {"label": "stays"}, "files": {"image": ("x.png", image)}}
         httpx.post(f"{service.url}/enroll", timeout=60, trust_env=False, **enrolled).raise_for_status()  # type: ignore[arg-type]
         before = {"first": nodes.replicas(0), "second": nodes.replicas(second)}
-        threads = [threading.Thread(target=_work, args=(each, service.url, report, stop)) for each in workers]
-        threads += [threading.Thread(target=each.run, args=(service.url, image, "stays", stop)) for each in reads]
-        for thread in threads:
-            thread.start()
-        try:
+        writing = [partial(_work, each, service.url, report) for each in workers]
+        with at_work([*writing, *(partial(each.run, service.url, image, "stays") for each in reads)]):
             time.sleep(settle)
             nodes.kill(second)
             back = _back(service.url, image)
             third = nodes.add()
             time.sleep(settle)
             after = {"first": nodes.replicas(0), "third": nodes.replicas(third)}
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         database.stop()
         without = _classify_without(service.url, image)
         database.start()

@@ -20,12 +20,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks.faults import Report, Worker, compare, compare_all
+from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from benchmarks.nodes_groups import CONFIGURATIONS, Configuration, Group
 from benchmarks.nodes_page import write_page
 from benchmarks.peers.contestants import enrol
@@ -153,27 +154,17 @@ def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tup
     urls = group.urls
     httpx.post(f"{urls[0]}/enroll", data={"label": "stays"}, files={"image": ("x", images[0])}).raise_for_status()
     for report.kills in range(1, kills + 1):
-        stop = threading.Event()
-        threads = [
-            threading.Thread(target=worker.run, args=(urls[(number + report.kills) % len(urls)], stop))
-            for number, worker in enumerate(workers)
+        writing = [
+            partial(worker.run, urls[(number + report.kills) % len(urls)]) for number, worker in enumerate(workers)
         ]
+        orders = [urls[number % len(urls) :] + urls[: number % len(urls)] for number in range(_LOADS)]
         asked.begin()
-        for number in range(_LOADS):
-            order = urls[number % len(urls) :] + urls[: number % len(urls)]
-            threads.append(threading.Thread(target=asked.ask, args=(order, images[0], stop)))
-        for thread in threads:
-            thread.start()
-        try:
+        with at_work([*writing, *(partial(asked.ask, order, images[0]) for order in orders)]):
             time.sleep(chance.uniform(0.3, 1.5))
             group.kill(chance)
             group.start()
             group.settle()
             time.sleep(chance.uniform(0.5, 1.5))
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
         for number, worker in enumerate(workers):
             compare(urls[(number + report.kills + 1) % len(urls)], worker, report, searches=2)
     httpx.delete(f"{urls[0]}/classes/stays", timeout=60).raise_for_status()

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import httpx
 import pytest
 
-from benchmarks.faults import Report, Worker, compare, compare_all
+from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from benchmarks.proofs import Proof, record
 from tests.containers import ROOT, Engine, composed, wait_for
 from tests.factories import draw_character, png_bytes
@@ -70,20 +71,9 @@ class Load:
                 self.ages += "Age" in answer.headers
 
 
-@contextmanager
-def under_load(url: str, workers: Sequence[Worker], load: Load) -> Iterator[None]:
+def under_load(url: str, workers: Sequence[Worker], load: Load) -> AbstractContextManager[None]:
     """Workers that write, and two clients that classify, until the block is left."""
-    stop = threading.Event()
-    threads = [threading.Thread(target=worker.run, args=(url, stop)) for worker in workers]
-    threads += [threading.Thread(target=load.run, args=(stop,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    return at_work([*(partial(worker.run, url) for worker in workers), load.run, load.run])
 
 
 def all_ready(cluster: Engine) -> bool:
