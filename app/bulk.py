@@ -73,9 +73,12 @@ class ManyImages:
 
     async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
         [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
-        good = [each.values for each in prepared if isinstance(each, Picture)]
-        vectors = iter(_checked(await _patiently(lambda: self._batcher.embed(good))) if good else ())
-        return [_embedded(each, next(vectors)) if isinstance(each, Picture) else each for each in prepared]
+        good = [each for each in prepared if isinstance(each, Picture)]
+        if not good:
+            return prepared
+        vectors = await _patiently(lambda: self._batcher.embed([each.values for each in good]))
+        embedded = map(_embedded, good, vectors, np.all(np.isfinite(vectors), axis=1))
+        return [next(embedded) if isinstance(each, Picture) else each for each in prepared]
 
     def _prepare_each(self, uploads: Sequence[Upload]) -> list[Embedded]:
         prepared: list[Embedded] = []
@@ -95,14 +98,8 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _checked(vectors: F32) -> Iterator[F32 | None]:
-    """Each vector, None for one that is not finite."""
-    whole = np.isfinite(vectors.sum(axis=1)).tolist()  # of numbers one of which is not finite neither is the sum
-    return (vector if good else None for vector, good in zip(vectors, whole, strict=True))
-
-
-def _embedded(picture: Picture, vector: F32 | None) -> Embedded:
-    if vector is None:
+def _embedded(picture: Picture, vector: F32, finite: bool) -> Embedded:
+    if not finite:
         return InferenceError("the network made a vector that is not finite")
     return Picture(vector, picture.media_type)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
-from app.bulk import in_parts
+from app.batching import Batcher
+from app.bulk import ManyImages, Picture, in_parts
+from app.errors import InferenceError
 from app.uploads import Upload
+from app.workers import WorkPool
 from tests.app.conftest import Running, assert_problem
 
 
@@ -132,3 +137,20 @@ def test_small_images_share_a_thread_and_large_ones_do_not(sizes: list[int], len
     parts = list(in_parts(uploads))
     assert [len(part) for part in parts] == lengths
     assert [upload for part in parts for upload in part] == uploads
+
+
+def test_a_vector_that_is_not_finite_is_refused_alone():
+    nan, inf, large = np.nan, np.inf, np.finfo(np.float32).max
+    rows = [[1, 2], [nan, 0], [large, large], [0, inf], [inf, -inf], [-large, -large], [3, 4]]
+    batcher, decoding = Batcher(lambda batch: batch), WorkPool("test", threads=1, max_pending=9)
+    batcher.start()
+    try:
+        many = ManyImages(lambda upload: Picture(np.frombuffer(upload.data, np.float32), "x"), batcher, decoding)
+        uploads = [Upload(np.array(row, np.float32).tobytes(), str(place)) for place, row in enumerate(rows)]
+        found = asyncio.run(many.embed(uploads))
+    finally:
+        batcher.close()
+        decoding.close()
+    kept = {place: each.values.tolist() for place, each in enumerate(found) if isinstance(each, Picture)}
+    assert kept == {place: rows[place] for place in (0, 2, 5, 6)}
+    assert [type(found[place]) for place in (1, 3, 4)] == [InferenceError] * 3
