@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.versions import MIN_VERSION, VERSION
+from app.headers import MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
 #: An answer is data: nothing in it runs, and nobody frames it.

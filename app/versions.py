@@ -12,11 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Scope
 
 from app.errors import BehindError, InvalidRequestError
+from app.headers import MIN_VERSION, VERSION
 
 if TYPE_CHECKING:
     from app.service import Service
 
-VERSION, MIN_VERSION = "Oneshot-Version", "Oneshot-Min-Version"
 MAX_VERSION = 2**63 - 1
 #: The requests that change a gallery. (What changes keys, or the model that is wanted, is no part of the change log.)
 WRITES = frozenset(

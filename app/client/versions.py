@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 
 from app.client.calls import Call
-
-_VERSION, _MIN_VERSION = "Oneshot-Version", "Oneshot-Min-Version"
+from app.headers import MIN_VERSION, VERSION
 
 
 class LastWrite:
@@ -23,12 +22,12 @@ class LastWrite:
         """What httpx's `request` takes for the call, which sees the latest write if it is answered from a view."""
         arguments = call.arguments()
         if call.viewed and self._version:
-            arguments["headers"] = {**arguments.get("headers", {}), _MIN_VERSION: str(self._version)}
+            arguments["headers"] = {**arguments.get("headers", {}), MIN_VERSION: str(self._version)}
         return arguments
 
     def note(self, response: httpx.Response) -> None:
         """Remember the version that a write was answered with."""
-        text = response.headers.get(_VERSION, "")
+        text = response.headers.get(VERSION, "")
         if text.isascii() and text.isdecimal():
             with self._lock:
                 self._version = max(self._version, int(text))
@@ -38,8 +37,8 @@ class LastWrite:
 
         So it is after an older backup was restored, or when another service answers at the address.
         """
-        asked = response.request.headers.get(_MIN_VERSION)
-        if asked is None or response.status_code != 422 or _MIN_VERSION.encode() not in response.content:
+        asked = response.request.headers.get(MIN_VERSION)
+        if asked is None or response.status_code != 422 or MIN_VERSION.encode() not in response.content:
             return False
         with self._lock:
             if self._version == int(asked):

@@ -13,8 +13,9 @@ import httpx
 import pytest
 
 from app.client import AsyncClient, Client, MissingError
+from app.headers import MIN_VERSION, VERSION
 from app.main import create_app
-from app.versions import MIN_VERSION, VERSION, VIEWED, WRITES
+from app.versions import VIEWED, WRITES
 from tests.app.conftest import Running, assert_problem, make_settings, running
 
 Nodes = tuple[Running, Running]
