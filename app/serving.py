@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
 from ipaddress import ip_address
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
@@ -22,6 +21,7 @@ from types import FrameType
 from app.errors import StartupError
 from app.heap import give_large_blocks_back
 from app.settings import Settings, variable
+from model.extras import without_ray
 
 #: Exit code of a start that can't succeed, after one line on stderr.
 CANNOT_START = 2
@@ -38,8 +38,8 @@ _STOP_MARGIN_SECONDS = 10.0
 
 def serve(settings: Settings) -> int:
     """Serve until interrupted; returns the exit code. Raises StartupError when the address can't be listened on."""
-    if settings.engine == "ray" and find_spec("ray") is None:
-        raise StartupError(f"{variable('engine')}=ray needs Ray, which is not installed: pip install 'oneshot[ray]'")
+    if settings.engine == "ray" and (why := without_ray(f"{variable('engine')}=ray")):
+        raise StartupError(why)
     listening = bind(settings)
     if settings.engine == "ray":
         from app.on_ray.serving import serve_on_ray  # noqa: PLC0415 - an extra

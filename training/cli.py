@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, NoReturn
 
@@ -18,6 +17,7 @@ from rich.table import Table
 from model import artifact_folder
 from model.artifact import Artifact, ArtifactError, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
+from model.extras import without_ray
 from model.manifest import Measurement
 from model.views import checked_views
 from training.card import write_card
@@ -105,8 +105,8 @@ def fit_command(  # noqa: PLR0917 - typer reads options from the signature
 
 
 def _on_ray() -> Callable[..., Artifact]:
-    if find_spec("ray") is None:
-        raise ValueError("--engine ray needs Ray, which is not installed: pip install 'oneshot[ray,train]'")
+    if why := without_ray("--engine ray", "ray,train"):
+        raise ValueError(why)
     from training.on_ray import fit_on_ray  # noqa: PLC0415 - an extra
 
     return fit_on_ray

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +19,7 @@ from app.commands.target import PROBLEM, YES, Target, fail, run, verb
 from app.errors import OneshotError
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
+from model.extras import without_ray
 
 #: Images and bytes of one request, well below what a service takes by default.
 _MOST_IMAGES = 100
@@ -110,8 +110,8 @@ def _outcome(item: Labelled, status: int, problem: str | None = None, detail: st
 def _on_ray(
     target: Target, paths: Sequence[str], label: str | None, gallery: str, on_conflict: OnConflict
 ) -> Sequence[Enrolled]:
-    if find_spec("ray") is None:
-        fail("--engine ray needs Ray, which is not installed: pip install 'oneshot[ray]'")
+    if why := without_ray("--engine ray"):
+        fail(why)
     from app.on_ray.enrolling import enroll_on_ray  # noqa: PLC0415 - an extra
     from app.on_ray.sources import sources_of  # noqa: PLC0415
 
