@@ -1,10 +1,11 @@
 """LitServe, with batching and several workers."""
 
-from __future__ import annotations
+# no "from __future__ import annotations": LitServe reads the types of requests from the annotations themselves
 
 from typing import Any
 
 import litserve
+from fastapi import Request
 
 from benchmarks.peers.services.core import MAX_BATCH, PORT, WAIT, WORKERS, Recogniser
 
@@ -16,7 +17,7 @@ class Classify(litserve.LitAPI):
         """Load the model."""
         self.recogniser = Recogniser()
 
-    def decode_request(self, request: Any) -> Any:
+    def decode_request(self, request: Request) -> Any:
         """Decode the image."""
         return self.recogniser.prepare(request["image"].file.read())
 
