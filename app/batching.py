@@ -29,6 +29,9 @@ log = get_logger(__name__)
 
 F32: TypeAlias = NDArray[np.float32]
 
+#: Waiters that get their results in one turn of the loop.
+_A_TURN = 8
+
 
 @dataclass(eq=False, slots=True)
 class _Job:
@@ -94,12 +97,15 @@ def _settle(jobs: Sequence[_Job]) -> None:
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
     for loop, those in by_loop.items():
-        _call_soon(loop, partial(_settle_each, those))
+        _call_soon(loop, partial(_settle_each, loop, those))
 
 
-def _settle_each(jobs: Sequence[_Job]) -> None:
-    for job in jobs:
+def _settle_each(loop: asyncio.AbstractEventLoop, jobs: Sequence[_Job]) -> None:
+    # what comes after a result takes the loop's time: between parts of a large batch it looks at its connections
+    for job in jobs[:_A_TURN]:
         job.settle()
+    if rest := jobs[_A_TURN:]:
+        loop.call_soon(_settle_each, loop, rest)
 
 
 class Batcher(Line):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -342,3 +343,29 @@ def test_batches_are_counted():
     assert metrics.registry.get_sample_value("oneshot_batch_size_images_sum") == 6
     assert metrics.registry.get_sample_value("oneshot_inference_seconds_count") == 2
     assert metrics.registry.get_sample_value("oneshot_queue_wait_seconds_count") == 6
+
+
+def test_the_loop_has_its_turns_between_the_results_of_a_large_batch():
+    network = Network()
+
+    async def main() -> None:
+        with batcher(network) as made:
+            occupied = await busy(made, network)
+            turn, told = 0, []
+
+            async def wait(number: int) -> None:
+                [vector] = await made.embed([image(number)])
+                told.append((turn, number, vector[0]))
+
+            waiting = [asyncio.create_task(wait(number)) for number in range(30)]
+            await until(lambda: made.depth == len(waiting))
+            network.go.set()
+            while len(told) < len(waiting):
+                turn += 1
+                await asyncio.sleep(0)
+            await occupied
+            assert [(number, vector) for _, number, vector in told] == [(number, 10 * number) for number in range(30)]
+            assert max(Counter(turn for turn, _, _ in told).values()) <= 8
+
+    asyncio.run(main())
+    assert len(network.batches) == 2
