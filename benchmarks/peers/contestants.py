@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin"
 START_SECONDS = 180
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PARENT, _SESSION, _USER, _SYSTEM, _STARTED, _PAGES = 1, 3, 11, 12, 19, 21  # fields of /proc/PID/stat, from the third
 
 
 @dataclass(frozen=True)
@@ -90,16 +91,33 @@ class Running:
         self._process = process
 
     def usage(self) -> Usage:
-        """What all processes of its group use (shared pages are counted in each)."""
+        """What all its processes use (shared pages are counted in each)."""
         cpu = memory = 0.0
-        for folder in Path("/proc").iterdir():
-            if folder.name.isdigit():
-                with contextlib.suppress(OSError):
-                    stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                    if int(stat[3]) == self._process.pid:  # the session
-                        cpu += (int(stat[11]) + int(stat[12])) / _TICKS
-                        memory += int(stat[21]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+        for stat in _processes_of(self._process.pid).values():
+            cpu += (int(stat[_USER]) + int(stat[_SYSTEM])) / _TICKS
+            memory += int(stat[_PAGES]) * os.sysconf("SC_PAGE_SIZE") / 1e6
         return Usage(cpu, memory)
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _processes_of(root: int) -> dict[int, list[str]]:
+    """All processes of the root's session, all descendants, and what `_stat` says of them.
+
+    Some peers' processes are in sessions of their own, and some lose their parent.
+    """
+    found: dict[int, list[str]] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(folder.name)] = _stat(int(folder.name))
+    own = {pid for pid, stat in found.items() if int(stat[_SESSION]) == root}
+    while more := {pid for pid, stat in found.items() if int(stat[_PARENT]) in own} - own:
+        own |= more
+    return {pid: found[pid] for pid in own}
 
 
 @contextlib.contextmanager
@@ -145,18 +163,16 @@ def _wait(process: subprocess.Popen[bytes], contestant: Contestant, url: str, ma
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
+    everything = _processes_of(process.pid)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    for pid, stat in (everything | _processes_of(process.pid)).items():
+        with contextlib.suppress(OSError):
+            if _stat(pid)[_STARTED] == stat[_STARTED]:  # else the number is another process's by now
+                os.kill(pid, signal.SIGKILL)
     process.wait()
-    for folder in Path("/proc").iterdir():  # those in process groups of their own, as Ray's
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                if int((folder / "stat").read_text().rpartition(")")[2].split()[3]) == process.pid:
-                    os.kill(int(folder.name), signal.SIGKILL)
 
 
 def enrol(url: str, material: Path) -> None:

@@ -7,14 +7,18 @@ import contextlib
 import io
 import itertools
 import socket
+import subprocess
+import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.peers.bundles import table
-from benchmarks.peers.contestants import contestants
+from benchmarks.peers.contestants import Running, _processes_of, _stat, _stop, contestants
 from benchmarks.peers.material import photo
 from benchmarks.peers.openloop import drive
 from benchmarks.peers.report import page
@@ -101,3 +105,24 @@ def test_the_page_compares_bundles_with_the_network_alone():
     lines = table([{"name": name, "round": round_, "rate": rate} for name, round_, rate in found])
     assert lines[-2:] == ["| oneshot, /embed | 750 |  |", "| the network alone, torch | 300 | 250 % |"]
     assert table([]) == []
+
+
+_CHILD = "import time; print('up', flush=True); time.sleep(60)"
+_PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {_CHILD!r}], start_new_session=True)"
+
+
+def test_a_peers_process_in_a_session_of_its_own_is_counted_and_ended():
+    command = [sys.executable, "-c", _PARENT]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"up\n"
+        found = _processes_of(parent.pid)
+        assert len(found) == 2
+        assert Running(parent, "", 0.0).usage().cpu > 0
+        _stop(parent)
+        assert parent.returncode is not None
+    [child] = found.keys() - {parent.pid}
+    end = time.monotonic() + 10
+    while Path(f"/proc/{child}").exists() and _stat(child)[0] != "Z":
+        assert time.monotonic() < end
+        time.sleep(0.01)
