@@ -55,6 +55,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "strokes not grown": ("augment.bold=0",),
     "input of 32 pixels": ("preprocess.size=32",),
     "input of 48 pixels": ("preprocess.size=48",),
+    "half as wide": ("network.stem=8", "network.widths=[16, 32, 64]", "network.dim=64"),
+    "as wide as the recipe": ("network.stem=32", "network.widths=[64, 128, 256]", "network.dim=256"),
 }
 
 
