@@ -1,6 +1,7 @@
 """Faces of people never trained on: recipes beside the plain baselines, on the same ten splits of the AT&T faces.
 
     python -m benchmarks.faces faces-contrastive ...      # trains each recipe ten times, into runs/faces/RECIPE/split-N
+    python -m benchmarks.faces A B --join                 # and measures, beside A and B, the two joined to one model
 
 writes docs/reports/faces.json, from which ``python -m benchmarks.recipes`` makes its table. Recipes are files or names
 of the project's own; a split that is trained already is taken as it is, and figures of recipes that are not named stay.
@@ -20,7 +21,7 @@ import typer
 from training.data.faces import read_faces
 from training.data.labelled import LabelledImages
 from training.history import read_history
-from training.people import Fit, evaluate_people, pixels, trained, whitened_pca
+from training.people import Fit, evaluate_people, joined, pixels, trained, whitened_pca
 from training.recipe import load_recipe
 from training.report.origin import machine, versions
 
@@ -29,12 +30,13 @@ BASELINES: dict[str, Fit] = {"raw pixels": pixels, "whitened PCA": whitened_pca}
 
 
 def measure(name: str, images: LabelledImages, learn: Fit, command: str, runs: Path | None = None) -> dict[str, Any]:
-    """Measure one method on all splits; what is trained into ``runs`` took as long as its histories say."""
+    """Measure one method on all splits; what was trained in steps into ``runs`` took as long as its histories say."""
     began = time.monotonic()
     rows = evaluate_people(images, learn)
     seconds = time.monotonic() - began
-    if runs is not None:
-        seconds = sum(read_history(folder)[-1].seconds for folder in runs.glob("split-*"))
+    histories = [read_history(folder) for folder in runs.glob("split-*")] if runs else []
+    if any(histories):
+        seconds = sum(history[-1].seconds for history in histories)
     return {
         "method": name,
         "command": command,
@@ -56,12 +58,21 @@ def measure(name: str, images: LabelledImages, learn: Fit, command: str, runs: P
     }
 
 
+def command_line(method: str) -> str:
+    """Return the arguments that measure ``method``, with a space before them; none where it is a baseline."""
+    if method in BASELINES:
+        return ""
+    names = method.split(" + ")
+    return f" {' '.join(names)}{' --join' if len(names) > 1 else ''}"
+
+
 def main(
     data: Annotated[Path, typer.Option(envvar="ONESHOT_DATASETS", help="Folder with att_faces/.")],
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipes of faces to train and measure.")] = None,
     runs: Annotated[Path, typer.Option(help="Where artefacts go.")] = Path("runs/faces"),
     out: Annotated[Path, typer.Option(help="The JSON file.")] = FILE,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    together: Annotated[bool, typer.Option("--join", help="Measure the recipes joined to one model, too.")] = False,
 ) -> None:
     """Measure the baselines and the recipes."""
     torch.set_num_threads(threads)
@@ -70,9 +81,13 @@ def main(
     for source in recipes or []:
         recipe = load_recipe(source)
         methods[recipe.name] = trained(recipe, data, runs / recipe.name)
+    if together:
+        names = [name for name in methods if name not in BASELINES]
+        folders = [runs / name for name in names]
+        methods[" + ".join(names)] = joined(folders, data, runs / "-".join(names))
     known = {row["method"]: row for row in json.loads(out.read_text("utf-8"))} if out.exists() else {}
     for name, learn in methods.items():
-        command = "python -m benchmarks.faces" + (f" {name}" if name not in BASELINES else "")
+        command = "python -m benchmarks.faces" + command_line(name)
         known[name] = measure(name, images, learn, command, runs / name if name not in BASELINES else None)
         shown = ", ".join(f"{row['name']} {row['mean']} ± {row['sd']} %" for row in known[name]["figures"])
         print(f"{name}: {shown}")

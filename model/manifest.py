@@ -62,7 +62,25 @@ class ConvSpec(_Spec):
     dim: int | None = Field(default=None, ge=2, le=4096, description="None: the last feature map is the embedding.")
 
 
-MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec, Field(discriminator="kind")]
+class GradientsSpec(_Spec):
+    """Fixed oriented gradients in square cells, and a linear embedding, all that is learned."""
+
+    kind: Literal["gradients"] = "gradients"
+    cell: int = Field(ge=2, le=256, description="Side of a cell, in pixels; it divides the input's side.")
+    blurs: tuple[Annotated[float, Field(gt=0, le=16)], ...] = Field(
+        min_length=1, max_length=4, description="Gaussian blurs under which slopes are taken, in pixels."
+    )
+    directions: Literal[4, 8, 16] = 8
+    mirror: bool = Field(default=False, description="An image and its mirror image get the same embedding.")
+    dim: int = Field(ge=2, le=4096)
+
+    def features(self, size: int) -> int:
+        """Return how many numbers of an image of ``size`` pixels a side come before the linear embedding."""
+        cells = size // self.cell
+        return len(self.blurs) * self.directions * cells * ((cells + 1) // 2 if self.mirror else cells)
+
+
+MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec, Field(discriminator="kind")]
 
 
 class EnsembleSpec(_Spec):
@@ -72,7 +90,9 @@ class EnsembleSpec(_Spec):
     members: tuple[MemberSpec, ...] = Field(min_length=2, max_length=16)
 
 
-NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | EnsembleSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[
+    KochSpec | ResidualSpec | ConvSpec | GradientsSpec | EnsembleSpec, Field(discriminator="kind")
+]
 
 Views = Literal[1, 3, 5, 9]
 """How many views of an image are embedded for its vector; ``model.views`` makes them."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
-from model.manifest import ConvSpec, EnsembleSpec, KochSpec, NetworkSpec, PreprocessSpec, ResidualSpec
+from model.gradients import GradientsNet
+from model.manifest import ConvSpec, EnsembleSpec, GradientsSpec, KochSpec, NetworkSpec, PreprocessSpec, ResidualSpec
 
 
 class KochNet(nn.Module):
@@ -143,6 +144,8 @@ def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
                 f"koch takes 105 x 105 grey images, not {preprocess.size} with {preprocess.channels} channels"
             )
         return KochNet()
+    if isinstance(spec, GradientsSpec):
+        return GradientsNet(spec, preprocess)
     halvings = len(spec.widths) + 1 if isinstance(spec, ResidualSpec) else spec.depth
     if preprocess.size < 2**halvings:
         raise ValueError(f"{halvings} halvings need at least {2**halvings} pixels, not {preprocess.size}")

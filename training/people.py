@@ -15,6 +15,7 @@ from PIL import Image
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from model.artifact import Artifact, load_artifact
 from model.distances import Vectors
 from model.embedder import Embedder
 from model.manifest import Metric
@@ -23,6 +24,7 @@ from model.similarity import tensor_distances
 from training.curves import equal_error_rate, fnmr_at
 from training.data.faces import split_people
 from training.data.labelled import LabelledImages, PreparedImages, prepare_pixels
+from training.ensemble import join
 from training.episodes import any_class_trials, judge_distances
 from training.evaluate import embed
 from training.fit import fit
@@ -158,10 +160,27 @@ def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
         people = data.read(datasets).training.class_names
         if list(people) != list(train.class_names):
             raise ValueError(f"{recipe.name} is trained on other people than those of split {split}")
-        embedder, preprocess = Embedder(artifact, "cpu", threads=1), Preprocess(artifact.manifest.preprocess)
-        return Method(lambda images: embed(embedder, prepare_pixels(images, preprocess)), embedder.metric)
+        return _by_artifact(artifact)
 
     return fit_split
+
+
+def joined(members: Sequence[Path], datasets: Path, folder: Path) -> Fit:
+    """Return what joins, for each split, the artefacts ``split-N`` in the folders ``members`` into ``folder/split-N``.
+
+    The artefacts are there already, as ``trained`` made them.
+    """
+
+    def join_split(_train: LabelledImages, split: int) -> Method:
+        parts = [load_artifact(member / f"split-{split}") for member in members]
+        return _by_artifact(join(parts, datasets, folder / f"split-{split}", name=folder.name))
+
+    return join_split
+
+
+def _by_artifact(artifact: Artifact) -> Method:
+    embedder, preprocess = Embedder(artifact, "cpu", threads=1), Preprocess(artifact.manifest.preprocess)
+    return Method(lambda images: embed(embedder, prepare_pixels(images, preprocess)), embedder.metric)
 
 
 def _flat(images: Sequence[Image.Image]) -> Vectors:

@@ -78,6 +78,9 @@ class WhiteningPart(Part):
     )
     strength: float = Field(default=1, gt=0, le=1, description="1 whitens fully; less leaves part of the scales.")
     shrinkage: float = Field(default=0.1, ge=0, le=1, description="Share of a sphere mixed into the covariance.")
+    total: float = Field(
+        default=0, ge=0, le=1, description="within: share of the total covariance, brought to its size, mixed into it."
+    )
 
 
 class Recipe(Part):

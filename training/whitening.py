@@ -16,7 +16,8 @@ def whiten(network: nn.Module, data: PreparedImages, part: WhiteningPart) -> Non
     """Change the last layer of ``network`` so that the embeddings of ``data`` are centred and decorrelated.
 
     ``within`` decorrelates what differs between images of one class, the core of linear discriminant analysis
-    (Fisher 1936); ``total`` is principal component whitening.
+    (Fisher 1936); ``total`` is principal component whitening. ``part.total`` mixes the second into the first: of few
+    classes, the directions in which they happen to differ most are not those that tell all others apart.
 
     Raises:
         ValueError: the network does not end in a linear layer ``embed``.
@@ -29,8 +30,12 @@ def whiten(network: nn.Module, data: PreparedImages, part: WhiteningPart) -> Non
     parts = torch.split(data.pixels, _BATCH)
     embeddings = torch.cat([network(pixels.to(device).float() / 255).double().cpu() for pixels in parts])
     centre = embeddings.mean(0)
-    around = _class_means(embeddings, data) if part.kind == "within" else centre
-    matrix = _inverse_power(embeddings - around, part).to(last.weight)
+    covariance = _covariance(embeddings - centre)
+    if part.kind == "within":
+        within = _covariance(embeddings - _class_means(embeddings, data))
+        share = part.total * within.trace() / covariance.trace()
+        covariance = (1 - part.total) * within + share * covariance
+    matrix = _inverse_power(covariance, part).to(last.weight)
     last.bias.copy_(matrix @ (last.bias - centre.to(last.bias)))
     last.weight.copy_(matrix @ last.weight)
 
@@ -42,9 +47,13 @@ def _class_means(embeddings: Tensor, data: PreparedImages) -> Tensor:
     return (totals / torch.bincount(data.classes, minlength=data.n_classes)[:, None])[data.classes]
 
 
-def _inverse_power(deviations: Tensor, part: WhiteningPart) -> Tensor:
-    """Return the symmetric matrix C ** (-strength / 2) of the shrunk covariance C of ``deviations`` (n, dim)."""
-    covariance = deviations.T @ deviations / len(deviations)
+def _covariance(deviations: Tensor) -> Tensor:
+    """Return the covariance (dim, dim) of ``deviations`` (n, dim)."""
+    return deviations.T @ deviations / len(deviations)
+
+
+def _inverse_power(covariance: Tensor, part: WhiteningPart) -> Tensor:
+    """Return the symmetric matrix C ** (-strength / 2) of the shrunk ``covariance`` C."""
     sphere = covariance.diagonal().mean() * torch.eye(len(covariance), dtype=covariance.dtype)
     values, vectors = torch.linalg.eigh((1 - part.shrinkage) * covariance + part.shrinkage * sphere)
     floor = 1e-9 * values[-1]

@@ -56,6 +56,23 @@ def test_within_whitening_makes_each_class_a_sphere():
     assert torch.allclose(covariance(deviations), torch.eye(4), atol=0.05)
 
 
+def test_within_whitening_with_a_share_of_the_total():
+    """Nothing of it is the plain one, all of it is total whitening, and half makes the mean of both a sphere."""
+    data = make_data()
+    found = {}
+    for total in (0.0, 0.5, 1.0):
+        network = make_network()
+        whiten(network, data, WhiteningPart(kind="within", shrinkage=0, total=total))
+        embeddings = embed(network, data).view(N_CLASSES, N_IMAGES, 4)
+        within = covariance((embeddings - embeddings.mean(1, keepdim=True)).flatten(0, 1))
+        found[total] = within, covariance(embeddings.flatten(0, 1))
+    ratio = [float(total.trace() / within.trace()) for within, total in found.values()]
+    assert torch.allclose(found[0.0][0], torch.eye(4), atol=0.05)
+    sphere = found[1.0][1]
+    assert torch.allclose(sphere, sphere[0, 0] * torch.eye(4), atol=0.05 * float(sphere[0, 0]))
+    assert ratio[0] > ratio[1] > ratio[2], "the more of the total, the less is made of what differs between classes"
+
+
 def test_full_shrinkage_only_centres_and_scales():
     network, data = make_network(), make_data()
     before = embed(network, data)
