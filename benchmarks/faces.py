@@ -66,7 +66,7 @@ def command_line(method: str) -> str:
     return f" {' '.join(names)}{' --join' if len(names) > 1 else ''}"
 
 
-def main(
+def main(  # noqa: PLR0917 - typer reads options from the signature
     data: Annotated[Path, typer.Option(envvar="ONESHOT_DATASETS", help="Folder with att_faces/.")],
     recipes: Annotated[list[str] | None, typer.Argument(help="Recipes of faces to train and measure.")] = None,
     runs: Annotated[Path, typer.Option(help="Where artefacts go.")] = Path("runs/faces"),

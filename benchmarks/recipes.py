@@ -59,8 +59,8 @@ def grouped(reports: list[Report]) -> list[list[Report]]:
     return [list(group.values()) for group in groups.values()]
 
 
-def page(reports: list[Report], faces: list[dict[str, Any]]) -> str:
-    """Return docs/recipes.md; ``faces`` is what ``benchmarks.faces`` wrote."""
+def page(reports: list[Report], faces: list[dict[str, Any]], tried: list[dict[str, Any]]) -> str:
+    """Return docs/recipes.md; ``faces`` is what ``benchmarks.faces`` wrote, ``tried`` what ``faces_tried`` did."""
     groups = grouped(reports)
     views = sorted({figure.views for report in reports for figure in report.figures})
     lines = [_HEAD, "## Accuracy", ""]
@@ -85,7 +85,7 @@ def page(reports: list[Report], faces: list[dict[str, Any]]) -> str:
     lines += [*_table(columns, rows), "", "## Origin", ""]
     columns = ("recipe", "measured on", "commands", "models", "machine", "date")
     lines += [*_table(columns, [_origin(group) for group in groups]), ""]
-    return "\n".join([*lines, *_faces(faces)])
+    return "\n".join([*lines, *_faces(faces), *_faces_tried(tried)])
 
 
 def _faces(faces: list[dict[str, Any]]) -> list[str]:
@@ -106,6 +106,32 @@ def _faces(faces: list[dict[str, Any]]) -> list[str]:
         "AT&T faces, ten splits of 30 people to train on and 10 others to test on; percent, mean ± standard deviation "
         "over splits. Each has 4,950 pairs and 9,000 one-shot trials. Known before: raw pixels EER 15.4 and 10-way "
         "80.4, whitened PCA 7.8 and 90.1, a published Siamese net EER 3.33.",
+        "",
+        *_table(columns, rows),
+        "",
+    ]
+
+
+def _faces_tried(tried: list[dict[str, Any]]) -> list[str]:
+    if not tried:
+        return []
+    columns = ("variant", "changes", *(row["name"] for row in tried[0]["figures"]))
+    rows = [
+        (
+            variant["variant"],
+            ", ".join(f"`{change}`" for change in variant["changes"]),
+            *(f"{row['mean']:.2f} ± {row['sd']:.2f}" for row in variant["figures"]),
+        )
+        for variant in tried
+    ]
+    return [
+        "### Tried",
+        "",
+        "Variants of `faces-gradients`, by `python -m benchmarks.faces_tried`: fitted on 20 of the 30 training people "
+        f"of each of {tried[0]['splits']} splits and measured on the other 10 of them (`data.inner=true`), so that a "
+        "split's test people are not read. One person is in the test of some splits and in the training of others, so "
+        "that all splits together know everybody. With fewer people to learn from, figures are worse than above. "
+        f"{tried[0]['machine']}, {tried[0]['date']}.",
         "",
         *_table(columns, rows),
         "",
@@ -195,6 +221,11 @@ def _origin(group: list[Report]) -> tuple[str, ...]:
     )
 
 
+def _rows(file: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else []
+    return rows
+
+
 def main(
     folders: Annotated[list[Path] | None, typer.Argument(help="Folders with a report.json to take in.")] = None,
     docs: Annotated[Path, typer.Option(help="Where reports/ is and recipes.md goes.")] = DOCS,
@@ -202,8 +233,8 @@ def main(
     """Take reports in, and write the table of all."""
     collect(folders or [], docs / "reports")
     reports = [read_report(file) for file in sorted((docs / "reports").glob("*/*.json"))]
-    faces = docs / "reports" / "faces.json"
-    text = page(reports, json.loads(faces.read_text("utf-8")) if faces.exists() else [])
+    faces, tried = (_rows(docs / "reports" / name) for name in ("faces.json", "faces-tried.json"))
+    text = page(reports, faces, tried)
     (docs / "recipes.md").write_text(text, encoding="utf-8")
     print(f"{docs / 'recipes.md'} has {len(grouped(reports))} recipes of {len(reports)} reports")
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 from model.manifest import GradientsSpec, PreprocessSpec
 
 _FLOOR = 0.05
-"""Added to the length of a cell's slopes, grey levels in [0, 1] a pixel, so that noise on a plain wall counts little."""
+"""Added to the length of a cell's slopes, in grey levels a pixel (0 to 1): noise on a plain wall counts little."""
 
 _CELL_SD = 1 / 2
 """Standard deviation of a cell's Gaussian window, in sides of the cell; the window is three sides wide."""

@@ -90,9 +90,7 @@ class EnsembleSpec(_Spec):
     members: tuple[MemberSpec, ...] = Field(min_length=2, max_length=16)
 
 
-NetworkSpec = Annotated[
-    KochSpec | ResidualSpec | ConvSpec | GradientsSpec | EnsembleSpec, Field(discriminator="kind")
-]
+NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec | EnsembleSpec, Field(discriminator="kind")]
 
 Views = Literal[1, 3, 5, 9]
 """How many views of an image are embedded for its vector; ``model.views`` makes them."""

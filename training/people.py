@@ -90,16 +90,19 @@ def evaluate_people(images: LabelledImages, learn: Fit, n_splits: int = SPLITS) 
 
 def _split(images: LabelledImages, learn: Fit, split: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
     train, test = split_people(len(images.class_names), TEST_PEOPLE, split)
-    method = learn(images.of_classes(train), split)
-    people = images.of_classes(test)
+    return judge_method(learn(images.of_classes(train), split), images.of_classes(test), seed=split)
+
+
+def judge_method(method: Method, people: LabelledImages, seed: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return EER, TAR at FAR 1 % and one-shot accuracy on ``people``, all in percent, and how many trials each has."""
     vectors, classes = method.embed(list(people.images)), np.array(people.classes)
     distances = tensor_distances(method.metric, *(torch.from_numpy(vectors),) * 2)
     found = distances.numpy()
     first, second = np.triu_indices(len(classes), 1)
     same = classes[first] == classes[second]
     genuine, impostor = found[first, second][same], found[first, second][~same]
-    queries = len(classes) - TEST_PEOPLE
-    trials = any_class_trials(_labels(people), n_draws=DRAWS, n_queries=queries, seed=split)
+    queries = len(classes) - len(people.class_names)
+    trials = any_class_trials(_labels(people), n_draws=DRAWS, n_queries=queries, seed=seed)
     right = judge_distances(distances[trials.queries[:, None], trials.supports], torch.from_numpy(trials.answers))
     rates = (
         equal_error_rate(genuine, impostor),
@@ -160,7 +163,7 @@ def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
         people = data.read(datasets).training.class_names
         if list(people) != list(train.class_names):
             raise ValueError(f"{recipe.name} is trained on other people than those of split {split}")
-        return _by_artifact(artifact)
+        return by_artifact(artifact)
 
     return fit_split
 
@@ -173,12 +176,13 @@ def joined(members: Sequence[Path], datasets: Path, folder: Path) -> Fit:
 
     def join_split(_train: LabelledImages, split: int) -> Method:
         parts = [load_artifact(member / f"split-{split}") for member in members]
-        return _by_artifact(join(parts, datasets, folder / f"split-{split}", name=folder.name))
+        return by_artifact(join(parts, datasets, folder / f"split-{split}", name=folder.name))
 
     return join_split
 
 
-def _by_artifact(artifact: Artifact) -> Method:
+def by_artifact(artifact: Artifact) -> Method:
+    """Return the method that embeds photographs as a service with ``artifact`` does."""
     embedder, preprocess = Embedder(artifact, "cpu", threads=1), Preprocess(artifact.manifest.preprocess)
     return Method(lambda images: embed(embedder, prepare_pixels(images, preprocess)), embedder.metric)
 

@@ -74,7 +74,7 @@ def made(name="omniglot", seed=0, value=98.0, *, width=64, date=NOON, views=1):
 def test_seeds_of_one_recipe_are_one_row():
     reports = [made(seed=0, value=98), made(seed=1, value=99), made(width=32, value=90), made(name="koch", value=92)]
     assert [len(group) for group in grouped(reports)] == [2, 1, 1]
-    text = page(reports, [])
+    text = page(reports, [], [])
     assert "| omniglot | Omniglot | 1 | 0, 1 | 98.50 ± 0.71, n=400 |" in text
     assert "| omniglot | Omniglot | 1 | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
     assert "| omniglot | 500 (480 to 510) | 1,470,176 | 5.90 | 256 | 40 x 40 grey, crop ink | 20 |" in text
@@ -90,7 +90,7 @@ def test_a_newer_report_of_the_same_seed_takes_the_place_of_the_older():
 
 def test_views_are_rows_of_their_own():
     assert "| other | Omniglot | 5 | 0 |" in page(
-        [made(), made(name="other", views=5), made(views=5, seed=2, width=1)], []
+        [made(), made(name="other", views=5), made(views=5, seed=2, width=1)], [], []
     )
 
 
@@ -106,8 +106,14 @@ def test_reports_are_taken_in_without_images(tmp_path):
 def test_faces_stand_in_a_table_of_their_own():
     figures = [{"name": name, "mean": 1.5, "sd": 0.25} for name in ("equal error rate", "10-way one-shot")]
     row = {"method": "raw pixels", "figures": figures, "command": "c", "minutes": 1, "machine": "m", "date": "d"}
-    text = page([made()], [row])
+    tried = {"variant": "wider", "changes": ["a=1", "b=2"], "splits": 10, "figures": figures} | {
+        "machine": "m",
+        "date": "d",
+    }
+    text = page([made()], [row], [tried])
     assert "| raw pixels | 1.50 ± 0.25 | 1.50 ± 0.25 | `c` | 1 | m | d |" in text
+    assert "| wider | `a=1`, `b=2` | 1.50 ± 0.25 | 1.50 ± 0.25 |" in text
+    assert "### Tried" not in page([made()], [row], [])
 
 
 @pytest.mark.parametrize(("values", "text"), [([1.0], "1.00"), ([1.0, 3.0], "2.00 ± 1.41")])

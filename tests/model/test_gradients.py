@@ -30,9 +30,9 @@ def images(count: int = 3, channels: int = 1) -> torch.Tensor:
     return torch.rand(count, channels, 24, 24, generator=torch.Generator().manual_seed(1))
 
 
-def direct(image: np.ndarray, blur: float, angle: float, row: int, column: int, cell: int) -> float:
+def direct(image: np.ndarray, blur: float, angle: float, place: tuple[int, int], cell: int) -> float:
     """One cell's answer to one direction, by sums over pixels that repeat the image's edge."""
-    reach = 3
+    (row, column), reach = place, 3
     side = len(image)
     pixel = np.pad(image, reach + cell, mode="edge")
     slopes = np.zeros((side, side))
@@ -61,7 +61,7 @@ def test_maps_are_what_sums_over_pixels_give():
     assert maps.shape == (2, 8, 3, 3)
     for blur, row, column in ((0, 0, 2), (1, 1, 1)):
         angles = 2 * np.pi / 8 * np.arange(8)
-        cell = np.array([direct(image[0, 0].numpy(), (0.4, 1.0)[blur], a, row, column, 8) for a in angles])
+        cell = np.array([direct(image[0, 0].numpy(), (0.4, 1.0)[blur], a, (row, column), 8) for a in angles])
         expected = np.sqrt(cell / (np.linalg.norm(cell) + 0.05))
         assert maps[blur, :, row, column] == pytest.approx(expected, abs=1e-5)
 

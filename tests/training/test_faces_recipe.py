@@ -1,0 +1,93 @@
+"""The recipe `faces-gradients`: no step of training, whitening alone, to an artefact that the service loads."""
+
+from __future__ import annotations
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import faces_tried
+from model.artifact import load_artifact
+from model.embedder import Embedder
+from tests.app.processes import Server, enroll
+from tests.factories import encode
+from tests.training.test_faces import write_faces
+from training.data.faces import read_faces, split_people
+from training.fit import fit
+from training.history import read_history
+from training.people import evaluate_people, joined, judge_method, pixels, trained
+from training.recipe import load_recipe
+
+PEOPLE = 32
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    return write_faces(tmp_path_factory.mktemp("faces") / "att_faces", PEOPLE).parent
+
+
+@pytest.fixture(scope="module")
+def artifact(faces, tmp_path_factory):
+    return fit(load_recipe("faces-gradients"), faces, tmp_path_factory.mktemp("artefact"))
+
+
+def test_it_is_whitened_without_a_step_of_training(artifact, faces, tmp_path):
+    assert read_history(artifact.path) == ()
+    plain = fit(load_recipe("faces-gradients", ("whitening.shrinkage=1",)), faces, tmp_path / "plain")
+    again = fit(load_recipe("faces-gradients"), faces, tmp_path / "again")
+    assert again.manifest.digest == artifact.manifest.digest != plain.manifest.digest
+    trained_on = fit(load_recipe("faces-gradients", ("optimizer.steps=2",)), faces, tmp_path / "trained")
+    assert trained_on.manifest.digest != artifact.manifest.digest
+    assert read_history(trained_on.path)[-1].step == 2
+
+
+def test_the_service_loads_it_and_does_not_mind_a_mirror(artifact, faces, tmp_path):
+    images = read_faces(faces)
+    _, strangers = split_people(PEOPLE, 10, split=0)
+    with Server(tmp_path / "home", artifact.path) as server, httpx.Client(base_url=server.ready().url) as client:
+        for person in strangers[:3]:
+            photograph = images.images[10 * person]
+            assert enroll(client, images.class_names[person], encode(photograph)).status_code == 201
+        mirrored = images.images[10 * strangers[1]].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        answer = client.post("/classify", files={"image": ("x.png", encode(mirrored))}).json()
+    best = answer["candidates"][0]
+    assert best["label"] == images.class_names[strangers[1]]
+    assert best["distance"] == pytest.approx(0, abs=1e-3)
+
+
+def test_two_recipes_are_joined_split_by_split(faces, tmp_path):
+    images = read_faces(faces)
+    small = load_recipe("faces-contrastive-small", ("similarity=cosine", "optimizer.steps=2", "validation_trials=100"))
+    for recipe in (load_recipe("faces-gradients"), small):
+        error, _, _ = evaluate_people(images, trained(recipe, faces, tmp_path / recipe.name), n_splits=1)
+        assert 0 <= error.mean < 50
+    members = [tmp_path / "faces-gradients", tmp_path / "faces-contrastive-small"]
+    error, _, right = evaluate_people(images, joined(members, faces, tmp_path / "both"), n_splits=1)
+    assert 0 <= error.mean < 50
+    assert right.mean > 10
+    made = load_artifact(tmp_path / "both" / "split-0")
+    assert [member.kind for member in made.manifest.network.members] == ["gradients", "conv"]
+    vectors = Embedder(made, "cpu").embed(np.zeros((1, 1, 48, 48), np.float32))
+    assert vectors.shape == (1, 288 + 64)
+
+
+def test_variants_are_measured_on_people_of_the_training_part(faces, monkeypatch):
+    division = load_recipe("faces-gradients", ("data.inner=true",)).data.read(faces)
+    tested = set(split_people(PEOPLE, 10, split=0)[1])
+    names = {f"s{person + 1}" for person in tested}
+    assert not names & {*division.training.class_names, *division.held_out.class_names}
+    monkeypatch.setattr(faces_tried, "TRIED", {"the recipe": (), "other": ("whitening.total=1",)})
+    rows = [faces_tried.measure(name, faces, 2) for name in ("raw pixels", "the recipe", "other")]
+    assert [row["changes"] for row in rows] == [[], [], ["whitening.total=1"]]
+    first = [judge_method(pixels(division.training, 0), division.held_out, seed=0)[0]]
+    second = load_recipe("faces-gradients", ("data.inner=true", "data.split=1")).data.read(faces)
+    first.append(judge_method(pixels(second.training, 1), second.held_out, seed=1)[0])
+    assert [figure["mean"] for figure in rows[0]["figures"]] == pytest.approx(np.mean(first, axis=0), abs=0.01)
+
+
+def test_every_variant_is_a_recipe():
+    for changes in faces_tried.TRIED.values():
+        recipe = load_recipe(faces_tried.RECIPE, changes)
+        assert recipe.network.kind == "gradients"
+        assert recipe.network.dim <= recipe.network.features(recipe.preprocess.size)
