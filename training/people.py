@@ -163,7 +163,7 @@ def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
         people = data.read(datasets).training.class_names
         if list(people) != list(train.class_names):
             raise ValueError(f"{recipe.name} is trained on other people than those of split {split}")
-        return by_artifact(artifact)
+        return _by_artifact(artifact)
 
     return fit_split
 
@@ -176,13 +176,12 @@ def joined(members: Sequence[Path], datasets: Path, folder: Path) -> Fit:
 
     def join_split(_train: LabelledImages, split: int) -> Method:
         parts = [load_artifact(member / f"split-{split}") for member in members]
-        return by_artifact(join(parts, datasets, folder / f"split-{split}", name=folder.name))
+        return _by_artifact(join(parts, datasets, folder / f"split-{split}", name=folder.name))
 
     return join_split
 
 
-def by_artifact(artifact: Artifact) -> Method:
-    """Return the method that embeds photographs as a service with ``artifact`` does."""
+def _by_artifact(artifact: Artifact) -> Method:
     embedder, preprocess = Embedder(artifact, "cpu", threads=1), Preprocess(artifact.manifest.preprocess)
     return Method(lambda images: embed(embedder, prepare_pixels(images, preprocess)), embedder.metric)
 
