@@ -73,10 +73,7 @@ def measure(name: str, data: Path, splits: int) -> dict[str, Any]:
 def _one(name: str, data: Path, split: int) -> tuple[float, ...]:
     recipe = load_recipe(RECIPE, (*TRIED.get(name, ()), f"data.split={split}", "data.inner=true"))
     division = recipe.data.read(data)
-    if name in BASELINES:
-        method = BASELINES[name](division.training, split)
-    else:
-        method = _trained(recipe, division)
+    method = BASELINES[name](division.training, split) if name in BASELINES else _trained(recipe, division)
     return judge_method(method, division.held_out, seed=split)[0]
 
 

@@ -30,22 +30,18 @@ def images(count: int = 3, channels: int = 1) -> torch.Tensor:
     return torch.rand(count, channels, 24, 24, generator=torch.Generator().manual_seed(1))
 
 
-def direct(image: np.ndarray, blur: float, angle: float, place: tuple[int, int], cell: int) -> float:
-    """One cell's answer to one direction, by sums over pixels that repeat the image's edge."""
-    (row, column), reach = place, 3
-    side = len(image)
-    pixel = np.pad(image, reach + cell, mode="edge")
-    slopes = np.zeros((side, side))
-    weights = [np.exp(-(step**2) / (2 * blur**2)) for step in range(-reach, reach + 1)]
-    for y in range(side):
-        for x in range(side):
-            part = pixel[y + cell : y + cell + 2 * reach + 1, x + cell : x + cell + 2 * reach + 1]
-            smooth_rows, smooth_columns = np.average(part, 0, weights), np.average(part, 1, weights)
-            steps = np.arange(-reach, reach + 1)
-            scale = (steps**2 * weights).sum()
-            along_x, along_y = ((steps * weights * line).sum() / scale for line in (smooth_rows, smooth_columns))
-            slopes[y, x] = max(0, np.cos(angle) * along_x + np.sin(angle) * along_y)
-    total = weight = 0.0
+def direct(image: np.ndarray, blur: float, place: tuple[int, int], cell: int) -> np.ndarray:
+    """One cell's answers to 8 directions, by sums over pixels that repeat the image's edge."""
+    (row, column), reach, side = place, 3, len(image)
+    pixel, steps, angles = np.pad(image, reach, mode="edge"), np.arange(-reach, reach + 1), np.arange(8) * np.pi / 4
+    weights = np.exp(-(steps**2) / (2 * blur**2))
+    slopes = np.zeros((side, side, 8))
+    for y, x in np.ndindex(side, side):
+        part = pixel[y : y + 2 * reach + 1, x : x + 2 * reach + 1]
+        lines = np.average(part, 0, weights), np.average(part, 1, weights)
+        along_x, along_y = ((steps * weights * line).sum() / (steps**2 * weights).sum() for line in lines)
+        slopes[y, x] = np.maximum(0, np.cos(angles) * along_x + np.sin(angles) * along_y)
+    total, weight = np.zeros(8), 0.0
     for y in range((row - 1) * cell, (row + 2) * cell):
         for x in range((column - 1) * cell, (column + 2) * cell):
             away = (y - row * cell - (cell - 1) / 2) ** 2 + (x - column * cell - (cell - 1) / 2) ** 2
@@ -60,8 +56,7 @@ def test_maps_are_what_sums_over_pixels_give():
     maps = network.maps(image)[0].numpy()
     assert maps.shape == (2, 8, 3, 3)
     for blur, row, column in ((0, 0, 2), (1, 1, 1)):
-        angles = 2 * np.pi / 8 * np.arange(8)
-        cell = np.array([direct(image[0, 0].numpy(), (0.4, 1.0)[blur], a, (row, column), 8) for a in angles])
+        cell = direct(image[0, 0].numpy(), (0.4, 1.0)[blur], (row, column), 8)
         expected = np.sqrt(cell / (np.linalg.norm(cell) + 0.05))
         assert maps[blur, :, row, column] == pytest.approx(expected, abs=1e-5)
 

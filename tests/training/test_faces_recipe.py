@@ -27,7 +27,7 @@ from training.recipe import load_recipe
 
 pytestmark = pytest.mark.timeout(300)
 
-PEOPLE = 32
+PEOPLE = 36
 
 
 @pytest.fixture(scope="module")
