@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from training.report.anchors import anchors_of
-from training.report.schema import REPORT_FILE, Report, read_report
+from training.report.schema import REPORT_FILE, Origin, Report, read_report
 
 DOCS = Path(__file__).parent.parent / "docs"
 COLUMNS = {
@@ -152,7 +152,14 @@ def _measured(group: list[Report], views: int) -> bool:
     return any(report.figure(key, views) for report in group for key in COLUMNS)
 
 
+def _joined(origin: Origin) -> bool:
+    """Whether it was made of several trained models: it has a name of its own, and the recipe of the first of them."""
+    return origin.name != origin.recipe.get("name", origin.name)
+
+
 def _seeds(group: list[Report]) -> str:
+    if _joined(group[0].origin):
+        return "several, joined"
     return ", ".join(str(report.origin.training_seed) for report in group)
 
 
@@ -211,14 +218,21 @@ _RATES = ("0.01", "0.001")
 
 def _origin(group: list[Report]) -> tuple[str, ...]:
     origins = [report.origin for report in group]
+    commands = [_made_by(origin) for origin in origins] + [origin.command for origin in origins]
     return (
         origins[0].name,
         origins[0].data,
-        f"`oneshot-train fit {origins[0].name}`, {', '.join(sorted({f'`{origin.command}`' for origin in origins}))}",
+        ", ".join(f"`{command}`" for command in dict.fromkeys(commands)),
         ", ".join(f"`{origin.model_id}`" for origin in origins),
         ", ".join(sorted({origin.machine for origin in origins})),
         ", ".join(sorted({f"{origin.date:%Y-%m-%d}" for origin in origins})),
     )
+
+
+def _made_by(origin: Origin) -> str:
+    if _joined(origin):
+        return f"oneshot-train ensemble ... --out {origin.name}"
+    return f"oneshot-train fit {origin.name}" + (f" --set seed={origin.training_seed}" if origin.training_seed else "")
 
 
 def _rows(file: Path) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ class GradientsNet(nn.Module):
         slopes = F.relu(F.conv2d(F.pad(images, (reach,) * 4, mode="replicate"), self.slopes))
         around = F.pad(slopes, (self.spec.cell,) * 4, mode="replicate")
         cells = F.conv2d(around, self.window, stride=self.spec.cell, groups=self._channels)
-        maps = cells.unflatten(1, (len(self.spec.blurs), self.spec.directions))
+        maps = cells.view(-1, len(self.spec.blurs), self.spec.directions, *cells.shape[2:])
         maps = (maps / (maps.norm(dim=2, keepdim=True) + _FLOOR)).sqrt()
         return _folded(maps) if self.spec.mirror else maps
 

@@ -94,6 +94,15 @@ def test_views_are_rows_of_their_own():
     )
 
 
+def test_a_model_that_was_joined_says_so_and_each_seed_has_its_command():
+    joined = made(name="accurate")
+    joined = joined.model_copy(update={"origin": joined.origin.model_copy(update={"recipe": made().origin.recipe})})
+    text = page([made(seed=0), made(seed=1), joined], [], [])
+    assert "| accurate | Omniglot | 1 | several, joined |" in text
+    assert "`oneshot-train ensemble ... --out accurate`" in text
+    assert "`oneshot-train fit omniglot`, `oneshot-train fit omniglot --set seed=1`, `oneshot-train evaluate" in text
+
+
 def test_reports_are_taken_in_without_images(tmp_path):
     made().write(tmp_path / "run" / "report.json")
     collect([tmp_path / "run"], tmp_path / "docs" / "reports")

@@ -13,6 +13,7 @@ from PIL import Image
 from benchmarks import faces_tried
 from model.artifact import load_artifact
 from model.embedder import Embedder
+from model.manifest import EnsembleSpec
 from model.preprocess import Preprocess
 from tests.app.processes import Server, enroll
 from tests.factories import encode
@@ -44,8 +45,8 @@ def weights(faces, folder, *changes):
     """Train without calibrating; return the weights."""
     recipe = load_recipe("faces-gradients", changes)
     division, preprocess = recipe.data.read(faces), Preprocess(recipe.preprocess)
-    parts = [prepare(images, preprocess) for images in (division.training, division.held_out)]
-    return train(recipe, *parts, folder, n_way=division.n_way).network.embed.weight.detach()
+    training, held_out = prepare(division.training, preprocess), prepare(division.held_out, preprocess)
+    return train(recipe, training, held_out, folder, n_way=division.n_way).network.state_dict()["embed.weight"]
 
 
 def test_it_is_whitened_without_a_step_of_training(artifact, faces, tmp_path):
@@ -81,6 +82,7 @@ def test_two_recipes_are_joined_split_by_split(artifact, faces, tmp_path):
     assert 0 <= error.mean < 50
     assert right.mean > 10
     made = load_artifact(tmp_path / "both" / "split-0")
+    assert isinstance(made.manifest.network, EnsembleSpec)
     assert [member.kind for member in made.manifest.network.members] == ["gradients", "conv"]
     vectors = Embedder(made, "cpu").embed(np.zeros((1, 1, 48, 48), np.float32))
     assert vectors.shape == (1, 288 + 64)
