@@ -130,7 +130,7 @@ def _faces_tried(tried: list[dict[str, Any]]) -> list[str]:
         "Variants of `faces-gradients`, by `python -m benchmarks.faces_tried`: fitted on 20 of the 30 training people "
         f"of each of {tried[0]['splits']} splits and measured on the other 10 of them (`data.inner=true`), so that a "
         "split's test people are not read. One person is in the test of some splits and in the training of others, so "
-        "that all splits together know everybody. With fewer people to learn from, figures are worse than above. "
+        "that all splits together know everybody. Other people are tested than above: compare within this table only. "
         f"{tried[0]['machine']}, {tried[0]['date']}.",
         "",
         *_table(columns, rows),
