@@ -7,12 +7,12 @@ connection (and memory) for as long as it likes, and no part of the application 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from app.errors import HeadTooLargeError, OneshotError, UploadTimeoutError
 from app.logs import get_logger
+from app.middleware import new_request_id
 from app.problems import problem_response
 
 if TYPE_CHECKING:  # the two have the same parts, and which of them it is depends on what is installed
@@ -114,7 +114,7 @@ class GuardedConnection(Protocol):
 
     def _refuse(self, error: OneshotError) -> None:
         """Answer without a request, and close."""
-        request_id = uuid.uuid4().hex
+        request_id = new_request_id()
         answer = problem_response({"type": "http", "path": "/", "state": {"request_id": request_id}}, error)
         headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
         lines = [f"HTTP/1.1 {error.status} {error.title}".encode(), *(name + b": " + value for name, value in headers)]

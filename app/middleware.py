@@ -25,9 +25,15 @@ from app.versions import tell_version
 
 log = get_logger(__name__)
 
+
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: What nginx writes for a client that went away before the answer.
 _CLIENT_CLOSED = 499
+
+
+def new_request_id() -> str:
+    """A name for a request that brings none."""
+    return f"{random.getrandbits(128):032x}"
 
 
 class RequestContext:
@@ -54,7 +60,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, send: Send, metrics: Metrics, lifecycle: Lifecycle) -> None:
         sent_id = Headers(scope=scope).get("x-request-id", "")
-        self._id = sent_id if _SANE_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
+        self._id = sent_id if _SANE_ID.fullmatch(sent_id) else new_request_id()
         scope.setdefault("state", {})["request_id"] = self._id
         self._scope = scope
         self._send = send

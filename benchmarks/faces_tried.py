@@ -20,19 +20,19 @@ import torch
 import typer
 from PIL import Image
 
+from benchmarks.faces import BASELINES
 from model.distances import Vectors
 from model.preprocess import Preprocess
 from training.data.labelled import prepare, prepare_pixels
 from training.data.parts import Division
 from training.episodes import embed_pixels
 from training.loop import train
-from training.people import SPLITS, Fit, Method, judge_method, pixels, whitened_pca
+from training.people import FIGURES, SPLITS, Method, judge_method
 from training.recipe import Recipe, load_recipe
 from training.report.origin import machine
 
 FILE = Path(__file__).parent.parent / "docs" / "reports" / "faces-tried.json"
 RECIPE = "faces-gradients"
-BASELINES: dict[str, Fit] = {"raw pixels": pixels, "whitened PCA": whitened_pca}
 TRIED: dict[str, tuple[str, ...]] = {
     "the recipe": (),
     "without the total covariance": ("whitening.total=0",),
@@ -51,7 +51,6 @@ TRIED: dict[str, tuple[str, ...]] = {
     "a third as many numbers": ("network.dim=96",),
     "trained before it is whitened, contrastive loss": ("optimizer.steps=60",),
 }
-NAMES = ("equal error rate", "true accept rate at false accept rate 1 %", "10-way one-shot")
 
 
 def measure(name: str, data: Path, splits: int) -> dict[str, Any]:
@@ -65,7 +64,7 @@ def measure(name: str, data: Path, splits: int) -> dict[str, Any]:
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "figures": [
             {"name": figure, "mean": round(mean(values), 2), "sd": round(stdev(values), 2)}
-            for figure, values in zip(NAMES, zip(*rates, strict=True), strict=True)
+            for figure, values in zip(FIGURES, zip(*rates, strict=True), strict=True)
         ],
     }
 

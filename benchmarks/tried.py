@@ -81,17 +81,21 @@ def right_of(folder: Path, datasets: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(right, dtype=torch.float64), torch.as_tensor(trials.groups)
 
 
-def measure(name: str, datasets: Path, runs: Path) -> Row:
-    """Train (unless that is done) and measure one variant; the first is there already."""
+def measure(name: str, datasets: Path, runs: Path, first: torch.Tensor | None) -> tuple[Row, torch.Tensor]:
+    """Train (unless that is done) and measure one variant, and return which trials were right, too.
+
+    ``first`` is that of the first variant; None for the first itself.
+    """
     folder = folder_of(name, runs)
     if not (folder / "manifest.json").exists():
         fit(load_recipe("omniglot", (*BASE, *VARIANTS[name])), datasets, folder)
     right, groups = right_of(folder, datasets)
-    gained = right - right_of(folder_of(FIRST, runs), datasets)[0]
+    gained = right - (right if first is None else first)
     low, high = cluster_interval(gained.numpy(), groups.numpy())
     seconds = read_history(folder)[-1].seconds
     figures = (100 * float(right.mean()), 100 * float(gained.mean()), 100 * low, 100 * high, seconds / 60)
-    return Row(name, VARIANTS[name], *(round(figure, 2) for figure in figures))
+    shown = tuple(setting.replace(str(DEFAULT_ARTIFACT), "model/pretrained/omniglot") for setting in VARIANTS[name])
+    return Row(name, shown, *(round(figure, 2) for figure in figures)), right
 
 
 def folder_of(name: str, runs: Path) -> Path:
@@ -121,13 +125,9 @@ def page(rows: list[Row]) -> str:
     for row in rows:
         first = row.name == FIRST
         cells = ["", ""] if first else [f"{row.difference:+.2f}", f"{row.low:+.2f} to {row.high:+.2f}"]
-        settings = ", ".join(f"`{_shown(each)}`" for each in row.settings)
+        settings = ", ".join(f"`{each}`" for each in row.settings)
         lines.append(f"| {row.name} | {settings} | {row.right:.2f} | {cells[0]} | {cells[1]} | {row.minutes:.1f} |")
     return "\n".join([*lines, ""])
-
-
-def _shown(setting: str) -> str:
-    return setting.replace(str(DEFAULT_ARTIFACT), "model/pretrained/omniglot")
 
 
 def main(
@@ -138,10 +138,13 @@ def main(
     """Train and measure all of them."""
     torch.set_num_threads(1)
     rows: list[Row] = []
+    first: torch.Tensor | None = None
     for name in VARIANTS:
-        rows.append(measure(name, data, runs))
-        print(f"{rows[-1].name}: {rows[-1].right:.2f} % right, {rows[-1].difference:+.2f}", flush=True)
-        text = json.dumps([asdict(row) for row in rows], indent=1).replace(str(DEFAULT_ARTIFACT), "default")
+        row, right = measure(name, data, runs, first)
+        first = right if first is None else first
+        rows.append(row)
+        print(f"{row.name}: {row.right:.2f} % right, {row.difference:+.2f}", flush=True)
+        text = json.dumps([asdict(row) for row in rows], indent=1)
         (out / "recipes-tried.json").write_text(text + "\n", encoding="utf-8")
         (out / "recipes-tried.md").write_text(page(rows), encoding="utf-8")
 

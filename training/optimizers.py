@@ -14,7 +14,7 @@ from training.objectives import Part
 
 
 class _Optimizer(Part):
-    steps: int = Field(ge=0, description="0: the first weights are kept, and whitening alone is learned.")
+    steps: int = Field(ge=0, description="0, with [whitening] only: it alone is learned, on the first weights.")
     learning_rate: float = Field(gt=0, description="The peak.")
     clip: float = Field(default=5.0, gt=0, description="Largest norm of the gradient.")
     ema: float = Field(default=0, ge=0, lt=1, description="Decay of the averaged weights that are kept; 0: none.")

@@ -35,6 +35,8 @@ SPLITS = 10
 TEST_PEOPLE = 10
 DRAWS = 100
 FAR = 0.01
+FIGURES = ("equal error rate", "true accept rate at false accept rate 1 %", "10-way one-shot")
+"""What a method is measured by, in this order."""
 COMPONENTS = 50
 """Principal components that the whitened baseline keeps."""
 
@@ -83,8 +85,7 @@ def evaluate_people(images: LabelledImages, learn: Fit, n_splits: int = SPLITS) 
     the ten, and asks for another one. Ties are wrong.
     """
     rows = [_split(images, learn, split) for split in range(n_splits)]
-    names = ("equal error rate", "true accept rate at false accept rate 1 %", "10-way one-shot")
-    columns = zip(names, zip(*(row[0] for row in rows), strict=True), rows[0][1], strict=True)
+    columns = zip(FIGURES, zip(*(row[0] for row in rows), strict=True), rows[0][1], strict=True)
     return tuple(Spread(name, tuple(values), n) for name, values, n in columns)  # type: ignore[return-value]
 
 

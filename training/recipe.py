@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from model import DEFAULT_ARTIFACT
 from model.artifact import read_manifest
@@ -101,7 +101,7 @@ class Recipe(Part):
     sampler: SamplerPart
     objective: tuple[Objective, ...] = Field(min_length=1)
     optimizer: OptimizerPart
-    whitening: WhiteningPart | None = None
+    whitening: WhiteningPart | None = Field(default=None, validate_default=True)
     validate_every: int = Field(default=500, gt=0, description="Steps between looks at the held-out classes.")
     validation_trials: int = Field(default=4000, gt=0, description="One-shot trials of each look.")
     patience: int = Field(
@@ -109,6 +109,14 @@ class Recipe(Part):
         ge=0,
         description="Looks without a new best after which training ends; the best weights are kept. 0: to the end.",
     )
+
+    @field_validator("whitening")
+    @classmethod
+    def _something_is_learned(cls, whitening: WhiteningPart | None, info: ValidationInfo) -> WhiteningPart | None:
+        optimizer = info.data.get("optimizer")
+        if whitening is None and optimizer is not None and not optimizer.steps:
+            raise ValueError("is missing: with optimizer.steps at 0 nothing else would learn")
+        return whitening
 
     @property
     def init_folder(self) -> Path | None:

@@ -155,6 +155,7 @@ def test_averaged_weights_are_what_is_kept(tree, tmp_path, recipe_file, monkeypa
     ("change", "message"),
     [
         ("surprise=1", "surprise"),
+        ("optimizer.steps=0", "optimizer.steps"),
         ("optimizer.steps=-1", "optimizer.steps"),
         ("network.kind='vgg'", "network"),
         ("name='../x'", "name"),
