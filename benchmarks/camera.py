@@ -1,0 +1,170 @@
+"""The camera of ``symbols``: what it costs beside a training step, and what its pictures look like.
+
+    python -m benchmarks.camera --picture docs/images/camera.png
+
+Costs are of one image; run it on a machine with nothing else to do. The drawings are made by this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from model.embedder import pick_device
+from model.manifest import PreprocessSpec, ResidualSpec
+from model.networks import ResidualNet
+from training.camera import Camera, CameraPart, read_grounds
+
+SIDE = 64
+_STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_LARGE = 4 * SIDE
+_PEN = (0, 0, 0, 255)
+_RED, _BLUE, _YELLOW, _WHITE, _GREEN = "#d01818", "#1858b8", "#f8c818", "#ffffff", "#20904a"
+
+
+def _arrow(pen: ImageDraw.ImageDraw) -> None:
+    pen.polygon([(20, 100), (140, 100), (140, 40), (236, 128), (140, 216), (140, 156), (20, 156)], fill=_PEN)
+
+
+def _letter(pen: ImageDraw.ImageDraw) -> None:
+    pen.text((128, 128), "R", font=ImageFont.load_default(250), anchor="mm", fill=_PEN)
+
+
+def _house(pen: ImageDraw.ImageDraw) -> None:
+    pen.line([(24, 124), (128, 28), (232, 124)], fill=_PEN, width=14, joint="curve")
+    pen.line([(56, 110), (56, 228), (200, 228), (200, 110)], fill=_PEN, width=14, joint="curve")
+    pen.rectangle([104, 160, 152, 228], outline=_PEN, width=12)
+
+
+def _spiral(pen: ImageDraw.ImageDraw) -> None:
+    pen.arc([24, 24, 232, 232], 0, 270, fill=_PEN, width=10)
+    pen.arc([60, 60, 196, 196], 90, 360, fill=_PEN, width=10)
+    pen.line([(128, 60), (128, 128), (180, 128)], fill=_PEN, width=10)
+
+
+def _sign(pen: ImageDraw.ImageDraw) -> None:
+    pen.ellipse([16, 16, 240, 240], fill=_RED)
+    pen.ellipse([48, 48, 208, 208], fill=_WHITE)
+    pen.text((128, 126), "7", font=ImageFont.load_default(130), anchor="mm", fill=_PEN)
+
+
+def _warning(pen: ImageDraw.ImageDraw) -> None:
+    pen.polygon([(128, 24), (244, 226), (12, 226)], fill=_YELLOW)
+    pen.polygon([(128, 24), (244, 226), (12, 226)], outline=_PEN, width=14)
+    pen.rectangle([118, 92, 138, 164], fill=_PEN)
+    pen.ellipse([115, 180, 141, 206], fill=_PEN)
+
+
+def _logo(pen: ImageDraw.ImageDraw) -> None:
+    pen.rounded_rectangle([16, 40, 240, 216], 44, fill=_BLUE)
+    pen.polygon([(92, 74), (92, 182), (190, 128)], fill=_WHITE)
+
+
+def _face(pen: ImageDraw.ImageDraw) -> None:
+    pen.ellipse([16, 16, 240, 240], fill=_YELLOW)
+    pen.ellipse([72, 80, 104, 124], fill=_PEN)
+    pen.ellipse([152, 80, 184, 124], fill=_PEN)
+    pen.chord([72, 110, 184, 206], 0, 180, fill=_RED)
+
+
+def _leaf(pen: ImageDraw.ImageDraw) -> None:
+    pen.pieslice([-60, 40, 220, 320], 270, 360, fill=_GREEN)
+    pen.pieslice([40, -60, 320, 220], 90, 180, fill=_GREEN)
+    pen.line([(30, 226), (200, 60)], fill=_PEN, width=8)
+
+
+DRAWERS: tuple[Callable[[ImageDraw.ImageDraw], None], ...] = (
+    _arrow, _letter, _house, _spiral, _sign, _warning, _logo, _face, _leaf,
+)  # fmt: skip
+
+
+def drawings() -> Tensor:
+    """Return nine drawings (9, 4, 64, 64), bytes: the first four of ink, the others coloured."""
+    made = []
+    for draw in DRAWERS:
+        image = Image.new("RGBA", (_LARGE, _LARGE), (0, 0, 0, 0))
+        draw(ImageDraw.Draw(image))
+        small = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+        made.append(torch.tensor(bytearray(small.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 4).permute(2, 0, 1))
+    return torch.stack(made)
+
+
+def picture(camera_of: Callable[[CameraPart], Camera], seed: int) -> Image.Image:
+    """Return rows of drawings: a clean picture, then photographs of growing strength."""
+    shown, generator = drawings(), torch.Generator().manual_seed(seed)
+    columns = [camera_of(CameraPart(clean=1))(shown[:, None], generator)]
+    for strength in _STRENGTHS:  # each picture of exactly this strength, not up to it
+        columns += [camera_of(CameraPart(clean=0, strength=strength))(shown[:, None], generator)]
+    grid = torch.stack(columns, 1)
+    grid = torch.nn.functional.pad(grid, (1, 1, 1, 1), value=1.0)
+    n, m, _, height, width = grid.shape
+    pixels = grid.permute(0, 3, 1, 4, 2).reshape(n * height, m * width, 3)
+    return Image.fromarray((pixels * 255).round().byte().numpy())
+
+
+def cost(call: Callable[[], object], images: int, device: torch.device, repeats: int) -> float:
+    """Return the median milliseconds for an image."""
+    seconds = []
+    for _ in range(repeats + 2):
+        began = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - began)
+    return 1000 * statistics.median(seconds[2:]) / images
+
+
+def main() -> None:
+    """Print what the camera costs; draw the picture if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--picture", type=Path, help="Write rows of drawings and their photographs here.")
+    parser.add_argument("--data", type=Path, help="Lay photographs of caltech101 in this folder under the symbols.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--classes", type=int, default=64)
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    grounds = read_grounds(options.data) if options.data else None
+    if options.picture:
+        picture(lambda part: Camera(part, grounds, options.size), options.seed).save(options.picture, optimize=True)
+        return
+    device = pick_device(options.device)
+    generator = torch.Generator(device).manual_seed(options.seed)
+    shape = (options.classes, options.images, 4, SIDE, SIDE)
+    shown = (
+        drawings().to(device)[torch.arange(options.classes * options.images, device=device) % len(DRAWERS)].view(shape)
+    )
+    camera = Camera(CameraPart(), grounds, options.size)
+    spec = ResidualSpec(stem=32, widths=(64, 128, 256), dim=256)
+    network = ResidualNet(spec, PreprocessSpec(size=options.size, channels=3)).to(device)
+    images = camera(shown, generator).contiguous(memory_format=torch.channels_last)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+            loss = network(images).float().square().mean()
+        loss.backward()
+
+    n = options.classes * options.images
+    photographing = cost(lambda: camera(shown, generator), n, device, options.repeats)
+    training = cost(step, n, device, options.repeats)
+    print(
+        f"{photographing:.3f} ms a picture, {training:.3f} ms for the network's forward and backward pass: the camera "
+        f"is {100 * photographing / (photographing + training):.1f} % of both; {n} pictures of {options.size} pixels, "
+        f"{options.threads} threads, {device}, {options.precision}"
+    )
+
+
+if __name__ == "__main__":
+    main()

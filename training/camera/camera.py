@@ -1,0 +1,87 @@
+"""The camera: drawings in, pictures out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.camera.chance import Chance
+from training.camera.geometry import SIDE, look, sample_drawings
+from training.camera.ink import thicken
+from training.camera.optics import Lens, expose, make_lens
+from training.camera.part import CameraPart
+from training.camera.scene import compose, ground, layers
+from training.camera.textures import make_textures
+
+__all__ = ["Camera", "CameraPart"]
+
+_TEXTURES = 128
+_TEXTURE_SIDE = 96
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What is made once and lies on the device: patterns and photographs for grounds, and the lens."""
+
+    grounds: Tensor
+    lens: Lens
+
+
+class Camera:
+    """Photographs drawings of shape (P, K, 4, 64, 64), red, green, blue and alpha (straight), each differently.
+
+    Args:
+        part: what a recipe says of it.
+        grounds: photographs (m, 3, side, side) as bytes, to lay under symbols; None: colours and patterns only.
+        size: pixels on a side of the pictures, a multiple of 8.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 8.
+    """
+
+    def __init__(self, part: CameraPart, grounds: Tensor | None, size: int) -> None:
+        if size < 8 or size % 8:
+            raise ValueError(f"a picture's side must be a multiple of 8 pixels, and is {size}")
+        self.part = part
+        self.size = size
+        self._n_photos = 0 if grounds is None else len(grounds)
+        textures = make_textures(_TEXTURES, _TEXTURE_SIDE if grounds is None else grounds.shape[3])
+        bank = textures if grounds is None else torch.cat([grounds.to(textures.device), textures])
+        self._tables = {torch.device("cpu"): _Tables(bank, make_lens(part, size))}
+
+    @torch.no_grad()
+    def __call__(self, drawings: Tensor, generator: torch.Generator) -> Tensor:
+        """Return pictures (P * K, 3, size, size) in [0, 1] of drawings (P, K, 4, 64, 64), bytes or [0, 1].
+
+        A drawing whose red, green and blue are 0 everywhere is ink, which the camera colours. All chance comes from
+        ``generator``, on the device of the drawings. The first image of a class is clean with the chance
+        ``part.clean``: on a plain ground, without light or blur.
+        """
+        part, size = self.part, self.size
+        n_images, n = drawings.shape[1], drawings.shape[0] * drawings.shape[1]
+        tables = self._on(drawings.device)
+        pixels = drawings.reshape(n, 4, SIDE, SIDE)
+        pixels = pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)
+
+        chance = Chance(n, generator)
+        clean = (torch.arange(n, device=pixels.device) % n_images == 0) & (chance.unit() < part.clean)
+        chance.strength = torch.where(clean, 0.0, chance.unit() * part.strength)
+
+        ink = pixels[:, :3].amax((1, 2, 3)) == 0
+        alpha = thicken(pixels[:, 3:], ink, chance, part)
+        premultiplied = torch.cat([pixels[:, :3] * alpha, alpha], 1)
+        view = look(chance, part, size, generator)
+        shown = sample_drawings(premultiplied, view, chance, part)
+        base = ground(tables.grounds, self._n_photos, size, chance, part)
+        colours, masks, left = layers(view, chance, part)
+        base = torch.baddbmm(base.mul_(left).flatten(2), colours, masks.flatten(2)).view_as(base)
+        shown = shown * (1 - masks[:, 2:])
+        return expose(compose(shown, ink, base, chance, part), view, tables.lens, chance, part)
+
+    def _on(self, device: torch.device) -> _Tables:
+        if device not in self._tables:
+            cpu = self._tables[torch.device("cpu")]
+            self._tables[device] = _Tables(cpu.grounds.to(device), cpu.lens.to(device))
+        return self._tables[device]
