@@ -7,12 +7,14 @@
     │   ├── PayloadTooLargeError          413  payload-too-large
     │   ├── TooManyPartsError             413  too-many-parts
     │   ├── UnsupportedMediaTypeError     415  unsupported-media-type
+    │   ├── MisdirectedRequestError       421  misdirected-request
     │   ├── HeadTooLargeError             431  head-too-large
     │   ├── InvalidRequestError           422  invalid-request
     │   └── TooLittleDataError            422  too-little-data
     ├── AccessError                       403  access-denied
     │   ├── UnauthorizedError             401  unauthorized
     │   ├── ForbiddenError                403  forbidden
+    │   ├── ForeignOriginError            403  foreign-origin
     │   └── RateLimitedError              429  rate-limited         (+ Retry-After)
     ├── BadImageError                     422  bad-image
     │   ├── EmptyImageError               422  empty-image
@@ -47,149 +49,73 @@ below HTTP raise these and know nothing of answers; `app.problems` turns them in
 
 from __future__ import annotations
 
-import copyreg
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
 
+from app.request_errors import (
+    AccessError,
+    FieldError,
+    ForbiddenError,
+    ForeignOriginError,
+    HeadTooLargeError,
+    InvalidRequestError,
+    MalformedBodyError,
+    MisdirectedRequestError,
+    OneshotError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    RequestError,
+    TooLittleDataError,
+    TooManyPartsError,
+    UnauthorizedError,
+    UnsupportedMediaTypeError,
+    UploadTimeoutError,
+)
 
-@dataclass(frozen=True)
-class FieldError:
-    """One wrong input: where it was (`("query", "k")`), what is wrong, and a machine-readable kind."""
-
-    loc: tuple[str | int, ...]
-    message: str
-    kind: str = "value_error"
-
-
-class OneshotError(Exception):
-    """Root of all errors of the service. `detail` is safe to show to a client."""
-
-    status: ClassVar[int] = 500
-    slug: ClassVar[str] = "internal-error"
-    title: ClassVar[str] = "Internal error"
-    #: Whether `detail` goes to the client; a 500's text may name files or statements, so it stays in the log.
-    public: ClassVar[bool] = True
-    #: Seconds after which the same request may succeed; None where it won't.
-    retry_after: int | None = None
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-    def __reduce__(self) -> tuple[object, ...]:  # as it is, without `__init__`: on its way between processes
-        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Extra headers of the answer: `Retry-After`, in whole seconds, where a retry may succeed."""
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
-
-    @property
-    def field_errors(self) -> Sequence[FieldError]:
-        """The single wrong inputs, if the error is about inputs."""
-        return ()
-
-
-class RequestError(OneshotError):
-    """The request can't be understood."""
-
-    status, slug, title = 400, "bad-request", "Bad request"
-
-
-class MalformedBodyError(RequestError):
-    """The body is not what its content type says (a broken multipart envelope)."""
-
-    status, slug, title = 400, "malformed-body", "Malformed body"
-
-
-class PayloadTooLargeError(RequestError):
-    """More bytes than one upload may have."""
-
-    status, slug, title = 413, "payload-too-large", "Payload too large"
-
-
-class TooManyPartsError(RequestError):
-    """More multipart parts, or more images, than one request may have."""
-
-    status, slug, title = 413, "too-many-parts", "Too many parts"
-
-
-class UnsupportedMediaTypeError(RequestError):
-    """The body's content type is neither multipart/form-data nor one that can be an image."""
-
-    status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
-
-
-class InvalidRequestError(RequestError):
-    """A field, a query parameter or a part of the path is missing or not allowed; `field_errors` names each."""
-
-    status, slug, title = 422, "invalid-request", "Invalid request"
-
-    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
-        super().__init__(detail)
-        self._errors = tuple(errors)
-
-    @classmethod
-    def at(cls, *loc: str | int, message: str, kind: str = "value_error") -> InvalidRequestError:
-        """An error about the one input at `loc`, for example ``at("body", "label", message="is missing")``."""
-        return cls(f"{loc[-1]}: {message}", [FieldError(tuple(loc), message, kind)])
-
-    @property
-    def field_errors(self) -> Sequence[FieldError]:
-        """The single wrong inputs."""
-        return self._errors
-
-
-class TooLittleDataError(RequestError):
-    """A gallery holds too few images, or images too alike, to fit a calibration; `detail` says how much is needed."""
-
-    status, slug, title = 422, "too-little-data", "Too little data"
-
-
-class HeadTooLargeError(RequestError):
-    """The request line and headers are larger than any client needs."""
-
-    status, slug, title = 431, "head-too-large", "Request header fields too large"
-
-
-class UploadTimeoutError(RequestError):
-    """The head or the body came too slowly."""
-
-    status, slug, title = 408, "upload-timeout", "Upload timeout"
-
-
-class AccessError(OneshotError):
-    """The key does not open this."""
-
-    status, slug, title = 403, "access-denied", "Access denied"
-
-
-class UnauthorizedError(AccessError):
-    """No key, or none that is valid now."""
-
-    status, slug, title = 401, "unauthorized", "Unauthorized"
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """How to send a key."""
-        return {"WWW-Authenticate": 'Bearer realm="oneshot"'}
-
-
-class ForbiddenError(AccessError):
-    """The key is valid, but lacks the scope or the gallery."""
-
-    status, slug, title = 403, "forbidden", "Forbidden"
-
-
-class RateLimitedError(AccessError):
-    """The key has asked too often, or too much at once; a retry after `retry_after` seconds may succeed."""
-
-    status, slug, title = 429, "rate-limited", "Rate limited"
-
-    def __init__(self, detail: str, retry_after: int = 1) -> None:
-        super().__init__(detail)
-        self.retry_after = retry_after
+__all__ = [
+    "AccessError",
+    "BadImageError",
+    "BehindError",
+    "ClassExistsError",
+    "ClassNotFoundError",
+    "ConflictError",
+    "DeadlineExceededError",
+    "EmptyImageError",
+    "FieldError",
+    "ForbiddenError",
+    "ForeignOriginError",
+    "GalleryNotFoundError",
+    "HeadTooLargeError",
+    "ImageNotFoundError",
+    "ImagesNotKeptError",
+    "InferenceError",
+    "InvalidRequestError",
+    "MalformedBodyError",
+    "MethodNotAllowedError",
+    "MisdirectedRequestError",
+    "ModelMismatchError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "NotReadyError",
+    "OneshotError",
+    "OverloadedError",
+    "PayloadTooLargeError",
+    "RateLimitedError",
+    "RequestError",
+    "SchemaTooNewError",
+    "StartupError",
+    "StoreCorruptError",
+    "StoreUnavailableError",
+    "TooLittleDataError",
+    "TooManyPartsError",
+    "TooManyPixelsError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UndecodableImageError",
+    "UnsupportedImageError",
+    "UnsupportedMediaTypeError",
+    "UploadTimeoutError",
+    "WriteInDoubtError",
+]
 
 
 class BadImageError(OneshotError):

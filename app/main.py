@@ -18,6 +18,7 @@ from app.logs import get_logger
 from app.metrics import Metrics
 from app.middleware import RawClassPaths, RequestContext
 from app.openapi import install_openapi
+from app.origins import OwnPagesOnly
 from app.problems import install_handlers
 from app.room import Room
 from app.routes import bulk, classes, console, galleries, models, recognize, system
@@ -61,6 +62,8 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None,
     install_docs(app)
     app.add_middleware(HotPath)  # innermost: all that surrounds a request surrounds these too
     app.add_middleware(RawClassPaths)
+    if settings.api_keys == "off":
+        app.add_middleware(OwnPagesOnly, settings=settings)
     app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=settings.request_timeout)
     app.add_middleware(SecurityHeaders)
     allow_origins(app, settings.cors_origins)

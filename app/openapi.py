@@ -13,7 +13,9 @@ from app.errors import (
     BehindError,
     DeadlineExceededError,
     ForbiddenError,
+    ForeignOriginError,
     InvalidRequestError,
+    MisdirectedRequestError,
     NotReadyError,
     OneshotError,
     OverloadedError,
@@ -73,6 +75,8 @@ def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
     everywhere: tuple[type[OneshotError], ...] = (
         UnauthorizedError,
         ForbiddenError,
+        ForeignOriginError,
+        MisdirectedRequestError,
         RateLimitedError,
         NotReadyError,
         StoreUnavailableError,

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     cors_origins: str | None = _setting(
         None, "Other sites whose pages may use the service from a browser.", "origins, separated by commas, or *"
     )
+    allowed_hosts: str | None = _setting(
+        None,
+        "Names that a service without keys is called by, besides localhost and its own address.",
+        "host names, separated by commas, or *",
+    )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
     store: str | None = _setting(
         None,

@@ -32,7 +32,7 @@ _CLIENTS = 4
 _LABELS = 200
 _SAMPLES = 240
 _FULL_DISKS = 12
-_HEAD = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
+_HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
 
 
 class Soak:

@@ -131,5 +131,7 @@ async def _in_process(home: Path | None) -> AsyncIterator[AsyncClient]:
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         # patient, because nobody else waits for this queue
-        async with AsyncClient("http://local", transport=transport, retry=Retry(attempts=60), timeout=600) as client:
+        async with AsyncClient(
+            "http://localhost", transport=transport, retry=Retry(attempts=60), timeout=600
+        ) as client:
             yield client

@@ -196,7 +196,7 @@ def test_limits_of_a_key(guarded: Guarded):
 def test_a_key_may_not_ask_too_much_at_once(guarded: Guarded):
     key = guarded.key(Scope.READ, concurrency=1)
     host, port = guarded.server.url.removeprefix("http://").split(":")
-    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: image/png"
+    head = f"POST /classify HTTP/1.1\r\nHost: [::1]\r\nX-API-Key: {key}\r\nContent-Type: image/png"
     wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)  # the key is known
     with socket.create_connection((host, int(port)), timeout=10) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
@@ -279,7 +279,7 @@ def test_a_slow_body_is_given_up(serve):
     with serve(upload_timeout=0.3) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\n"
+            head = "POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\n"
             connection.sendall(head.encode())
             stop = threading.Event()
 

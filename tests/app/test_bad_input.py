@@ -187,7 +187,7 @@ def test_a_declared_length_above_the_cap_is_answered_before_the_body_comes(serve
     with serve(max_upload_bytes=10_000) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 10001\r\n\r\n"
+            head = "POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 10001\r\n\r\n"
             connection.sendall(head.encode())
             assert connection.recv(200).startswith(b"HTTP/1.1 413")
 
@@ -197,7 +197,9 @@ def test_the_byte_cap_holds_while_streaming(serve):
     with serve(max_upload_bytes=10_000) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
-            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+            head = (
+                "POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
             connection.sendall(head.encode())
             for _ in range(12):
                 connection.sendall(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
@@ -210,7 +212,7 @@ def test_a_stalled_upload_is_answered_at_the_deadline(serve):
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
+                b"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
             )
             answer = connection.recv(2000)
         assert answer.startswith(b"HTTP/1.1 504")
@@ -222,7 +224,7 @@ def test_a_client_that_goes_away_mid_body_harms_nobody(serve):
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:
             connection.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
+                b"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 500\r\n\r\nabc"
             )
         assert server.classify(PNG).status_code == 200
         assert server.client.get("/readyz").status_code == 200
@@ -233,7 +235,7 @@ def test_a_flood_of_bytes_is_refused_and_room_comes_back(serve):
         host, port = server.url.removeprefix("http://").split(":")
         raw = {"content-type": "image/png"}
         with socket.create_connection((host, int(port)), timeout=10) as slow:
-            head = "POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 19000\r\n\r\n"
+            head = "POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 19000\r\n\r\n"
             slow.sendall(head.encode() + b"x" * 18_000)
             deadline = time.monotonic() + 10
             while server.app.state.room.used < 18_000:

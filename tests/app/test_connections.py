@@ -15,7 +15,7 @@ from app.connections import MAX_HEAD_BYTES
 from tests.app.conftest import Running
 
 SECONDS = 0.4
-REQUEST = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+REQUEST = b"GET /livez HTTP/1.1\r\nHost: [::1]\r\n\r\n"
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def assert_problem(answer: bytes, status: int, slug: str) -> None:
 
 
 def endless_header() -> Iterator[bytes]:
-    yield b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: "
+    yield b"GET /livez HTTP/1.1\r\nHost: [::1]\r\nX-Slow: "
     yield from itertools.repeat(b"a")
 
 
@@ -92,7 +92,7 @@ def test_the_next_head_on_a_kept_connection_is_timed_too(server: Running):
 def test_a_head_without_end_is_refused(server: Running):
     with connect(server) as connection:
         flood = itertools.chain(
-            [b"GET /livez HTTP/1.1\r\nHost: x\r\n"], itertools.repeat(b"X-A: " + b"a" * 1000 + b"\r\n")
+            [b"GET /livez HTTP/1.1\r\nHost: [::1]\r\n"], itertools.repeat(b"X-A: " + b"a" * 1000 + b"\r\n")
         )
         answer, _ = drip(connection, flood, pause=0.001)
     assert_problem(answer, 431, "head-too-large")
@@ -151,7 +151,7 @@ def test_many_slow_heads_leave_room_for_others(server: Running):
 
 def test_the_rest_of_a_body_that_was_answered_early_is_no_head(serve):
     with serve(max_upload_bytes=1000) as running, connect(running) as connection:
-        head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 300000\r\n\r\n"
+        head = b"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 300000\r\n\r\n"
         connection.sendall(head)
         got = connection.recv(4000)
         connection.sendall(b"x" * 300_000 + REQUEST)

@@ -14,6 +14,8 @@ from app.metrics import Metrics
 from app.settings import READ_ELSEWHERE, Settings, allowed, variable
 from tests.app.conftest import make_settings
 
+#: Where the service's own errors are.
+MODULES = {"app.errors", "app.request_errors"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -83,12 +85,12 @@ def test_every_error_is_documented_with_its_status():
 def test_the_tree_in_errors_py_is_the_tree():
     drawn = re.findall(r"(\w+Error)\s+(\d+)\s+([a-z-]+)", __import__("app.errors").errors.__doc__)
     assert {(name, int(status), slug) for name, status, slug in drawn} == {
-        (error.__name__, error.status, error.slug) for error in errors() if error.__module__ == "app.errors"
+        (error.__name__, error.status, error.slug) for error in errors() if error.__module__ in MODULES
     }
 
 
 def test_slugs_are_unique():
-    own = [error for error in errors() if error.__module__ == "app.errors"]
+    own = [error for error in errors() if error.__module__ in MODULES]
     assert len({error.slug for error in own}) == len(own)
 
 

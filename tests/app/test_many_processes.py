@@ -118,7 +118,7 @@ def test_a_key_has_one_rate_and_one_concurrency_over_all_workers(tmp_path: Path,
     with two_workers(home, artifact, keys="on") as clients:
         host, port = clients[0].base_url.host, clients[0].base_url.port
         with socket.create_connection((host, port or 0), timeout=10) as slow:  # one of the two is at it
-            head = f"POST /classify HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\nContent-Type: image/png"
+            head = f"POST /classify HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Type: image/png"
             slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
             time.sleep(0.5)
             for client in clients:

@@ -88,7 +88,7 @@ def test_what_takes_longer_than_the_limit_is_told_so(tmp_path: Path, artifact: P
         host, port = server.ready().url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as sender:
             sender.sendall(
-                b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\na"
+                b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\na"
             )
             time.sleep(0.2)
             assert server.stop() == 0

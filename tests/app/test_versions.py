@@ -158,7 +158,7 @@ def test_the_client_reads_its_own_writes_through_any_server(
     nodes: Nodes, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("app.store.notices.Listener.notice", lambda *_: None)
-    with Client("http://nodes", transport=Alternating(*(node.url for node in nodes))) as client:
+    with Client("http://localhost", transport=Alternating(*(node.url for node in nodes))) as client:
         for number in range(10):
             client.enroll(f"c{number}", images[number % 8])  # through the first
             found = client.classify(images[number % 8], k=100)  # through the second

@@ -17,7 +17,7 @@ from tests.app.conftest import Running, make_settings, running
 from tests.factories import png_bytes
 
 #: Nothing but the service is asked for anything, and no sandbox: containers run it as root.
-_FLAGS = [
+FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -37,7 +37,7 @@ def find_chromium() -> str | None:
 
 def launch(playwright: Playwright) -> Browser:
     """Start the system's Chromium without a window."""
-    return playwright.chromium.launch(executable_path=find_chromium(), args=_FLAGS)
+    return playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
 
 
 @contextmanager
