@@ -17,13 +17,12 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from model.embedder import pick_device
 from model.manifest import PreprocessSpec, ResidualSpec
 from model.networks import ResidualNet
-from training.camera import Camera, CameraPart, read_grounds
+from training.camera import Camera, CameraPart, read_grounds, unpack_grounds
 
 SIDE = 64
-_STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _LARGE = 4 * SIDE
 _PEN = (0, 0, 0, 255)
 _RED, _BLUE, _YELLOW, _WHITE, _GREEN = "#d01818", "#1858b8", "#f8c818", "#ffffff", "#20904a"
@@ -100,8 +99,9 @@ def picture(camera_of: Callable[[CameraPart], Camera], seed: int) -> Image.Image
     """Return rows of drawings: a clean picture, then photographs of growing strength."""
     shown, generator = drawings(), torch.Generator().manual_seed(seed)
     columns = [camera_of(CameraPart(clean=1))(shown[:, None], generator)]
-    for strength in _STRENGTHS:  # each picture of exactly this strength, not up to it
-        columns += [camera_of(CameraPart(clean=0, strength=strength))(shown[:, None], generator)]
+    for strength in _STRENGTHS:
+        part = CameraPart(clean=0, weakest=strength, strength=strength)
+        columns += [camera_of(part)(shown[:, None], generator)]
     grid = torch.stack(columns, 1)
     grid = torch.nn.functional.pad(grid, (1, 1, 1, 1), value=1.0)
     n, m, _, height, width = grid.shape
@@ -126,6 +126,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--picture", type=Path, help="Write rows of drawings and their photographs here.")
     parser.add_argument("--data", type=Path, help="Lay photographs of caltech101 in this folder under the symbols.")
+    parser.add_argument("--grounds", type=Path, help="The same, from a file that pack_grounds wrote.")
+    parser.add_argument("--compiled", action="store_true", help="Let torch fuse the camera's operations.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--classes", type=int, default=64)
@@ -137,16 +139,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     grounds = read_grounds(options.data) if options.data else None
+    grounds = unpack_grounds(options.grounds) if options.grounds else grounds
     if options.picture:
-        picture(lambda part: Camera(part, grounds, options.size), options.seed).save(options.picture, optimize=True)
+        drawn = picture(lambda part: Camera(part, grounds, options.size), options.seed)
+        drawn.quantize(256).save(options.picture, optimize=True)  # a third of the bytes
         return
-    device = pick_device(options.device)
+    device = torch.device(options.device)
     generator = torch.Generator(device).manual_seed(options.seed)
     shape = (options.classes, options.images, 4, SIDE, SIDE)
     shown = (
         drawings().to(device)[torch.arange(options.classes * options.images, device=device) % len(DRAWERS)].view(shape)
     )
-    camera = Camera(CameraPart(), grounds, options.size)
+    camera = Camera(CameraPart(), grounds, options.size, compiled=options.compiled)
     spec = ResidualSpec(stem=32, widths=(64, 128, 256), dim=256)
     network = ResidualNet(spec, PreprocessSpec(size=options.size, channels=3)).to(device)
     images = camera(shown, generator).contiguous(memory_format=torch.channels_last)
@@ -162,7 +166,7 @@ def main() -> None:
     print(
         f"{photographing:.3f} ms a picture, {training:.3f} ms for the network's forward and backward pass: the camera "
         f"is {100 * photographing / (photographing + training):.1f} % of both; {n} pictures of {options.size} pixels, "
-        f"{options.threads} threads, {device}, {options.precision}"
+        f"{options.threads} threads, {device}, {options.precision}{', compiled' * options.compiled}"
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.camera.chance import Chance
+from training.camera.chance import ROWS, WAVES, Chance
 from training.camera.geometry import SIDE, look, sample_drawings
 from training.camera.ink import thicken
 from training.camera.optics import Lens, expose, make_lens
@@ -36,16 +36,19 @@ class Camera:
         part: what a recipe says of it.
         grounds: photographs (m, 3, side, side) as bytes, to lay under symbols; None: colours and patterns only.
         size: pixels on a side of the pictures, a multiple of 8.
+        compiled: let torch fuse the operations, anew for each shape of drawings. That takes a minute or so, after
+            which a GPU is given a tenth as many kernels to run; their results differ in rounding.
 
     Raises:
         ValueError: ``size`` is no multiple of 8.
     """
 
-    def __init__(self, part: CameraPart, grounds: Tensor | None, size: int) -> None:
+    def __init__(self, part: CameraPart, grounds: Tensor | None, size: int, *, compiled: bool = False) -> None:
         if size < 8 or size % 8:
             raise ValueError(f"a picture's side must be a multiple of 8 pixels, and is {size}")
         self.part = part
         self.size = size
+        self._take = torch.compile(self._photograph, dynamic=False) if compiled else self._photograph
         self._n_photos = 0 if grounds is None else len(grounds)
         textures = make_textures(_TEXTURES, _TEXTURE_SIDE if grounds is None else grounds.shape[3])
         bank = textures if grounds is None else torch.cat([grounds.to(textures.device), textures])
@@ -59,20 +62,22 @@ class Camera:
         ``generator``, on the device of the drawings. The first image of a class is clean with the chance
         ``part.clean``: on a plain ground, without light or blur.
         """
+        n_classes, n_images = drawings.shape[:2]
+        n, device = n_classes * n_images, drawings.device
+        table = torch.rand(ROWS, n, generator=generator, device=device)
+        normal = torch.randn(n, 2, WAVES, WAVES, generator=generator, device=device)
+        tables = self._on(device)
+        return self._take(drawings.reshape(n, 4, SIDE, SIDE), n_images, Chance(table, normal), tables)
+
+    def _photograph(self, pixels: Tensor, n_images: int, chance: Chance, tables: _Tables) -> Tensor:
         part, size = self.part, self.size
-        n_images, n = drawings.shape[1], drawings.shape[0] * drawings.shape[1]
-        tables = self._on(drawings.device)
-        pixels = drawings.reshape(n, 4, SIDE, SIDE)
-        pixels = pixels.float() if pixels.is_floating_point() else pixels.float().div_(255)
-
-        chance = Chance(n, generator)
-        clean = (torch.arange(n, device=pixels.device) % n_images == 0) & (chance.unit() < part.clean)
-        chance.strength = torch.where(clean, 0.0, chance.unit() * part.strength)
-
+        pixels = pixels.float() if pixels.is_floating_point() else pixels.float() / 255
+        clean = (torch.arange(chance.n, device=pixels.device) % n_images == 0) & (chance.unit() < part.clean)
+        chance.set_strength(torch.where(clean, 0.0, chance.between(part.weakest, part.strength)))
         ink = pixels[:, :3].amax((1, 2, 3)) == 0
         alpha = thicken(pixels[:, 3:], ink, chance, part)
         premultiplied = torch.cat([pixels[:, :3] * alpha, alpha], 1)
-        view = look(chance, part, size, generator)
+        view = look(ink, chance, part, size)
         shown = sample_drawings(premultiplied, view, chance, part)
         base = ground(tables.grounds, self._n_photos, size, chance, part)
         colours, masks, left = layers(view, chance, part)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
-from training.camera.chance import Chance
+from training.camera.chance import WAVES, Chance
 from training.camera.part import CameraPart
 
 SIDE = 64
@@ -20,7 +20,6 @@ _LOOSE = 0.65
 """Smallest share of the side that a symbol fills in a clean picture."""
 _RARELY = 0.06
 """Share of photographs that are turned three times as far."""
-_WOBBLES = 6
 _FAR = 1e3
 _NEAREST = 0.3
 
@@ -53,8 +52,8 @@ def picture_axes(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
     return axis.view(1, 1, 1, size), axis.view(1, 1, size, 1)
 
 
-def look(chance: Chance, part: CameraPart, size: int, generator: torch.Generator) -> View:
-    """Draw a view for each picture."""
+def look(ink: Tensor, chance: Chance, part: CameraPart, size: int) -> View:
+    """Draw a view for each picture; ``ink`` (n,) says which are drawn by hand."""
     strength = chance.strength
     turned = torch.where(chance.unit() < _RARELY, 3.0, 1.0)
     slight = torch.full_like(strength, 2.0).clamp(max=part.rotation)
@@ -68,7 +67,7 @@ def look(chance: Chance, part: CameraPart, size: int, generator: torch.Generator
     # The symbol's bounding square fills so much, also when it is turned and stretched.
     zoom = CONTENT / fill * (cos.abs() + sin.abs()) * torch.maximum(stretch, 1 / stretch)
     room = (1 - fill) + 2 * part.cut * fill * strength
-    centre = torch.stack([(chance.unit() * 2 - 1) * room for _ in range(2)], 1)
+    centre = (chance.vectors(2) * 2 - 1) * room[:, None]
     slopes = torch.stack([chance.either_side(part.perspective) for _ in range(2)], 1)
 
     x, y = picture_axes(size, strength.device)
@@ -80,18 +79,17 @@ def look(chance: Chance, part: CameraPart, size: int, generator: torch.Generator
         u + _each(chance.either_side(part.bend)) * (v.square() - 0.3),
         v + _each(chance.either_side(part.bend)) * (u.square() - 0.3),
     )
-    shifts = torch.randn(chance.n, 2, _WOBBLES, _WOBBLES, generator=generator, device=generator.device)
-    amount = _each(chance.unit() * strength * part.wobble * 1.5)
+    amount = _each(chance.up_to(1.5 * part.wobble) * torch.where(ink, 1.0, 0.33))
     waves = _waves(size, strength.device)
-    shifts = waves @ (shifts * amount) @ waves.T
+    shifts = waves @ (chance.normal * amount) @ waves.T
     step = zoom * (2 / size)
     return View(u + shifts[:, :1], v + shifts[:, 1:], fill, centre, step)
 
 
 def _waves(size: int, device: torch.device) -> Tensor:
     """Return smooth functions that spread a coarse grid of shifts over the picture, shape (size, coarse)."""
-    places = torch.arange(size, device=device)[:, None] * ((_WOBBLES - 1) / max(size - 1, 1))
-    distance = (places - torch.arange(_WOBBLES, device=device)).abs().clamp(max=1)
+    places = torch.arange(size, device=device)[:, None] * ((WAVES - 1) / max(size - 1, 1))
+    distance = (places - torch.arange(WAVES, device=device)).abs().clamp(max=1)
     return 0.5 + 0.5 * torch.cos(math.pi * distance)
 
 

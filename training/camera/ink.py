@@ -36,7 +36,9 @@ def thicken(alpha: Tensor, ink: Tensor, chance: Chance, part: CameraPart) -> Ten
 
 def any_colour(chance: Chance) -> Tensor:
     """Return colours (n, 3): nearly half of them of paper and plaster, the others any."""
-    colour = torch.stack([chance.unit() for _ in range(3)], 1)
+    colour = chance.vectors(3)
+    grey = luminance(colour)[:, None]
+    colour = grey + (colour - grey) * chance.unit()[:, None]
     paper = chance.between(0.72, 1)[:, None] + 0.12 * (colour - 0.5)
     return torch.where((chance.unit() < 0.45)[:, None], paper.clamp(0, 1), colour)
 
@@ -66,7 +68,7 @@ def ink_colour(beneath: Tensor, chance: Chance, part: CameraPart) -> Tensor:
     fainter = chance.unit() * torch.where(plain, 0.1, 1.0) * chance.strength
     distance = room - (room - part.contrast).clamp(min=0) * fainter
     target = torch.where(dark, beneath - distance, beneath + distance).clamp(0, 1)
-    hue = torch.stack([chance.unit() for _ in range(3)], 1)
+    hue = chance.vectors(3)
     hue = torch.where(plain[:, None], torch.full_like(hue, 0.5), hue)
     # Strong colours: the middle of a random colour's range is dull.
     hue = (0.5 + 1.6 * (hue - 0.5)).clamp(0.02, 0.98)

@@ -118,7 +118,7 @@ def expose(pictures: Tensor, view: View, lens: Lens, chance: Chance, part: Camer
     steps = lens.steps * _each(quality.clamp(min=_LOSSLESS))
     seen.div_(steps).round_().mul_(steps)
     picture = torch.matmul(torch.matmul(lens.back, seen), lens.back.T).clamp_(0, 1)
-    levels = _each(torch.where(chance.happens(part.posterise), chance.between(3, 9).floor(), 255.0))
+    levels = _each(torch.where(chance.happens(part.posterise), chance.between(5, 12).floor(), 255.0))
     return picture.mul_(levels).round_().div_(levels)
 
 
@@ -126,7 +126,7 @@ def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Ten
     """Return the light (n, 1, size, size), the exposure (n,), and what haze and glare add (n, 1, size, size)."""
     x, y = picture_axes(size, view.u.device)
     slopes = [_each(chance.either_side(part.light)) for _ in range(2)]
-    light = torch.exp(slopes[0] * x + slopes[1] * y)
+    light = torch.exp(slopes[0] * x + slopes[1] * y - 0.6 * (slopes[0].abs() + slopes[1].abs()))
     angle = chance.between(-math.pi, math.pi)
     across = _each(angle.cos()) * x + _each(angle.sin()) * y - _each(chance.between(-0.6, 0.6))
     depth = chance.between(0.25, 0.6) * chance.happens(part.shadow)
@@ -135,7 +135,7 @@ def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Ten
     light = light * (1 - _each(vignette) * (x.square() + y.square()))
     low = chance.unit() < 0.6
     exponent = chance.up_to(part.exposure)
-    gain = torch.exp(torch.where(low, -exponent * exponent, 0.4 * exponent))
+    gain = torch.exp(torch.where(low, -exponent * exponent, 0.25 * exponent))
     spot = (x - _each(chance.between(-1, 1))).square() + (y - _each(chance.between(-1, 1))).square()
     glare = chance.between(0.2, 0.8) * chance.happens(part.glare)
     haze = chance.up_to(0.25 * part.exposure) * (chance.unit() < 0.3)
@@ -146,7 +146,7 @@ def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Ten
 def _blur_levels(view: View, size: int, chance: Chance, part: CameraPart) -> tuple[Tensor, Tensor]:
     """Return which of the lens's maps rows and columns take, (n,) each; small symbols are blurred less."""
     blurred = chance.unit() < 0.7
-    amount = chance.up_to(1) * chance.unit().sqrt() * (0.25 + 0.75 * view.fill)
+    amount = chance.up_to(1) * chance.unit().sqrt() * (0.15 + 0.85 * view.fill)
     moved = chance.unit()
     weak = torch.where(chance.unit() < 0.3, chance.unit(), 1.0)
     levels = [amount * torch.where(side, weak, 1.0) for side in (moved < 0.5, moved >= 0.5)]

@@ -15,7 +15,7 @@ from training.camera.part import CameraPart
 
 _SAMPLED = 4
 """The ground is judged by every fourth pixel, along both axes."""
-_BUSY = 0.33
+_BUSY, _RELIEF = 0.33, 0.3
 
 
 def ground(bank: Tensor, n_photos: int, size: int, chance: Chance, part: CameraPart) -> Tensor:
@@ -117,31 +117,34 @@ def compose(shown: Tensor, ink: Tensor, base: Tensor, chance: Chance, part: Came
     beneath = (few * few_shown[:, 3:]).sum((2, 3)) / weight
     level, drawn = luminance(beneath), luminance(few_shown[:, :3].sum((2, 3)) / weight)
     ink_rgb = ink_colour(level, chance, part)
-    # A busy ground drowns a thin line: beneath ink it keeps a third of the distance between both.
+    # A busy ground drowns thin lines: its spread is at most a third of their distance to it, or of a relief's light.
     apart = (luminance(ink_rgb) - level).abs()
     spread = few.std((2, 3)).mean(1)
-    calm = torch.where(ink, (_BUSY * apart / spread.clamp(min=1e-3)).clamp(max=1), 1.0)
+    relief = chance.happens(part.relief)
+    quiet = torch.where(relief, _BUSY * _RELIEF, torch.where(ink, _BUSY * apart, 1.0))
+    calm = (quiet / spread.clamp(min=1e-3)).clamp(max=1)
     least = part.contrast / 2
     wanted = torch.where(drawn < 0.5, drawn + least, drawn - least) - level
     moved = torch.where(ink | ((level - drawn).abs() >= least), 0.0, wanted)
     base = base.mul_(_each(calm)).add_((beneath * (1 - calm[:, None]) + moved[:, None])[:, :, None, None])
 
-    relief = chance.happens(part.relief)
-    body = torch.where(relief, chance.between(0, 0.5), 1.0)
+    raised = chance.unit() < 0.4
+    body = torch.where(relief & ~raised, torch.where(ink, 0.0, 0.2) + chance.between(0, 0.5), 1.0)
     faint = chance.up_to(part.faint) * (chance.unit() < 0.3)
     grain = base[:, 1:2] - _each(beneath[:, 1])
     opacity = (_each(body * (1 - faint / 2)) + _each(faint * 2) * grain).clamp(0, 1)
     colours = colour_map(ink, ink_rgb, chance, part)
     drawn_rgb = torch.bmm(colours, shown.flatten(2)).view(n, 3, size, size)
     picture = base.mul_(1 - alpha * opacity).addcmul_(drawn_rgb, opacity)
-    return picture.add_(_shading(alpha, chance) * _each(relief * chance.between(0.25, 0.6)))
+    height = alpha - luminance(shown)[:, None]
+    return picture.add_(_shading(height, chance) * _each(relief * chance.between(0.25, 0.6)))
 
 
-def _shading(alpha: Tensor, chance: Chance) -> Tensor:
-    """Return the light and dark edges (n, 1, size, size) of a symbol that is cut into its ground or stands out."""
+def _shading(height: Tensor, chance: Chance) -> Tensor:
+    """Return the light and dark edges (n, 1, size, size) of what is cut into its ground or stands out by ``height``."""
     angle = chance.between(-math.pi, math.pi)
-    across = alpha.roll(1, 3) - alpha.roll(-1, 3)
-    down = alpha.roll(1, 2) - alpha.roll(-1, 2)
+    across = height.roll(1, 3) - height.roll(-1, 3)
+    down = height.roll(1, 2) - height.roll(-1, 2)
     return across * _each(angle.cos()) + down * _each(angle.sin())
 
 
