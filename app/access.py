@@ -16,9 +16,11 @@ import structlog
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from app.attempts import Attempts
 from app.errors import ForbiddenError, StoreUnavailableError, UnauthorizedError
 from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
+from app.peers import KEY_ID, peer
 from app.quotas import Quotas
 from app.settings import Settings
 from app.store.keys import KeyStore
@@ -100,10 +102,14 @@ class Gate:
         self._keys, self._storing = keys, storing
         self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
         self._known: dict[str, Key] = {}
+        self._attempts = Attempts()
         self._read_at = self._fresh_at = -_FRESH_SECONDS
 
-    async def find(self, texts: set[str]) -> Key:
-        """The valid key of this text. Raises UnauthorizedError."""
+    async def find(self, texts: set[str], address: str) -> Key:
+        """The valid key of this text. Raises UnauthorizedError, or RateLimitedError for wrong ones without end.
+
+        A valid key is never refused for others' wrong ones, as all clients may have the one address of a proxy.
+        """
         if not texts:
             raise UnauthorizedError("Send a key: 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
         if len(texts) > 1:
@@ -113,6 +119,7 @@ class Gate:
             await self._storing.run(self.read_keys)
         key = self._known.get(id_of(text) or "")
         if not fits(key, text) or key is None or not key.valid():
+            self._attempts.failed(address)
             raise UnauthorizedError("This key is not valid.")
         return key
 
@@ -156,8 +163,10 @@ async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIter
         await reach(service, request.scope)
         yield
         return
-    key = await gate.find({text for text in (bearer.credentials if bearer else None, header) if text is not None})
+    texts = {text for text in (bearer.credentials if bearer else None, header) if text is not None}
+    key = await gate.find(texts, peer(request.scope))
     structlog.contextvars.bind_contextvars(key=key.id)
+    setattr(request.state, KEY_ID, key.id)
     access = request.state.access = Access(key)
     _judge(request, access)
     gate.begin(key)

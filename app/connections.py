@@ -1,38 +1,43 @@
-"""uvicorn's connection with limits on what comes before a request's body, and answers in one piece.
+"""uvicorn's connection with limits on what comes before a request's body, and on how slowly its answer is read.
 
-A client that sends a byte of its request's head every few seconds, or a head without end, would otherwise hold a
-connection (and memory) for as long as it likes, and no part of the application would ever hear of it.
+A client that sends a byte of its request's head every few seconds, a head without end, or doesn't read its answer would
+otherwise hold a connection (and memory) for as long as it likes, and no part of the application would ever hear of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from app.errors import HeadTooLargeError, OneshotError, UploadTimeoutError
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import HeadTooLargeError, OneshotError, RequestError, UploadTimeoutError
 from app.logs import get_logger
-from app.middleware import new_request_id
+from app.middleware import PIECE, new_request_id
 from app.problems import problem_response
-
-if TYPE_CHECKING:  # the two have the same parts, and which of them it is depends on what is installed
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as Protocol
-else:
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol as Protocol
+from app.settings import Settings
 
 log = get_logger(__name__)
 
 #: Most bytes of a head: eight times what browsers and proxies send at most.
 MAX_HEAD_BYTES = 65_536
+#: Most bytes that the system keeps unsent, where it can be asked to (else megabytes for one that doesn't read).
+_UNSENT_BYTES = 2 * PIECE
+#: To close without waiting for what is not sent yet to be read.
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 
-def guarded(seconds: float) -> Any:
-    """The class of connections for uvicorn's `http` option, of which each head may take so many seconds."""
-    return partial(GuardedConnection, head_seconds=seconds)
+def guarded(settings: Settings) -> Any:
+    """The class of connections for uvicorn's `http` option."""
+    return partial(GuardedConnection, head_seconds=settings.head_timeout, send_seconds=settings.send_timeout)
 
 
 class OnePiece:
-    """A transport that sends what is written to it in one turn of the loop by one call of the system.
+    """A transport that sends what is written to it in one turn of the loop by one call of the system, if it is little.
 
     uvicorn writes an answer's head and its body apart, and each would be a packet that wakes the client up.
     """
@@ -41,39 +46,56 @@ class OnePiece:
         self._transport = transport
         self._loop = loop
         self._pieces: list[bytes] = []
+        self._size = 0
 
     def __getattr__(self, name: str) -> Any:
         """All else is the transport's own."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send before the loop's next turn."""
+        """Send before the loop's next turn, or now what is enough to see whether the client reads."""
         if not self._pieces:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.flush)
         self._pieces.append(data)
+        self._size += len(data)
+        if self._size >= PIECE:
+            self.flush()
 
     def close(self) -> None:
         """Close when all is sent."""
-        self._send()
+        self.flush()
         self._transport.close()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send now."""
         if self._pieces and not self._transport.is_closing():
             self._transport.write(b"".join(self._pieces))
         self._pieces.clear()
+        self._size = 0
 
 
-class GuardedConnection(Protocol):
-    """A connection that waits for a head, from its start or from the last answer's end, only so long."""
+class GuardedConnection(HttpToolsProtocol):
+    """A connection that waits only so long for a head, from its start or the last answer's end, and for its reader.
 
-    def __init__(self, *args: Any, head_seconds: float, **named: Any) -> None:
+    What uvicorn's class leaves to its heirs: `cycle` is the request that came last, `send_400_response` is called when
+    the parser, or what it calls, fails.
+    """
+
+    def __init__(self, *args: Any, head_seconds: float, send_seconds: float, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._head_seconds = head_seconds
+        self._head_seconds, self._send_seconds = head_seconds, send_seconds
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
+        self._fault: OneshotError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock of the first head."""
+        transport.set_write_buffer_limits(high=0)  # to hear of everything that isn't read at once
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):
+                connection = transport.get_extra_info("socket")
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
         super().connection_made(cast("asyncio.Transport", OnePiece(transport, self.loop)))
         self._await_head()
 
@@ -87,12 +109,57 @@ class GuardedConnection(Protocol):
             if self.cycle is None or not self.cycle.more_body:  # else the rest of a body that was answered early
                 self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(HeadTooLargeError(f"The request's head is larger than {MAX_HEAD_BYTES} bytes."))
+                self._refuse(_too_large())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._forget_head()
+        self._forget_reader()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has said that it sends no more, but may well read; then close."""
+        answering = self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
+        if answering:
+            self.cycle.keep_alive = False
+        else:  # the loop closes the connection itself
+            cast("OnePiece", self.transport).flush()
+        return answering
+
+    def on_headers_complete(self) -> None:
+        """Begin the request, unless its head is too large; it may have come with others in one piece."""
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._fault = _too_large()
+            raise self._fault  # to the parser, which stops
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no request in the form of every error."""
+        self._refuse(self._fault or RequestError(msg))
+
+    def pause_writing(self) -> None:
+        """Start the reader's clock: something waits to be sent."""
+        super().pause_writing()
+        if self._send_timer is None:
+            self._send_timer = self.loop.call_later(self._send_seconds, self._not_read)
+
+    def resume_writing(self) -> None:
+        """Stop it: all that was written so far is sent."""
+        self._forget_reader()
+        super().resume_writing()
+
+    def _forget_reader(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _not_read(self) -> None:
+        self._send_timer = None
+        log.info("answer_not_read", seconds=self._send_seconds, client=self.client)
+        with suppress(OSError):
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        self.transport.abort()
 
     def _await_head(self) -> None:
         if self._head_timer is None:
@@ -121,3 +188,7 @@ class GuardedConnection(Protocol):
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
         self.transport.close()
         log.info("head_refused", slug=error.slug, request_id=request_id, client=self.client)
+
+
+def _too_large() -> HeadTooLargeError:
+    return HeadTooLargeError(f"The request's head is larger than {MAX_HEAD_BYTES} bytes.")

@@ -1,8 +1,17 @@
-"""The names of headers that the service and its client must agree on."""
+"""The names of headers that the service and its client must agree on, and how numbers in headers are read."""
 
 from __future__ import annotations
+
+import re
+
+_DIGITS = re.compile("[0-9]{1,19}")
 
 #: In the answer to a write: how far the store's change log has come with it.
 VERSION = "Oneshot-Version"
 #: In a request: how far the process that answers must have followed that log.
 MIN_VERSION = "Oneshot-Min-Version"
+
+
+def whole_number(text: str) -> int | None:
+    """The number, if these are 1 to 19 digits and nothing else; of more digits `int` is slow, and then refuses."""
+    return int(text) if _DIGITS.fullmatch(text) else None

@@ -53,8 +53,9 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None,
         docs_url=None,
         redoc_url=None,
     )
-    app.state.lifecycle, app.state.upload_timeout = lifecycle, settings.upload_timeout
-    app.state.room = Room(settings.max_pending_bytes)
+    app.state.lifecycle = lifecycle
+    app.state.upload_timeout, app.state.upload_rate = settings.upload_timeout, settings.upload_rate
+    app.state.room, app.state.answers = Room(settings.max_pending_bytes), Room(settings.max_pending_bytes, "answered")
     for module in (recognize, bulk, classes, galleries, models, system, console):
         app.include_router(module.router)
     install_handlers(app)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceededError, NotReadyError, OneshotError, OverloadedError, StartupError
+from app.headers import whole_number
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -26,9 +27,12 @@ from app.versions import tell_version
 log = get_logger(__name__)
 
 
+_LENGTH = b"content-length"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: What nginx writes for a client that went away before the answer.
 _CLIENT_CLOSED = 499
+#: A body is sent in pieces of this many bytes, each after the one before is on its way; larger ones are counted.
+PIECE = 65_536
 
 
 def new_request_id() -> str:
@@ -67,6 +71,8 @@ class _Exchange:
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._status = 0
+        self._refused = False
+        self._deadline: asyncio.Timeout | None = None
         self._began = time.perf_counter()
 
     async def run(self, app: ASGIApp, receive: Receive, seconds: float) -> None:
@@ -75,12 +81,14 @@ class _Exchange:
             try:
                 await self._guarded(app, receive, seconds)
             finally:
-                self._scope["app"].state.room.leave(self._scope)
+                for room in (self._scope["app"].state.room, self._scope["app"].state.answers):
+                    room.leave(self._scope)
                 self._record()
 
     async def _guarded(self, app: ASGIApp, receive: Receive, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds) as deadline:
+                self._deadline = deadline
                 await app(self._scope, receive, self.send)
         except ClientDisconnect:
             self._status = _CLIENT_CLOSED
@@ -97,14 +105,42 @@ class _Exchange:
             await self._fail(_unexpected(error), receive)
 
     async def send(self, message: Message) -> None:
+        if self._refused:
+            return
         if message["type"] == "http.response.start":
+            if refusal := self._no_room(message):
+                await problem_response(self._scope, refusal)(self._scope, _nothing, self.send)
+                self._refused = True
+                return
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._id
             if self._lifecycle.draining:  # the client shall send its next request elsewhere
                 headers["Connection"] = "close"
             tell_version(self._scope, self._status, headers)
+        elif len(message.get("body", b"")) > PIECE:
+            message = await self._send_in_pieces(message)
         await self._send(message)
+
+    def _no_room(self, start: Message) -> OverloadedError | None:
+        """Count the answer that starts, if it is a large one; the error when there is no room for it."""
+        length = next((whole_number(value.decode()) for name, value in start["headers"] if name == _LENGTH), None)
+        if length is not None and length > PIECE:
+            try:
+                self._scope["app"].state.answers.take(self._scope, length)
+            except OverloadedError as error:
+                return error
+        return None
+
+    async def _send_in_pieces(self, message: Message) -> Message:
+        """Send all but the last piece. From here on it is the client's time, which the connection limits."""
+        if self._deadline is not None and not self._deadline.expired():
+            self._deadline.reschedule(None)
+        body: bytes = message["body"]
+        last = (len(body) - 1) // PIECE * PIECE
+        for place in range(0, last, PIECE):
+            await self._send({**message, "body": body[place : place + PIECE], "more_body": True})
+        return {**message, "body": body[last:]}
 
     async def _fail(self, error: OneshotError, receive: Receive) -> None:
         response = problem_response(self._scope, error)  # logs what the client must not see
@@ -123,6 +159,10 @@ class _Exchange:
         # what an overloaded server refuses is counted only: to write it down would cost it as much as to answer
         write = log.debug if path in QUIET_PATHS or slug == OverloadedError.slug else log.info
         write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
+
+
+async def _nothing() -> Message:
+    raise AssertionError("an answer without a request's body reads none")
 
 
 def _unexpected(cause: Exception) -> OneshotError:

@@ -69,7 +69,7 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
     config = uvicorn.Config(
         app,
-        http=guarded(settings.head_timeout),
+        http=guarded(settings),
         log_config=None,
         access_log=False,
         lifespan="on",

@@ -114,7 +114,7 @@ class Settings(BaseSettings):
     )
     max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
     max_pending_bytes: int = _count(
-        96 * 2**20, "Most bytes of all requests' bodies together; more are answered with 503.", "bytes"
+        96 * 2**20, "Most bytes of all requests' bodies together, and of all answers; then 503.", "bytes"
     )
     max_pixels: int = _count(40_000_000, "Largest image, checked before it is decoded.", "pixels")
     max_images: int = _count(64, "Most images in one request.", "images")
@@ -136,6 +136,15 @@ class Settings(BaseSettings):
     )
     upload_timeout: float = _setting(
         20.0, "Seconds that a request's body may take to come in; then 408.", "a number of seconds above 0", gt=0
+    )
+    upload_rate: int = _count(
+        1024, "Least bytes a second that a body must come in with, over 5 seconds; then 408.", "bytes"
+    )
+    send_timeout: float = _setting(
+        20.0,
+        "Seconds in which a client must take the next 64 KiB of its answer; then the connection is cut.",
+        "a number of seconds above 0",
+        gt=0,
     )
     shutdown_timeout: int = _count(30, "How long a stop waits for what is in flight.", "seconds")
     log_level: Literal["debug", "info", "warning", "error"] = _setting(

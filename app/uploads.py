@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,11 +24,15 @@ from app.errors import (
     UnsupportedMediaTypeError,
     UploadTimeoutError,
 )
+from app.headers import whole_number
 from app.multipart import Part, read_parts
 from app.problems import invalid_fields
 from app.room import Room
 
 M = TypeVar("M", bound=BaseModel)
+
+#: The time over which the least rate of a body is measured.
+RATE_SECONDS = 5.0
 
 #: A label of the greatest length, with every character escaped, takes 3 kB.
 _MAX_JSON_BYTES = 16_384
@@ -167,7 +172,7 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
     """The body as it comes in. Raises PayloadTooLargeError as soon as it is known to be larger."""
     error = PayloadTooLargeError(f"The request's body is larger than {max_bytes} bytes.")
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
+    if declared and (length := whole_number(declared)) is not None and length > max_bytes:
         raise error
     received = 0
     room: Room = request.app.state.room
@@ -180,17 +185,29 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 async def _timely(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes in, as long as it is not too slow in all."""
+    """The body as it comes in, as long as it is not too slow, neither in all nor at any time."""
     seconds: float = request.app.state.upload_timeout
-    end, more = asyncio.get_running_loop().time() + seconds, True
+    rate: int = request.app.state.upload_rate
+    clock = asyncio.get_running_loop().time
+    end, more = clock() + seconds, True
+    waited, came = 0.0, 0  # only waiting counts: what is done with a chunk is not the client's time
     while more:
-        try:
-            async with asyncio.timeout_at(end):  # around each wait: a generator may not hold it while it yields
+        began, message = clock(), None
+        with suppress(TimeoutError):
+            # around each wait: a generator may not hold it while it yields
+            async with asyncio.timeout_at(min(end, began + RATE_SECONDS - waited)):
                 message = await request.receive()
-        except TimeoutError:
-            raise UploadTimeoutError(f"The body took longer than {seconds:g} seconds to come in.") from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        more = message.get("more_body", False)
-        if chunk := message.get("body", b""):
+        chunk = b""
+        if message is not None:
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            more, chunk = message.get("more_body", False), message.get("body", b"")
+        elif clock() >= end:
+            raise UploadTimeoutError(f"The body took longer than {seconds:g} seconds to come in.")
+        waited, came = waited + clock() - began, came + len(chunk)
+        if waited >= RATE_SECONDS and more:
+            if came < rate * RATE_SECONDS:
+                raise UploadTimeoutError(f"The body came in with less than {rate} bytes a second.")
+            waited, came = 0.0, 0
+        if chunk:
             yield chunk

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Scope
 
 from app.errors import BehindError, InvalidRequestError
-from app.headers import MIN_VERSION, VERSION
+from app.headers import MIN_VERSION, VERSION, whole_number
 
 if TYPE_CHECKING:
     from app.service import Service
@@ -45,9 +45,9 @@ async def reach(service: Service, scope: Scope) -> None:
     text = Headers(scope=scope).get(MIN_VERSION)
     if text is None:
         return
-    if not (text.isascii() and text.isdecimal()) or int(text) > MAX_VERSION:
+    version = whole_number(text)
+    if version is None or version > MAX_VERSION:
         raise InvalidRequestError.at("header", MIN_VERSION, message="is no version")
-    version = int(text)
     for pause in _PAUSES_S:
         await asyncio.sleep(pause)
         if await service.storing.run(lambda: service.index.reaches(version)):

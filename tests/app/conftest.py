@@ -92,7 +92,7 @@ def running(
     app = create_app(settings, wait=wait)
     prepare(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        connections = guarded(settings.head_timeout)
+        connections = guarded(settings)
         config = uvicorn.Config(app, http=connections, log_config=None, access_log=False, lifespan="on", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

@@ -231,7 +231,7 @@ def test_a_client_that_goes_away_mid_body_harms_nobody(serve):
 
 
 def test_a_flood_of_bytes_is_refused_and_room_comes_back(serve):
-    with serve(max_pending_bytes=20_000) as server:
+    with serve(max_pending_bytes=24_000) as server:
         host, port = server.url.removeprefix("http://").split(":")
         raw = {"content-type": "image/png"}
         with socket.create_connection((host, int(port)), timeout=10) as slow:

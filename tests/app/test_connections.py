@@ -29,6 +29,14 @@ def connect(server: Running) -> socket.socket:
     return socket.create_connection((host, int(port)), timeout=10)
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """What the server says until it closes."""
+    parts = []
+    while part := connection.recv(65_536):
+        parts.append(part)
+    return b"".join(parts)
+
+
 def drip(connection: socket.socket, data: Iterable[bytes], pause: float = 0.02) -> tuple[bytes, float]:
     """Send piece by piece until the server closes; what it said, and after how many seconds."""
     began = time.monotonic()
@@ -96,6 +104,44 @@ def test_a_head_without_end_is_refused(server: Running):
         )
         answer, _ = drip(connection, flood, pause=0.001)
     assert_problem(answer, 431, "head-too-large")
+
+
+@pytest.mark.parametrize("before", [b"", REQUEST])
+def test_a_large_head_in_one_piece_is_refused(server: Running, before: bytes):
+    with connect(server) as connection:
+        connection.sendall(before + REQUEST[:-2] + b"X-A: " + b"a" * 80_000 + b"\r\n\r\n")
+        answer = read_all(connection)
+    assert_problem(answer[answer.index(b"HTTP/1.1 431") :], 431, "head-too-large")
+
+
+@pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 9x\r\n\r\n"])
+def test_what_is_no_request_is_a_problem(server: Running, data: bytes):
+    with connect(server) as connection:
+        connection.sendall(data)
+        assert_problem(read_all(connection), 400, "bad-request")
+
+
+def test_a_client_that_has_ended_its_side_is_answered(server: Running, images: list[bytes]):
+    head = (
+        f"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: {len(images[0])}\r\n\r\n"
+    )
+    for request, count in ((head.encode() + images[0], 1), (REQUEST, 1), ((head.encode() + images[0]) * 3, 3)):
+        with connect(server) as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            assert read_all(connection).count(b"HTTP/1.1 200") == count
+
+
+def test_a_client_that_ends_in_the_middle_is_let_go(server: Running):
+    with connect(server) as connection:
+        connection.sendall(
+            b"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\na"
+        )
+        time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+        began = time.monotonic()
+        assert read_all(connection) == b""
+        assert time.monotonic() - began < 5
 
 
 def test_a_large_head_within_the_limit_is_fine(server: Running):
