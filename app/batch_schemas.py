@@ -22,5 +22,6 @@ class BatchPublic(BaseModel):
 
     enrolled: int = Field(ge=0)
     failed: int = Field(ge=0)
+    passed_over: int = Field(default=0, ge=0, description="Files of a zip file that are no images by their names.")
     items: list[BatchItem] = Field(description="One for each image, in order.")
     model: ModelId

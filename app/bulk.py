@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -58,11 +59,12 @@ class ManyImages:
         self._prepare = prepare
         self._batcher = batcher
         self._decoding = decoding
-        self._part = min(_PART, batcher.max_queue)
+        self.part = min(_PART, batcher.max_queue)
+        """Images that go through the queue together, at most."""
 
     async def embed(self, uploads: Sequence[Upload]) -> list[Embedded]:
         """The vector (D,) or an error for each image, in order."""
-        parts = [uploads[start : start + self._part] for start in range(0, len(uploads), self._part)]
+        parts = [uploads[start : start + self.part] for start in range(0, len(uploads), self.part)]
         turns = asyncio.Semaphore(_PARTS_AT_ONCE)
 
         async def in_turn(part: Sequence[Upload]) -> list[Embedded]:
@@ -70,6 +72,30 @@ class ManyImages:
                 return await self._embed_part(part)
 
         return [each for part in await asyncio.gather(*map(in_turn, parts)) for each in part]
+
+    async def embed_parts(
+        self, batch: AsyncIterator[list[tuple[int, Upload]]]
+    ) -> AsyncGenerator[Iterator[tuple[int, Upload, Embedded]], None]:
+        """Embed images that come in parts, with their places, while the next part is made ready; in order."""
+        running: deque[tuple[list[tuple[int, Upload]], asyncio.Task[list[Embedded]]]] = deque()
+
+        async def oldest() -> Iterator[tuple[int, Upload, Embedded]]:
+            part, task = running[0]
+            embedded = await task
+            running.popleft()
+            return ((place, upload, each) for (place, upload), each in zip(part, embedded, strict=True))
+
+        try:
+            async for part in batch:
+                running.append((part, asyncio.create_task(self._embed_part([upload for _, upload in part]))))
+                if len(running) == _PARTS_AT_ONCE:
+                    yield await oldest()
+            while running:
+                yield await oldest()
+        finally:  # nobody waits for them any more
+            for _, task in running:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
     async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
         [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
@@ -105,20 +131,26 @@ def _embedded(picture: Picture, vector: F32, finite: bool) -> Embedded:
 
 
 def enroll_each(
-    store: Store, gallery: str, items: Sequence[NewSupport | OneshotError], on_conflict: OnConflict
+    store: Store,
+    gallery: str,
+    items: Sequence[NewSupport | OneshotError],
+    on_conflict: OnConflict,
+    *,
+    keep_all: bool = False,
 ) -> list[Result]:
     """Enrol all that are no error in one commit; an outcome or an error for each, in order.
 
-    With FAIL, an item whose label is enrolled already, or came before it, is refused alone.
+    With FAIL, an item whose label is enrolled already, or came before it, is refused alone. With `keep_all`, several
+    items of one label belong together.
     """
     results: dict[int, Result] = {place: each for place, each in enumerate(items) if isinstance(each, OneshotError)}
     good = {place: each for place, each in enumerate(items) if not isinstance(each, OneshotError)}
-    if on_conflict is OnConflict.FAIL:
+    if on_conflict is OnConflict.FAIL and not keep_all:
         first = {item.label: place for place, item in reversed(good.items())}
         _refuse(good, results, {place for place, item in good.items() if first[item.label] != place})
     while good:
         try:
-            results |= zip(good, store.enroll(gallery, list(good.values()), on_conflict), strict=True)
+            results |= zip(good, store.enroll(gallery, list(good.values()), on_conflict, keep_all), strict=True)
             break
         except ClassExistsError as error:
             taken = set(error.labels)

@@ -14,7 +14,7 @@ from app.errors import MalformedBodyError, TooManyPartsError
 
 @dataclass
 class Part:
-    """One part of the form; `filename` is None for a text field."""
+    """One part of the form; `filename` is None for a text field. Bytes of it that are no UTF-8 come as surrogates."""
 
     name: str = ""
     filename: str | None = None
@@ -90,9 +90,9 @@ class _Collector:
         part, name, value = self.parts[-1], bytes(self._header).lower(), bytes(self._value)
         if name == b"content-disposition":
             options = parse_options_header(value)[1]
-            part.name = options.get(b"name", b"").decode("utf-8", "replace")
+            part.name = options.get(b"name", b"").decode("utf-8", "backslashreplace")
             if b"filename" in options:
-                part.filename = options[b"filename"].decode("utf-8", "replace")
+                part.filename = options[b"filename"].decode("utf-8", "surrogateescape")
         elif name == b"content-type":
             part.content_type = value.decode("latin-1").strip().lower()
         self._header.clear()

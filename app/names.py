@@ -13,8 +13,8 @@ DEFAULT_GALLERY = "default"
 MAX_LABEL_LENGTH = 256
 GALLERY_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-#: Control characters, line and paragraph separators, and halves of surrogate pairs: none of them can be read or typed.
-_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: Control characters, line and paragraph separators: none of them can be read or typed.
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Zl", "Zp"})
 
 
 def clean_label(text: str) -> str:
@@ -40,6 +40,8 @@ def _clean(text: str, what: str) -> str:
         raise ValueError(f"{what} must have at least 1 character")
     if len(clean) > MAX_LABEL_LENGTH:
         raise ValueError(f"{what} may have at most {MAX_LABEL_LENGTH} characters, this has {len(clean)}")
+    if any("\ud800" <= each <= "\udfff" for each in clean):
+        raise ValueError(f"{what} must be Unicode text; this has bytes of another encoding than UTF-8")
     # most labels have nothing but what can be printed, which is told in one go
     if not clean.isprintable() and any(unicodedata.category(each) in _FORBIDDEN_CATEGORIES for each in clean):
         raise ValueError(f"{what} must not contain control characters or line breaks")

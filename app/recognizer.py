@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
+from app.batches import Batch
 from app.batching import F32
 from app.bulk import ManyImages, Picture, Result, enroll_each, in_parts
 from app.calibrations import Calibrations
@@ -215,16 +217,19 @@ class Recognizer:
         support = self._support(label, upload, Picture(embedding, images.sniff_media_type(upload.data)))
         return await self._storing.run(lambda: self._enroll(gallery, support, on_conflict))
 
-    async def enroll_many(
-        self, gallery: str, items: Sequence[tuple[str, Upload]], on_conflict: OnConflict
-    ) -> list[Result]:
+    async def enroll_many(self, gallery: str, batch: Batch, on_conflict: OnConflict) -> list[Result]:
         """Enrol many images in one commit: an outcome or an error for each, in order. A bad one harms no other."""
-        embedded = await self._many.embed([upload for _, upload in items])
-        supports = [
-            self._support(label, upload, each) if isinstance(each, Picture) else each
-            for (label, upload), each in zip(items, embedded, strict=True)
-        ]
-        return await self._storing.run(lambda: enroll_each(self._store, gallery, supports, on_conflict))
+        made: dict[int, NewSupport] = {}
+        async with aclosing(batch.parts(self._many.part)) as parts, aclosing(self._many.embed_parts(parts)) as done:
+            async for part in done:
+                for place, upload, each in part:
+                    if isinstance(each, Picture):
+                        made[place] = self._support(batch.label(place), upload, each)
+                    else:
+                        batch.refuse(place, each)
+        items = [item if isinstance(item, OneshotError) else made[place] for place, item in enumerate(batch.items)]
+        enroll = partial(enroll_each, self._store, gallery, items, on_conflict, keep_all=batch.keep_all)
+        return await self._storing.run(enroll)
 
     async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
         """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""

@@ -32,6 +32,11 @@ class Room:
         self._held[who] += count
         state[self._what] = who, own + count
 
+    def give(self, scope: Scope, count: int) -> None:
+        """Give back bytes that a request needs no longer."""
+        scope["state"][_HELD] = scope["state"].get(_HELD, 0) - count
+        self.used -= count
+
     def leave(self, scope: Scope) -> None:
         """Give back what a request held; it is over."""
         who, own = scope["state"].pop(self._what, (None, 0))

@@ -57,6 +57,14 @@ def look(pid: int, seconds: float) -> Sample:
     return Sample(seconds, resident, anonymous, descriptors, int(status["Threads"]))
 
 
+def peak(pid: int) -> float:
+    """The most megabytes that a running process had resident since it was last asked (Linux)."""
+    process = Path(f"/proc/{pid}")
+    lines = (process / "status").read_text("ascii").splitlines()
+    (process / "clear_refs").write_text("5", "ascii")
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+
+
 def watch(
     pid: int, minutes: float, samples: int, seen: Callable[[Sample], None] = lambda _sample: None
 ) -> list[Sample]:

@@ -6,6 +6,7 @@ import io
 import itertools
 import random
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -70,6 +71,15 @@ def mutations(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
         for _ in range(rng.randint(1, 4)):
             data = rng.choice(_ACCIDENTS)(rng, data, good)
         yield f"{seed}/{number} {kind}", data
+
+
+def zip_bomb(content: bytes, count: int) -> bytes:
+    """A zip file with the same content so many times, each a class of its own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for number in range(count):
+            archive.writestr(f"{number}.png", content)
+    return buffer.getvalue()
 
 
 _Good = list[tuple[str, bytes]]

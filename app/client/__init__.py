@@ -10,7 +10,7 @@ Needs httpx and the schemas, not torch: a machine that only asks needs no networ
 """
 
 from app.client.bulk import Outcome
-from app.client.calls import DEFAULT_URL, ImageSource, OnConflict
+from app.client.calls import DEFAULT_URL, OnConflict
 from app.client.errors import (
     BusyError,
     ClientError,
@@ -24,6 +24,7 @@ from app.client.errors import (
     UnreachableError,
 )
 from app.client.retry import Retry
+from app.client.sources import ImageSource
 from app.client.sync import Client
 
 from app.client.asynchronous import AsyncClient  # isort: skip

@@ -14,9 +14,11 @@ import httpx
 from app.batch_schemas import BatchPublic
 from app.client import calls
 from app.client.bulk import Outcome, run_many_async
-from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
+from app.client.calls import DEFAULT_URL, Call, OnConflict
 from app.client.errors import UnreachableError, error_of
+from app.client.proxies import proxy_for
 from app.client.retry import Retry, retry_after
+from app.client.sources import ImageSource
 from app.client.versions import LastWrite
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
@@ -37,8 +39,8 @@ T = TypeVar("T")
 class AsyncClient:
     """The service at `url`. Keeps its connections until `close` (or the end of an `async with` block).
 
-    Every method raises a ClientError in one of its forms (app.client.errors), and OSError for a file that can't be
-    read. `timeout` is in seconds for each step of a request; `transport` replaces the network.
+    Every method raises a ClientError in one of its forms (app.client.errors), OSError for a file that can't be read,
+    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport` replaces the network.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class AsyncClient:
         timeout: float = 30.0,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
+        transport = transport or httpx.AsyncHTTPTransport(proxy=proxy_for(url))
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()

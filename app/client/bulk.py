@@ -15,7 +15,7 @@ ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
 
 #: Errors that belong to one item: the others go on.
-_OF_ONE_ITEM = (ClientError, OSError)
+_OF_ONE_ITEM = (ClientError, OSError, ValueError)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.batch_schemas import BatchPublic
 from app.client.errors import UnexpectedAnswerError
+from app.client.sources import ImageSource, read_source
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
     CalibrationPublic,
@@ -30,13 +30,8 @@ from app.schemas import (
     VerifyPublic,
 )
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-#: An encoded image's bytes, the path of its file, or a Pillow image (sent as PNG).
-ImageSource: TypeAlias = "bytes | str | PathLike[str] | Image.Image"
 OnConflict: TypeAlias = Literal["replace", "add", "fail"]
 Params: TypeAlias = Mapping[str, Any]
 
@@ -85,20 +80,6 @@ class Call(Generic[T]):
 def _validate(answer: type[T], content: bytes) -> T:
     assert issubclass(answer, BaseModel)  # noqa: S101 - the calls below name nothing else
     return answer.model_validate_json(content)
-
-
-def read_source(image: ImageSource) -> tuple[str, bytes]:
-    """A name for messages, and the bytes. Raises OSError when the file can't be read, TypeError for anything else."""
-    if isinstance(image, bytes):
-        return "image", image
-    if isinstance(image, str | PathLike):
-        path = Path(image)
-        return path.name, path.read_bytes()
-    if hasattr(image, "save"):
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return "image.png", buffer.getvalue()
-    raise TypeError(f"an image is bytes, a path or a Pillow image, not {type(image).__name__}")
 
 
 def _class_path(label: str) -> str:

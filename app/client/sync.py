@@ -13,9 +13,11 @@ import httpx
 from app.batch_schemas import BatchPublic
 from app.client import calls
 from app.client.bulk import Outcome, run_many
-from app.client.calls import DEFAULT_URL, Call, ImageSource, OnConflict
+from app.client.calls import DEFAULT_URL, Call, OnConflict
 from app.client.errors import UnreachableError, error_of
+from app.client.proxies import proxy_for
 from app.client.retry import Retry, retry_after
+from app.client.sources import ImageSource
 from app.client.versions import LastWrite
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
@@ -36,8 +38,8 @@ T = TypeVar("T")
 class Client:
     """The service at `url`. Thread-safe; keeps its connections until `close` (or the end of a `with` block).
 
-    Every method raises a ClientError in one of its forms (app.client.errors), and OSError for a file that can't be
-    read. `timeout` is in seconds for each step of a request; `transport` replaces the network.
+    Every method raises a ClientError in one of its forms (app.client.errors), OSError for a file that can't be read,
+    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport` replaces the network.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Client:
         timeout: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        transport = transport or httpx.HTTPTransport(proxy=proxy_for(url))
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()

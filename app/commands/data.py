@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.output import Json, count, print_json, print_line, progress
-from app.commands.target import fail
-from app.errors import OneshotError
+from app.commands.target import fail, one_line_problems
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
 
@@ -29,20 +25,6 @@ def home_folder(home: Path | None) -> Path:
         return load_settings(home=home).home
     except SettingsError as error:
         fail(str(error))
-
-
-@contextmanager
-def one_line_problems() -> Iterator[None]:
-    """End with one line and exit code 2 for what can go wrong."""
-    try:
-        yield
-    except OneshotError as error:
-        fail(error.detail)
-    except (OSError, ValueError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        sys.stderr.write("oneshot: interrupted\n")
-        sys.exit(130)
 
 
 def backup(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,9 +12,19 @@ import typer
 
 from app.client import AsyncClient, OnConflict, ProblemError, RejectedError
 from app.client.bulk import run_many_async
-from app.commands.folders import Enrolled, Labelled, in_two_rounds, labelled_of
-from app.commands.output import Gallery, Json, count, print_json, print_line, problem, progress
-from app.commands.target import PROBLEM, YES, Target, fail, run, verb
+from app.commands.folders import Enrolled, Found, Labelled, find_images
+from app.commands.output import (
+    Gallery,
+    Json,
+    count,
+    print_json,
+    print_line,
+    problem,
+    progress,
+    tell_passed_over,
+    tell_problems,
+)
+from app.commands.target import PROBLEM, YES, Target, fail, one_line_problems, run, verb
 from app.errors import OneshotError
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
@@ -27,6 +36,17 @@ _MOST_BYTES = 8 * 2**20
 #: Where in its request an image stood says nothing to a person who gave a folder.
 _PLACE = re.compile(r"^image(\[\d+\])?: ")
 _TOO_LARGE = frozenset({"payload-too-large", "too-many-parts"})
+#: Problems that all images of the class have, and those that each has by itself.
+_OF_THE_CLASS = frozenset({"class-exists", "invalid-request"})
+_OF_THE_IMAGE = _OF_THE_CLASS | {
+    "bad-image",
+    "client",
+    "empty-image",
+    "payload-too-large",
+    "too-many-pixels",
+    "undecodable-image",
+    "unsupported-image",
+}
 
 
 @verb
@@ -56,19 +76,55 @@ def enroll(
     ] = "service",
     as_json: Json = False,
 ) -> int:
-    """Enrol images. Several images of one class are all kept. Exit code 2 when one could not be enrolled."""
+    """Enrol images. Several images of one class are all kept. Exit code 2 when one could not be enrolled.
+
+    In a folder, what doesn't end like an image is passed over, and named.
+    """
     if engine == "ray":
-        return _tell(_on_ray(target, paths, label, gallery, on_conflict), gallery, as_json)
+        done, passed_over = _on_ray(target, paths, label, gallery, on_conflict)
+    else:
+        found = _find(paths, label)
+        done = run(target, lambda client: _enroll(client, found.items, gallery, on_conflict, concurrency))
+        passed_over = [str(file) for file in found.passed_over]
+    code = _tell(done, gallery, as_json)
+    tell_passed_over(passed_over, as_json)
+    return code
 
-    async def work(client: AsyncClient) -> list[Enrolled]:
-        first, others = in_two_rounds(labelled_of([Path(path) for path in paths], label))
-        with progress("enrolling", len(first) + len(others)) as tick:
-            done = await _round(_Sender(client, gallery, on_conflict), first, concurrency, tick)
-            failed = {each.label for each in done if each.problem}  # its other images have no class to join
-            rest = [item for item in others if item.label not in failed]
-            return done + await _round(_Sender(client, gallery, "add"), rest, concurrency, tick)
 
-    return _tell(run(target, work), gallery, as_json)
+def _find(paths: Sequence[str], label: str | None) -> Found:
+    with one_line_problems():
+        return find_images([Path(path) for path in paths], label)
+
+
+async def _enroll(
+    client: AsyncClient, items: Sequence[Labelled], gallery: str, on_conflict: OnConflict, concurrency: int
+) -> list[Enrolled]:
+    """Enrol all images of all classes, the first good one of each by the rule, the others added once it is there."""
+    done: dict[int, Enrolled] = {}
+    waiting: dict[str, list[Labelled]] = {}
+    for item in items:
+        waiting.setdefault(item.label, []).append(item)
+    with progress("enrolling", len(items)) as tick:
+
+        async def send(chosen: list[Labelled], rule: OnConflict) -> None:
+            async for item, result in _sent(_Sender(client, gallery, rule), chosen, concurrency):
+                done[id(item)] = result
+                tick()
+
+        opened: list[str] = []
+        while heads := [waiting[label].pop(0) for label in list(waiting) if label not in opened]:
+            await send(heads, on_conflict)
+            for head in heads:
+                result, rest = done[id(head)], waiting[head.label]
+                if not result.problem:
+                    opened.append(head.label)
+                elif result.problem in _OF_THE_CLASS:  # it would be the same for each
+                    done |= {id(item): replace(result, file=str(item.file)) for item in rest}
+                    rest.clear()
+                if not rest:
+                    del waiting[head.label]
+        await send([item for rest in waiting.values() for item in rest], "add")
+    return [done[id(item)] for item in items]
 
 
 @dataclass(frozen=True)
@@ -80,27 +136,29 @@ class _Sender:
     on_conflict: OnConflict
 
     async def send(self, chunk: Sequence[Labelled]) -> list[Enrolled]:
-        """Enrol a chunk; in halves, where the service finds it too large."""
-        read = [(item, _read(item)) for item in chunk]
-        good = [(item, data) for item, data in read if isinstance(data, bytes)]
-        bad = [_outcome(item, 0, **problem(error)) for item, error in read if isinstance(error, OSError)]
-        if not good:
-            return bad
+        """Enrol a chunk, in order; in halves, where the service finds it too large."""
+        read = [_read(item) for item in chunk]
+        good = [(item, data) for item, data in zip(chunk, read, strict=True) if isinstance(data, bytes)]
+        sent = iter(await self._send(good) if good else ())
+        return [
+            next(sent) if isinstance(data, bytes) else _outcome(item, 0, **problem(data))
+            for item, data in zip(chunk, read, strict=True)
+        ]
+
+    async def _send(self, images: Sequence[tuple[Labelled, bytes]]) -> list[Enrolled]:
         try:
             answer = await self.client.enroll_batch(
-                [(item.label, data) for item, data in good], gallery=self.gallery, on_conflict=self.on_conflict
+                [(item.label, data) for item, data in images], gallery=self.gallery, on_conflict=self.on_conflict
             )
         except RejectedError as error:
-            if error.slug in _TOO_LARGE and len(good) > 1:
-                half = len(good) // 2
-                parts = ([item for item, _ in good[:half]], [item for item, _ in good[half:]])
-                return [each for part in parts for each in await self.send(part)] + bad
-            return [_outcome(item, error.status, error.slug, error.detail) for item, _ in good] + bad
-        told = [
+            if error.slug in _TOO_LARGE and len(images) > 1:
+                half = len(images) // 2
+                return [*await self._send(images[:half]), *await self._send(images[half:])]
+            return [_outcome(item, error.status, error.slug, error.detail) for item, _ in images]
+        return [
             _outcome(item, each.status, each.problem, each.detail and _PLACE.sub("", each.detail))
-            for (item, _), each in zip(good, answer.items, strict=True)
+            for (item, _), each in zip(images, answer.items, strict=True)
         ]
-        return told + bad
 
 
 def _outcome(item: Labelled, status: int, problem: str | None = None, detail: str | None = None) -> Enrolled:
@@ -109,17 +167,17 @@ def _outcome(item: Labelled, status: int, problem: str | None = None, detail: st
 
 def _on_ray(
     target: Target, paths: Sequence[str], label: str | None, gallery: str, on_conflict: OnConflict
-) -> Sequence[Enrolled]:
+) -> tuple[Sequence[Enrolled], Sequence[str]]:
     if why := without_ray("--engine ray"):
         fail(why)
     from app.on_ray.enrolling import enroll_on_ray  # noqa: PLC0415 - an extra
-    from app.on_ray.sources import sources_of  # noqa: PLC0415
+    from app.on_ray.sources import find_sources  # noqa: PLC0415
 
     try:
-        sources = sources_of(paths, label)
+        sources, passed_over = find_sources(paths, label)
         with progress("enrolling", sum(len(source.files) for source in sources)) as tick:
             settings = load_settings(home=target.home)
-            return enroll_on_ray(settings, sources, gallery, on_conflict, tick)
+            return enroll_on_ray(settings, sources, gallery, on_conflict, tick), passed_over
     except (OneshotError, SettingsError, OSError, ValueError) as error:
         fail(str(error))
 
@@ -131,20 +189,26 @@ def _read(item: Labelled) -> bytes | OSError:
         return error
 
 
-async def _round(
-    sender: _Sender, items: Sequence[Labelled], concurrency: int, tick: Callable[[], None]
-) -> list[Enrolled]:
-    """Enrol items of which no two have one label (or which are all added), in their order."""
-    done: list[Enrolled] = []
+async def _sent(
+    sender: _Sender, items: Sequence[Labelled], concurrency: int
+) -> AsyncIterator[tuple[Labelled, Enrolled]]:
+    """Enrol items of which no two have one label (or which are all added), in their order.
+
+    A service that is not there is an error only as long as nothing was enrolled; then it is told of each image.
+    """
+    answered = False
     async for outcome in run_many_async(sender.send, _chunks(items), concurrency):
-        if isinstance(outcome.error, ProblemError):
-            error = outcome.error
-            done += [_outcome(item, error.status, error.slug, error.detail) for item in outcome.item]
+        error = outcome.error
+        if error is None or isinstance(error, ProblemError) or answered:
+            answered = True
         else:
-            done += outcome.get()
-        for _ in outcome.item:
-            tick()
-    return done
+            raise error
+        status = error.status if isinstance(error, ProblemError) else 0
+        results = (
+            outcome.get() if error is None else [_outcome(item, status, **problem(error)) for item in outcome.item]
+        )
+        for item, result in zip(outcome.item, results, strict=True):
+            yield item, result
 
 
 def _chunks(items: Sequence[Labelled]) -> Iterator[list[Labelled]]:
@@ -162,19 +226,19 @@ def _chunks(items: Sequence[Labelled]) -> Iterator[list[Labelled]]:
 
 
 def _tell(done: Sequence[Enrolled], gallery: str, as_json: bool) -> int:
-    for each in done:
-        if as_json:
-            why = {"problem": each.problem, "detail": each.detail} if each.problem else {}
-            there = {"skipped": True} if each.skipped else {}
-            print_json({"file": each.file, "label": each.label, "status": each.status, **there, **why})
-        if each.problem:
-            sys.stderr.write(f"oneshot: {each.file}: {each.detail}\n")
+    for each in done if as_json else ():
+        why = {"problem": each.problem, "detail": each.detail} if each.problem else {}
+        there = {"skipped": True} if each.skipped else {}
+        print_json({"file": each.file, "label": each.label, "status": each.status, **there, **why})
+    failed = [each for each in done if each.problem]
+    tell_problems([(each.file, each.detail or "", each.problem not in _OF_THE_IMAGE) for each in failed])
     good = [each for each in done if not each.problem]
-    if good and not as_json:
+    if not as_json:
         labels = {each.label for each in good}
-        new = sum(each.status == 201 for each in good)
+        new = len({each.label for each in good if each.status == 201})
         classes = f"{count(len(labels), 'class', 'classes')} ({new} new)"
         known = sum(each.skipped for each in good)
         before = f"; {count(known, 'image')} of them there already" if known else ""
-        print_line(f"{count(len(good), 'image')} of {classes} enrolled in gallery {gallery}{before}")
-    return YES if len(good) == len(done) else PROBLEM
+        lost = f"; {count(len(failed), 'image')} could not be enrolled" if failed else ""
+        print_line(f"{count(len(good), 'image')} of {classes} enrolled in gallery {gallery}{before}{lost}")
+    return PROBLEM if failed else YES

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-#: The service tells formats by the bytes; a name only decides what of a folder is taken to be an image.
-SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
-)
-#: What `oneshot export` says of its sub-folders.
-LABELS_FILE = "labels.json"
+from model.folders import LABELS_FILE, exported_labels, files_in, is_image, label_of
 
 
 @dataclass(frozen=True)
@@ -38,65 +32,41 @@ class Labelled:
     file: Path
 
 
-def images_of(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images directly or deeper in the folders, in the order of their names.
+@dataclass
+class Found:
+    """The images that files and folders hold, and what else lies there and is passed over."""
 
-    Raises FileNotFoundError for a path that isn't there, ValueError when there is no image at all.
+    items: list[Labelled] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[Path]:
+        """The images without their classes."""
+        return [item.file for item in self.items]
+
+
+def find_images(paths: Sequence[Path], label: str | None = None) -> Found:
+    """The files, and the images directly or deeper in the folders, in the order of their names, with their classes.
+
+    The class is `label` for all; else the name of the sub-folder, or the file's name without its suffix. What
+    `oneshot export` wrote has its labels in a file. Raises OSError for a path that isn't there or a folder that can't
+    be read, ValueError when there is no image at all.
     """
-    found = [file for path in paths for file in _files(path)]
-    if not found:
-        raise ValueError(f"no image in {', '.join(map(str, paths))}")
-    return found
-
-
-def labelled_of(paths: Sequence[Path], label: str | None = None) -> list[Labelled]:
-    """The images and their classes: `label` for all; else the name of the sub-folder, or the file's name without its
-    suffix. What `oneshot export` wrote has its labels in a file. Raises as `images_of` does."""
-    items: list[Labelled] = []
+    found = Found()
     for path in paths:
+        if not path.is_dir():
+            if not path.exists():
+                raise FileNotFoundError(f"{path}: no such file or folder")
+            found.items.append(Labelled(label or label_of((path.name,), {}), path))
+            continue
         file = path / LABELS_FILE
         labels = exported_labels(file.read_bytes(), str(file)) if file.is_file() else {}
-        for each in _files(path):
-            inside = each.relative_to(path).parts if path.is_dir() else (each.name,)
-            items.append(Labelled(label or label_of(inside, labels), each))
-    if not items:
+        for each in files_in(path):
+            inside = each.relative_to(path).parts
+            if is_image(inside) and each.is_file():
+                found.items.append(Labelled(label or label_of(inside, labels), each))
+            elif each != file:
+                found.passed_over.append(each)
+    if not found.items:
         raise ValueError(f"no image in {', '.join(map(str, paths))}")
-    return items
-
-
-def label_of(inside: Sequence[str], labels: Mapping[str, str]) -> str:
-    """The label of the image that has this path in its folder; `labels` are those of an export's sub-folders."""
-    name = inside[0] if len(inside) > 1 else PurePath(inside[0]).stem
-    return labels.get(name, name)
-
-
-def is_image(inside: Sequence[str]) -> bool:
-    """Whether what has this path in a folder is taken to be an image."""
-    return PurePath(inside[-1]).suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in inside)
-
-
-def exported_labels(content: bytes, name: str) -> dict[str, str]:
-    """The label of each sub-folder, from the file that `oneshot export` wrote. Raises ValueError."""
-    labels = json.loads(content.decode("utf-8"))
-    if not isinstance(labels, dict) or not all(isinstance(each, str) for each in labels.values()):
-        raise ValueError(f"{name} is not what 'oneshot export' writes")
-    return labels
-
-
-def in_two_rounds(items: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
-    """The first image of each class, and the others, which are added once the first are there."""
-    first: dict[str, Labelled] = {}
-    for item in items:
-        first.setdefault(item.label, item)
-    return list(first.values()), [item for item in items if first[item.label] is not item]
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if is_image(file.relative_to(path).parts) and file.is_file():
-                yield file
-    elif path.exists():
-        yield path
-    else:
-        raise FileNotFoundError(f"{path}: no such file or folder")
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -12,21 +13,28 @@ import typer
 from pydantic import BaseModel
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from app.client import ProblemError
+from model.folders import printable
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
 Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
+_WIDEST = 100_000
+_NAMED = 10
+
+
 def print_json(value: BaseModel | dict[str, Any]) -> None:
     """One object on one line."""
     plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
-    sys.stdout.write(json.dumps(plain, ensure_ascii=False) + "\n")
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write(json.dumps(plain, ensure_ascii=not unicode) + "\n")
 
 
 def print_line(line: str) -> None:
@@ -42,13 +50,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
         table.add_column(column, justify="right" if rows and numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # a program reads it: nothing is folded to the width of a screen that isn't there
+        console.width = max(
+            console.width, Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
+        )
+    console.print(table)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -61,6 +74,29 @@ def problem(error: Exception) -> dict[str, str]:
     if isinstance(error, ProblemError):
         return {"problem": error.slug, "detail": error.detail}
     return {"problem": "client", "detail": str(error)}
+
+
+def tell_problems(problems: Sequence[tuple[str, str, bool]]) -> None:
+    """A line on stderr for each file that failed, with its problem; one for all, where it is not the file's own.
+
+    Each is the file, the text, and whether any other file would have had it.
+    """
+    shared = Counter(text for _, text, anybodys in problems if anybodys)
+    for file, text, anybodys in problems:
+        if not anybodys or shared[text] == 1:
+            sys.stderr.write(f"oneshot: {printable(file)}: {text}\n")
+        elif number := shared.pop(text, 0):
+            sys.stderr.write(f"oneshot: {text} ({count(number, 'file')})\n")
+
+
+def tell_passed_over(files: Sequence[str], as_json: bool) -> None:
+    """What of the folders was not taken to be an image: all for programs, the first ones for people."""
+    for file in files if as_json else ():
+        print_json({"file": file, "passed_over": True})
+    if files and not as_json:
+        names = ", ".join(map(printable, files[:_NAMED]))
+        more = f" and {len(files) - _NAMED} more (--json names all)" if len(files) > _NAMED else ""
+        print_line(f"passed over, as not named like images: {count(len(files), 'file')} ({names}{more})")
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -18,15 +18,18 @@ class _Pipe(io.FileIO):
 
 
 def let_readers_leave() -> None:
-    """Let `| head` and the like close this program's output without an error, a traceback or another exit code.
+    r"""Let `| head` and the like close this program's output without an error, a traceback or another exit code.
 
-    A verb has done its work when it prints, so that its exit code is true whoever reads on.
+    A verb has done its work when it prints, so that its exit code is true whoever reads on, and in whatever encoding:
+    what that lacks is written as ``\u65e5``.
     """
     sys.stdout = _forgiving(sys.stdout)
     sys.stderr = _forgiving(sys.stderr)
 
 
 def _forgiving(stream: TextIO | None) -> TextIO:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
     if stream is None or stream.isatty():  # closed from the start, or a terminal, which nobody closes early
         return stream  # type: ignore[return-value]
     stream.flush()

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.client import AsyncClient, ImageSource, Outcome
-from app.commands.folders import images_of
-from app.commands.output import Gallery, Json, count, print_json, print_line, print_table, problem, progress
-from app.commands.target import NO, PROBLEM, YES, Target, run, verb
+from app.client import AsyncClient, ClientError, FaultError, ImageSource, Outcome, RejectedError
+from app.commands.folders import find_images
+from app.commands.output import (
+    Gallery,
+    Json,
+    count,
+    print_json,
+    print_line,
+    print_table,
+    problem,
+    progress,
+    tell_passed_over,
+    tell_problems,
+)
+from app.commands.target import NO, PROBLEM, YES, Target, one_line_problems, run, verb
 from app.names import DEFAULT_GALLERY
 from app.schemas import ClassifyPublic
 
@@ -41,8 +51,11 @@ def classify(
 ) -> int:
     """Name the class of each image. Exit code 0 when all are known, 1 when one is not, 2 for a problem."""
 
+    with one_line_problems():
+        found = find_images(paths)
+    files = found.files
+
     async def work(client: AsyncClient) -> list[tuple[Path, Outcome[ImageSource, ClassifyPublic]]]:
-        files = images_of(paths)
         many = client.classify_many(
             files,
             gallery=gallery,
@@ -60,7 +73,9 @@ def classify(
                 tick()
         return done
 
-    return _tell_classified(run(target, work), as_json)
+    code = _tell_classified(run(target, work), as_json)
+    tell_passed_over([str(file) for file in found.passed_over], as_json)
+    return code
 
 
 def _tell_classified(done: Sequence[tuple[Path, Outcome[ImageSource, ClassifyPublic]]], as_json: bool) -> int:
@@ -147,7 +162,13 @@ def verify(
 
 
 def _tell_problems(outcomes: Sequence[tuple[Path, Exception | None]]) -> int:
-    failed = [(file, error) for file, error in outcomes if error is not None]
-    for file, error in failed:
-        sys.stderr.write(f"oneshot: {file}: {error}\n")
+    failed = [(str(file), str(error), _is_anybodys(error)) for file, error in outcomes if error is not None]
+    tell_problems(failed)
     return len(failed)
+
+
+def _is_anybodys(error: Exception) -> bool:
+    """Whether the request would have failed with any other image, too."""
+    if isinstance(error, RejectedError | FaultError):
+        return any(each.loc[0] != "body" for each in error.errors)
+    return isinstance(error, ClientError)

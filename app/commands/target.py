@@ -10,8 +10,8 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
@@ -22,6 +22,7 @@ import typer
 from app.client import DEFAULT_URL, AsyncClient, ClientError, Retry, UnreachableError
 from app.errors import OneshotError
 from app.settings import SettingsError, load_settings
+from model.folders import printable
 
 T = TypeVar("T")
 
@@ -50,7 +51,10 @@ _OPTIONS: dict[str, tuple[Any, object]] = {
     "home": (
         Annotated[
             Path | None,
-            typer.Option(help="Data folder for --local. [ONESHOT_HOME; default: ./data]", rich_help_panel="Where"),
+            typer.Option(
+                help="Data folder for --local and --engine ray. [ONESHOT_HOME; default: ./data]",
+                rich_help_panel="Where",
+            ),
         ],
         None,
     ),
@@ -74,8 +78,8 @@ def verb(function: Callable[..., int | None]) -> Callable[..., None]:
     @functools.wraps(function)
     def command(**options: Any) -> None:
         target = Target(**{name: options.pop(name) for name in _OPTIONS})
-        if target.home is not None and not target.local:
-            raise typer.BadParameter("only with --local", param_hint="--home")
+        if target.home is not None and not target.local and options.get("engine") != "ray":
+            raise typer.BadParameter("only with --local, or --engine ray", param_hint="--home")
         sys.exit(function(target, **options) or YES)
 
     hints = get_type_hints(function, include_extras=True)
@@ -107,8 +111,22 @@ def run(target: Target, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
 
 def fail(line: str) -> NoReturn:
     """End with one line on stderr and exit code 2."""
-    sys.stderr.write(f"oneshot: {line}\n")
+    sys.stderr.write(f"oneshot: {printable(line)}\n")
     sys.exit(PROBLEM)
+
+
+@contextmanager
+def one_line_problems() -> Iterator[None]:
+    """End with one line and exit code 2 for what can go wrong."""
+    try:
+        yield
+    except OneshotError as error:
+        fail(error.detail)
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.stderr.write("oneshot: interrupted\n")
+        sys.exit(130)
 
 
 async def _run(target: Target, work: Callable[[AsyncClient], Awaitable[T]]) -> T:

@@ -10,7 +10,8 @@ from urllib.parse import quote
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from app.commands.folders import LABELS_FILE, exported_labels, is_image, label_of, labelled_of
+from app.commands.folders import find_images
+from model.folders import LABELS_FILE, exported_labels, is_image, label_of
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,22 @@ def sources_of(paths: Sequence[str], label: str | None = None) -> list[Source]:
 
     A class of very many images stays one.
     """
+    return find_sources(paths, label)[0]
+
+
+def find_sources(paths: Sequence[str], label: str | None = None) -> tuple[list[Source], list[str]]:
+    """As `sources_of`, with the files that are passed over."""
     files: dict[str, list[str]] = {}
+    passed_over: list[str] = []
     for path in paths:
-        found = _of_prefix(path, label) if "://" in path else _of_folder(path, label)
-        for name, file in found:
-            files.setdefault(name, []).append(file)
+        for name, file in _of_prefix(path, label) if "://" in path else _of_folder(path, label):
+            if name is None:
+                passed_over.append(file)
+            else:
+                files.setdefault(name, []).append(file)
     if not files:
         raise ValueError(f"no image in {', '.join(paths)}")
-    return [Source(name, tuple(each)) for name, each in files.items()]
+    return [Source(name, tuple(each)) for name, each in files.items()], passed_over
 
 
 def read(file: str) -> bytes:
@@ -46,12 +55,15 @@ def read(file: str) -> bytes:
         return content
 
 
-def _of_folder(path: str, label: str | None) -> list[tuple[str, str]]:
-    return [(item.label, str(item.file.resolve())) for item in labelled_of([Path(path)], label)]
+def _of_folder(path: str, label: str | None) -> list[tuple[str | None, str]]:
+    found = find_images([Path(path)], label)
+    images: list[tuple[str | None, str]] = [(item.label, str(item.file.resolve())) for item in found.items]
+    return [*images, *((None, str(file)) for file in found.passed_over)]
 
 
-def _of_prefix(address: str, label: str | None) -> list[tuple[str, str]]:
-    """All images below a prefix; Ray's own listing would not say of which sub-folder they are."""
+def _of_prefix(address: str, label: str | None) -> list[tuple[str | None, str]]:
+    """All files below a prefix with their labels, None for those that are no images; Ray's own listing would not say of
+    which sub-folder they are."""
     system, root = _open(address)
     scheme, query = address.partition("://")[0], address.partition("?")[2]
 
@@ -68,9 +80,9 @@ def _of_prefix(address: str, label: str | None) -> list[tuple[str, str]]:
     if labels_file in inside:
         labels = exported_labels(read(address_of(labels_file)), address_of(labels_file))
     return [
-        (label or label_of(inside[each.path], labels), address_of(each.path))
+        ((label or label_of(inside[each.path], labels)) if is_image(inside[each.path]) else None, address_of(each.path))
         for each in sorted(found, key=lambda it: str(it.path))
-        if each.type == FileType.File and is_image(inside[each.path])
+        if each.type == FileType.File and each.path != labels_file
     ]
 
 

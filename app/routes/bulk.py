@@ -8,13 +8,12 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.batch_schemas import BatchItem, BatchPublic
-from app.batches import NDJSON, ZIP, Item, read_batch
+from app.batches import NDJSON, ZIP, BatchLimits, Item, read_batch
 from app.bulk import Result
 from app.deps import ServiceDep
 from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
-from app.recognizer import Recognizer
 from app.store.base import OnConflict
 
 router = APIRouter(tags=["recognise"])
@@ -44,21 +43,21 @@ async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[B
     """Enrol many images. Each has its own status; all good ones are durable, in one commit, when this is answered.
 
     In a form, the label of each file `image` is the `label` at the same place, or, without any label, the file's name
-    without its ending: `curl -F image=@alpha.png -F image=@beta.png localhost:8000/enroll/batch`. In a zip file, it is
-    the name of the file's folder, or, without any folder, the file's name without its ending.
+    without its ending: `curl -F image=@alpha.png -F image=@beta.png localhost:8000/enroll/batch`. A zip file makes the
+    classes that `oneshot enroll` makes of the folder in it: the label is the name of the outermost folder, or, without
+    any folder, the file's name without its ending; what doesn't end like an image is passed over.
     """
     settings = service.settings
-    items = await read_batch(request, settings.max_enroll_bytes, settings.max_enroll_images)
-
-    async def enroll(recognizer: Recognizer) -> list[Result]:
-        good = [item for item in items if not isinstance(item, OneshotError)]
-        results = iter(await recognizer.enroll_many(query.gallery, good, query.on_conflict))
-        return [item if isinstance(item, OneshotError) else next(results) for item in items]
-
-    results, model = await service.models.answer(query.gallery, enroll)
-    answers = [_public(place, item, result) for place, (item, result) in enumerate(zip(items, results, strict=True))]
+    limits = BatchLimits(settings.max_enroll_bytes, settings.max_upload_bytes, settings.max_enroll_images)
+    batch = await read_batch(request, limits)
+    results, model = await service.models.answer(
+        query.gallery, lambda it: it.enroll_many(query.gallery, batch, query.on_conflict)
+    )
+    answers = [_public(place, *each) for place, each in enumerate(zip(batch.items, results, strict=True))]
     failed = sum(answer.problem is not None for answer in answers)
-    return BatchPublic(enrolled=len(answers) - failed, failed=failed, items=answers, model=model)
+    return BatchPublic(
+        enrolled=len(answers) - failed, failed=failed, passed_over=batch.passed_over, items=answers, model=model
+    )
 
 
 def _public(place: int, item: Item, result: Result) -> BatchItem:

@@ -168,12 +168,15 @@ class Store(Protocol):
     are compared exactly, code point by code point.
     """
 
-    def enroll(self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict) -> list[EnrollOutcome]:
+    def enroll(
+        self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict, keep_all: bool = False
+    ) -> list[EnrollOutcome]:
         """Enrol all items in one transaction, and make the gallery at need; one outcome for each item, in order.
 
         The result is as if the items came one by one: of several items of one label, REPLACE keeps the last, ADD keeps
-        all. FAIL refuses the whole batch when any label exists or comes twice. The first enrolment pins the gallery's
-        model. No items, no change.
+        all. FAIL refuses the whole batch when any label exists or comes twice. With `keep_all`, the items of one label
+        come together: REPLACE keeps them all in the place of what was there, FAIL lets a new label come several times.
+        The first enrolment pins the gallery's model. No items, no change.
 
         Raises ClassExistsError (FAIL), ModelMismatchError (another model made the gallery), ValueError (an embedding
         that is not finite, or of another length; items of several models).

@@ -19,19 +19,24 @@ from app.store.vectors import to_bytes
 
 
 def enroll(
-    connection: sa.Connection, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict
+    connection: sa.Connection,
+    gallery: str,
+    items: Sequence[NewSupport],
+    on_conflict: OnConflict,
+    keep_all: bool = False,
 ) -> list[EnrollOutcome]:
     """Write the items as `Store.enroll` says, in the connection's transaction; `items` is not empty, and checked."""
     now = datetime.now(UTC)
     gallery_id = _pin_gallery(connection, gallery, items[0], now)
     known = _class_ids(connection, gallery_id, [item.label for item in items])
     if on_conflict is OnConflict.FAIL:
-        _refuse_conflicts(items, known)
+        _refuse_conflicts({item.label: item for item in items}.values() if keep_all else items, known)
     if on_conflict is OnConflict.REPLACE:
         _delete_supports(connection, known.values())
     new = _insert_classes(connection, gallery_id, [item.label for item in items if item.label not in known], now)
     _touch_classes(connection, known.values(), now)
-    kept = {item.label: item for item in items}.values() if on_conflict is OnConflict.REPLACE else items
+    last_only = on_conflict is OnConflict.REPLACE and not keep_all
+    kept = {item.label: item for item in items}.values() if last_only else items
     _insert_supports(connection, known | new, list(kept), now)
     forget_classes(connection, gallery_id, known.values())
     note_classes(connection, gallery_id, [*known.values(), *new.values()], now)
@@ -76,7 +81,7 @@ def _class_ids(connection: sa.Connection, gallery_id: int, labels: Iterable[str]
     return found
 
 
-def _refuse_conflicts(items: Sequence[NewSupport], known: dict[str, int]) -> None:
+def _refuse_conflicts(items: Iterable[NewSupport], known: dict[str, int]) -> None:
     seen = set(known)
     conflicts: dict[str, None] = {}
     for item in items:

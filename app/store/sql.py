@@ -71,13 +71,15 @@ class SqlStore:
         """What the store is called in messages: its path, or its URL without the password."""
         return self._database.name
 
-    def enroll(self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict) -> list[EnrollOutcome]:
+    def enroll(
+        self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict, keep_all: bool = False
+    ) -> list[EnrollOutcome]:
         """See `Store.enroll`."""
         if not items:
             return []
         check_items(items)
         with self._database.write() as connection:
-            outcomes = enroll(connection, gallery, items, on_conflict)
+            outcomes = enroll(connection, gallery, items, on_conflict, keep_all)
         if on_conflict is OnConflict.REPLACE and not all(outcome.created for outcome in outcomes):
             self._database.scrub_soon()
         return outcomes

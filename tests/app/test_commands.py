@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from app.cli import cli
 from app.client import Client, UnauthorizedError
-from app.commands.folders import in_two_rounds, labelled_of
+from app.commands.folders import find_images
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
 
@@ -58,7 +58,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_is_enrolled_and_classified(run: Run, folder: Path, gallery: str):
     done = run("enroll", folder, "-g", gallery)
-    assert done.stdout == f"5 images of 3 classes (3 new) enrolled in gallery {gallery}\n"
+    passed_over = f"passed over, as not named like images: 2 files ({folder}/.hidden/x.png, {folder}/notes.txt)\n"
+    assert done.stdout == f"5 images of 3 classes (3 new) enrolled in gallery {gallery}\n{passed_over}"
     listed = objects(run("classes", "list", "-g", gallery, "--json"))
     assert [(item["label"], item["shots"]) for item in listed] == [("alpha", 3), ("beta", 1), ("gamma", 1)]
     found = objects(run("classify", folder / "alpha", folder / "gamma.png", "-g", gallery, "--threshold", 0, "--json"))
@@ -73,7 +74,8 @@ def test_enrolling_again_replaces_adds_or_fails(run: Run, folder: Path, gallery:
         run("enroll", folder / "alpha", "--label", "a", "-g", gallery, "--on-conflict", rule)
         assert objects(run("classes", "show", "a", "-g", gallery, "--json"))[0]["shots"] == shots
     done = run("enroll", folder, "-l", "a", "-g", gallery, "--on-conflict", "fail", "--json", code=2)
-    assert [item["problem"] for item in objects(done)] == ["class-exists"]
+    told = [item.get("problem", "passed over") for item in objects(done)]
+    assert told == ["class-exists"] * 5 + ["passed over"] * 2
     assert objects(run("classes", "show", "a", "-g", gallery, "--json"))[0]["shots"] == 6
 
 
@@ -81,7 +83,8 @@ def test_a_bad_file_does_not_stop_the_others(run: Run, folder: Path, gallery: st
     bad = tmp_path / "bad.png"
     bad.write_text("no image")
     done = run("enroll", bad, folder / "gamma.png", "-g", gallery, code=2)
-    assert done.stdout == f"1 image of 1 class (1 new) enrolled in gallery {gallery}\n"
+    enrolled = f"1 image of 1 class (1 new) enrolled in gallery {gallery}"
+    assert done.stdout == f"{enrolled}; 1 image could not be enrolled\n"
     assert "bad.png: the bytes are no image" in done.stderr
     done = run("classify", bad, folder / "gamma.png", "-g", gallery, "--json", code=2)
     assert [item.get("problem") for item in objects(done)] == ["unsupported-image", None]
@@ -221,7 +224,7 @@ def test_locally_the_same_answers_come_without_a_service(
         assert (done.exit_code, done.stderr) == (code, ""), done.output
         return done
 
-    assert len(objects(local("enroll", folder, "-g", gallery, code=0))) == 5
+    assert [item.get("status") for item in objects(local("enroll", folder, "-g", gallery, code=0))][:5] == [201] * 5
     run("enroll", folder, "-g", gallery)
     [here] = objects(local("classify", folder / "beta", "-g", gallery, "--threshold", 1, code=1))
     [there] = objects(run("classify", folder / "beta", "-g", gallery, "--threshold", 1, "--json", code=1))
@@ -247,8 +250,6 @@ def test_completion_and_version():
 
 
 def test_labels_come_from_folders_or_files(folder: Path, tmp_path: Path):
-    items = labelled_of([folder, folder / "beta/1.png"])
-    assert [item.label for item in items] == ["alpha", "alpha", "alpha", "beta", "gamma", "1"]
-    first, rest = in_two_rounds(items)
-    assert [item.label for item in first] == ["alpha", "beta", "gamma", "1"]
-    assert [item.file.name for item in rest] == ["2.png", "3.png"]
+    found = find_images([folder, folder / "beta/1.png"])
+    assert [item.label for item in found.items] == ["alpha", "alpha", "alpha", "beta", "gamma", "1"]
+    assert [file.name for file in found.passed_over] == ["x.png", "notes.txt"]

@@ -1,0 +1,52 @@
+"""What may be given for an image, and the bytes that are sent of it."""
+
+from __future__ import annotations
+
+import io
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from model.folders import printable
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+#: An encoded image's bytes, the path of its file, or a Pillow image (sent without loss).
+ImageSource: TypeAlias = "bytes | str | PathLike[str] | Image.Image"
+
+_AS_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
+#: What neither format can hold, and the mode that holds the same.
+_CONVERTED = {"I;16L": "I", "I;16N": "I", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
+
+
+def read_source(image: ImageSource) -> tuple[str, bytes]:
+    """A name for messages, and the bytes.
+
+    Raises OSError when the file can't be read, ValueError for a Pillow image that can't be encoded or a path that can't
+    be one, TypeError for anything else.
+    """
+    if isinstance(image, bytes):
+        return "image", image
+    if isinstance(image, str | PathLike):
+        path = Path(image)
+        return printable(path.name), path.read_bytes()
+    if hasattr(image, "save"):
+        return "image", _encoded(image)
+    raise TypeError(f"an image is bytes, a path or a Pillow image, not {type(image).__name__}")
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A file of the image, turned as its camera was held, as it would be if its own file were sent."""
+    from PIL import ImageCms, ImageOps  # noqa: PLC0415 - whoever has such an image has Pillow
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "LAB":
+        profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    image = image.convert(_CONVERTED[image.mode]) if image.mode in _CONVERTED else image
+    if image.mode not in _AS_PNG | {"I", "F"}:
+        image = image.convert("RGB")
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG" if image.mode in _AS_PNG else "TIFF")
+    return buffer.getvalue()

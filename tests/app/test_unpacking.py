@@ -1,0 +1,165 @@
+"""Bodies that unpack to more than they are: memory stays bounded, and the event loop free, on a server of its own."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image
+
+from benchmarks.growth import peak
+from benchmarks.hostile import drawing, encoded, zip_bomb
+from benchmarks.proofs import Proof, record
+from tests.app.processes import Server
+
+GOOD = encoded(drawing(), "PNG")
+ZIP, NDJSON = ({"Content-Type": f"application/{kind}"} for kind in ("zip", "x-ndjson"))
+MB = 2**20
+#: What uploads may hold at once, as long as ONESHOT_MAX_PENDING_BYTES is not set.
+ROOM_MB = 96
+
+
+@pytest.fixture(scope="module")
+def server(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("home") / "home", artifact) as started:
+        yield started.ready()
+
+
+class Watch:
+    """Asks `/livez` and classifies a good image all the while: how long it took, and whether anything was refused."""
+
+    def __init__(self, url: str) -> None:
+        self.slowest = 0.0
+        self.answers: Counter[int] = Counter()
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._classify)
+
+    def _classify(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=30, trust_env=False) as client:
+            while not self._stop.is_set():
+                self.answers[client.post("/classify", files={"image": ("x.png", GOOD)}).status_code] += 1
+                time.sleep(0.02)
+
+    def __enter__(self) -> Watch:
+        command = [sys.executable, "-c", _ASK, self._url.rpartition("/")[2]]
+        self._asking = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._asking.stdout is not None
+        self._asking.stdout.read(1)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.slowest = float(self._asking.communicate()[0])
+
+
+#: In a process of its own: a client that sends megabytes has no time to look at a clock.
+_ASK = """
+import http.client, select, sys, time
+connection, slowest = http.client.HTTPConnection(sys.argv[1]), 0
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    began = time.perf_counter()
+    connection.request("GET", "/livez")
+    assert connection.getresponse().read() is not None
+    if not slowest:
+        print(".", end="", flush=True)
+        began = time.perf_counter()
+    slowest = max(slowest, time.perf_counter() - began)
+print(slowest)
+"""
+
+
+def send(url: str, body: bytes, headers: dict[str, str], **query: str) -> httpx.Response:
+    with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        return client.post("/enroll/batch", content=body, headers=headers, params=query)
+
+
+def recovered(url: str) -> float:
+    """Seconds until a good batch is taken again."""
+    began = time.monotonic()
+    body = json.dumps({"label": "good", "image": base64.b64encode(GOOD).decode()}).encode()
+    while send(url, body, NDJSON, gallery="after").status_code != 200:
+        assert time.monotonic() - began < 30
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def white_picture() -> bytes:
+    """A good image of a megabyte, of which a kilobyte is left in a zip file."""
+    return encoded(Image.new("L", (1000, 1000), 255), "TIFF")
+
+
+@pytest.mark.parametrize("what", ["zeros", "good images"])
+def test_sixty_zip_files_that_unpack_to_four_gigabytes(server: Server, what: str):
+    content = white_picture() if what == "good images" else bytes(MB)
+    body = zip_bomb(content, 60)
+    assert len(body) < 100_000
+    before = peak(server.process.pid)
+    with Watch(server.url) as watch, ThreadPoolExecutor(60) as pool:
+        answers = Counter(pool.map(lambda _: send(server.url, body, ZIP, gallery="zip").status_code, range(60)))
+    seconds = recovered(server.url)
+    grown = peak(server.process.pid) - before
+    assert set(answers) <= {200, 503, 504}, answers
+    assert answers[200] > 0
+    assert grown < 3 * ROOM_MB, f"{grown:.0f} MB more"
+    assert watch.answers.total() == watch.answers[200] > 0, watch.answers
+    if what == "zeros":  # nothing is held of them
+        assert answers[504] == 0
+    record(
+        f"zip bombs of {what}",
+        Proof(
+            f"60 zip files of {len(body) // 1024} KiB at once, each of 60 files of 1 MiB, {what}",
+            'make test ARGS="tests/app/test_unpacking.py"',
+            {"zip files": 60, "images of a neighbour": watch.answers.total()},
+            {"zip file that unpacks to 60 MiB": 60},
+            0,
+            answers[504],
+            f"memory {grown:+.0f} MB at the peak",
+            f"answers: {', '.join(f'{count} x {status}' for status, count in sorted(answers.items()))}; taking batches "
+            f"again after {seconds:.1f} s; neighbours harmed: 0",
+        ),
+    )
+
+
+HOSTILE_LINES = {
+    "one string": b'{"label": "a", "image": "' + b"A" * (60 * MB) + b'"}',
+    "one list": b"[" + b"0," * (30 * MB) + b"0]",
+    "many numbers in a line": b"\n".join([b'{"label": [' + b"0," * (5 * MB) + b'0], "image": ""}'] * 5),
+    "images": b"\n".join(
+        json.dumps({"label": f"{place}", "image": base64.b64encode(GOOD + os.urandom(700_000)).decode()}).encode()
+        for place in range(60)
+    ),
+    "blank lines": b"\n" * (60 * MB),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_LINES)
+def test_sixty_megabytes_of_lines(server: Server, name: str):
+    body = HOSTILE_LINES[name]
+    before = peak(server.process.pid)
+    for _ in range(3):  # a stall of the event loop is one each time, another process that has the CPU is not
+        with Watch(server.url) as watch:
+            answer = send(server.url, body, NDJSON, gallery="lines")
+        if watch.slowest < 0.1:
+            break
+    assert answer.status_code == (422 if name == "blank lines" else 200), answer.text[:500]
+    grown = peak(server.process.pid) - before
+    assert grown < 2 * ROOM_MB, f"{grown:.0f} MB more"
+    assert watch.slowest < 0.1, f"/livez took {1000 * watch.slowest:.0f} ms"
+    if name == "images":
+        assert answer.json()["enrolled"] == 60
+    elif name != "blank lines":
+        assert answer.json()["enrolled"] == 0
