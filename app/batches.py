@@ -46,14 +46,15 @@ class BatchLimits:
 class Batch:
     """A batch on its way into the store: its images come a few at a time, and those that are refused are let go.
 
-    `items` are those that came so far, in order. All that is held of them counts in the room for uploads. With
-    `keep_all`, the images of one label belong together, and none replaces another. `passed_over` files were no images.
+    `items` are those that came so far, in order; `labels` are theirs, also of those that were refused since. All that is
+    held of them counts in the room for uploads. With `keep_all`, the images of one label belong together, and none replaces another. `passed_over` files were no images.
     """
 
     def __init__(
         self, request: Request, source: AsyncIterator[list[Item]], *, keep_all: bool = False, passed_over: int = 0
     ) -> None:
         self.items: list[Item] = []
+        self.labels: list[str | None] = []
         self.keep_all, self.passed_over = keep_all, passed_over
         self._request, self._source = request, source
         self._held = _Held(request)
@@ -71,6 +72,7 @@ class Batch:
                 raise ClientDisconnect
             first = len(self.items)
             self.items += items
+            self.labels += [None if isinstance(item, OneshotError) else item[0] for item in items]
             for part in _split(self._good(first), most):
                 yield part
 
@@ -81,12 +83,6 @@ class Batch:
         self.items[place] = error
         if not isinstance(item, OneshotError):
             self._held.give(len(item[1].data))
-
-    def label(self, place: int) -> str:
-        """The label of an image that is held."""
-        item = self.items[place]
-        assert not isinstance(item, OneshotError)  # noqa: S101 - it was not refused
-        return item[0]
 
     def _good(self, first: int) -> list[tuple[int, Upload]]:
         items = enumerate(self.items[first:], first)

@@ -223,10 +223,10 @@ class Recognizer:
         async with aclosing(batch.parts(self._many.part)) as parts, aclosing(self._many.embed_parts(parts)) as done:
             async for part in done:
                 for place, upload, each in part:
-                    if isinstance(each, Picture):
-                        made[place] = self._support(batch.label(place), upload, each)
-                    else:
+                    if isinstance(each, OneshotError):
                         batch.refuse(place, each)
+                    else:
+                        made[place] = self._support(str(batch.labels[place]), upload, each)
         items = [item if isinstance(item, OneshotError) else made[place] for place, item in enumerate(batch.items)]
         enroll = partial(enroll_each, self._store, gallery, items, on_conflict, keep_all=batch.keep_all)
         return await self._storing.run(enroll)

@@ -40,7 +40,8 @@ class AsyncClient:
     """The service at `url`. Keeps its connections until `close` (or the end of an `async with` block).
 
     Every method raises a ClientError in one of its forms (app.client.errors), OSError for a file that can't be read,
-    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport` replaces the network.
+    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport`
+    replaces the network, and with it the proxies that the environment names.
     """
 
     def __init__(
@@ -139,8 +140,8 @@ class AsyncClient:
     ) -> BatchPublic:
         """Enrol the images in a zip file (its bytes or its path) with one request and one commit.
 
-        A class is called as its images' folder, or, for an image in no folder, as its file without the ending. With
-        several images of a class, use `add`.
+        The classes are those that `oneshot enroll` makes of the folder in it: the outermost folder's name, or, for an
+        image in no folder, its file's without the ending. Several images of a class are all kept.
         """
         return await self._send(calls.enroll_zip(archive, gallery, on_conflict))
 

@@ -15,7 +15,7 @@ from app.client.errors import UnreachableError
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:
-    """The proxy for the service at `url`, None where there is none. Raises UnreachableError for one of no known kind."""
+    """The proxy for the service at `url`, None where there is none. Raises UnreachableError for an unknown kind."""
     target = httpx.URL(url)
     proxies = getproxies()
     address = proxies.get(target.scheme) or proxies.get("all")

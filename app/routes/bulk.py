@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.batch_schemas import BatchItem, BatchPublic
-from app.batches import NDJSON, ZIP, BatchLimits, Item, read_batch
+from app.batches import NDJSON, ZIP, BatchLimits, read_batch
 from app.bulk import Result
 from app.deps import ServiceDep
 from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
@@ -53,15 +53,14 @@ async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[B
     results, model = await service.models.answer(
         query.gallery, lambda it: it.enroll_many(query.gallery, batch, query.on_conflict)
     )
-    answers = [_public(place, *each) for place, each in enumerate(zip(batch.items, results, strict=True))]
+    answers = [_public(place, *each) for place, each in enumerate(zip(batch.labels, results, strict=True))]
     failed = sum(answer.problem is not None for answer in answers)
     return BatchPublic(
         enrolled=len(answers) - failed, failed=failed, passed_over=batch.passed_over, items=answers, model=model
     )
 
 
-def _public(place: int, item: Item, result: Result) -> BatchItem:
-    label = None if isinstance(item, OneshotError) else item[0]
+def _public(place: int, label: str | None, result: Result) -> BatchItem:
     if isinstance(result, OneshotError):
         detail = result.detail if result.public else result.title
         return BatchItem(index=place, label=label, status=result.status, problem=result.slug, detail=detail)

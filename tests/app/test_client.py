@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from app import client as package
 from app.client import (
@@ -32,6 +34,7 @@ from app.client import (
     UnreachableError,
 )
 from app.client.bulk import run_many, run_many_async
+from app.client.proxies import proxy_for
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
 
@@ -64,6 +67,87 @@ def test_an_image_may_be_bytes_a_path_or_a_pillow_image(client: Client, tmp_path
         client.embed([3])  # type: ignore[list-item]
     with pytest.raises(FileNotFoundError):
         client.classify(tmp_path / "nowhere.png")
+
+
+PNG_MODES = ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"]
+OTHER_MODES = ["La", "PA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16L", "I;16N"]
+
+
+@pytest.mark.parametrize("mode", PNG_MODES + OTHER_MODES)
+def test_a_pillow_image_may_be_of_any_mode(client: Client, mode: str):
+    drawn = draw_character(3)
+    [plain] = client.embed([drawn]).embeddings
+    if mode == "LAB":
+        profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+        image = ImageCms.profileToProfile(drawn.convert("RGB"), *profiles, outputMode="LAB")
+    elif mode in {"La", "PA", "RGBa"}:
+        image = drawn.convert({"La": "LA", "PA": "LA", "RGBa": "RGBA"}[mode]).convert(mode)
+    elif mode.startswith("I;16"):
+        order = ">" if mode == "I;16B" else "<"
+        pixels = np.asarray(drawn.convert("L")).astype(f"{order}u2") * 257
+        image = Image.frombytes(mode, drawn.size, pixels.astype(f"{order}u2").tobytes())
+    else:
+        image = drawn.convert("RGB" if mode in {"HSV", "YCbCr", "CMYK"} else "L").convert(mode)
+    assert image is not None
+    assert image.mode == mode
+    [found] = client.embed([image]).embeddings
+    assert np.dot(plain, found) / np.linalg.norm(plain) / np.linalg.norm(found) > 0.98
+
+
+def test_a_pillow_image_is_turned_as_its_file_is(client: Client, tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = tmp_path / "turned.jpg"
+    draw_character(3).save(file, exif=exif, quality=95)
+    with Image.open(file) as image:
+        by_path, by_bytes, by_image = client.embed([file, file.read_bytes(), image]).embeddings
+        image.load()
+    assert by_path == pytest.approx(by_bytes, abs=1e-5)
+    assert by_image == pytest.approx(by_path, abs=1e-5)
+
+
+PROXIED = [
+    ({"ALL_PROXY": "socks5://127.0.0.1:9"}, "pip install 'httpx\\[socks\\]'"),
+    ({"HTTP_PROXY": "gopher://127.0.0.1:9"}, "set NO_PROXY"),
+    ({"http_proxy": "127.0.0.1:9"}, "no answer"),
+    ({"http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org,fe80::/10"}, "no answer"),
+    ({"http_proxy": "http://127.0.0.1:9", "no_proxy": "[::1],127.0.0.0/8"}, None),
+    ({"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "::1, 127.0.0.1"}, None),
+    ({"NO_PROXY": "[::1]:8000,fe80::/10"}, None),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("variables", "why"), PROXIED)
+def test_proxies_are_those_of_the_environment(served: Running, monkeypatch, variables: dict[str, str], why: str | None):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    async def ask() -> str:
+        async with AsyncClient(served.url) as service:
+            return (await service.model()).model
+
+    if why is None:
+        with Client(served.url) as client:
+            assert client.model().model == asyncio.run(ask())
+        return
+    with pytest.raises(UnreachableError, match=why), Client(served.url) as client:
+        client.model()
+    with pytest.raises(UnreachableError, match=why):
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("host", "exceptions", "excepted"),
+    [("::1", "[::1]", True), ("::1", "::1", True), ("fe80::1", "fe80::/10", True), ("::2", "[::1]", False)],
+)
+def test_ipv6_addresses_may_be_excepted_from_the_proxy(monkeypatch, host: str, exceptions: str, excepted: bool):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", exceptions)
+    assert (proxy_for(f"http://[{host}]:8000") is None) == excepted
 
 
 def test_classes_and_galleries(client: Client, gallery: str, images: list[bytes]):

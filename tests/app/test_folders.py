@@ -119,11 +119,8 @@ def test_what_is_not_enrolled_is_named(oneshot: Enroll, served: Running, gallery
 def test_a_name_that_is_no_unicode_stops_no_other(oneshot: Enroll, served: Running, gallery: str, tmp_path: Path):
     write(tmp_path, "a.png", b"Gr\xfc\xdfe.png", b"b/Gr\xfc\xdfe.png")
     done = oneshot("enroll", tmp_path, "--json", code=2)
-    assert [(each["label"], each["status"]) for each in lines(done)] == [
-        ("Gr\udcfc\udcdfe", 422),
-        ("a", 201),
-        ("b", 201),
-    ] or [(each["label"], each["status"]) for each in lines(done)][:2] == [("a", 201), ("b", 201)]
+    told = {(each["label"], each["status"]) for each in lines(done)}
+    assert told == {("a", 201), ("b", 201), ("Gr\udcfc\udcdfe", 422)}
     assert rb"Gr\xfc\xdfe.png: " in done.stderr
     assert b"another encoding than UTF-8" in done.stderr
     found = lines(oneshot("classify", tmp_path, "--threshold", 0, "--json"))
@@ -156,6 +153,7 @@ def test_a_mistake_in_the_request_is_said_once(oneshot: Enroll, tmp_path: Path):
     write(tmp_path, *(f"{number}.png" for number in range(20)), broken=("x.png", "y.png"))
     [line] = oneshot("classify", tmp_path, "--threshold", 2, code=2).stderr.decode().splitlines()
     assert line == "oneshot: threshold: Input should be less than or equal to 1 (22 files)"
+    oneshot("enroll", tmp_path / "1.png")
     errors = oneshot("classify", tmp_path, code=2).stderr.decode().splitlines()
     assert [error.partition(": ")[2].partition(": ")[0][-5:] for error in errors] == ["x.png", "y.png"]
     [line] = oneshot("classify", tmp_path, code=2, ONESHOT_URL="http://127.0.0.1:9").stderr.decode().splitlines()
