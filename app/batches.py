@@ -46,8 +46,9 @@ class BatchLimits:
 class Batch:
     """A batch on its way into the store: its images come a few at a time, and those that are refused are let go.
 
-    `items` are those that came so far, in order; `labels` are theirs, also of those that were refused since. All that is
-    held of them counts in the room for uploads. With `keep_all`, the images of one label belong together, and none replaces another. `passed_over` files were no images.
+    `items` are those that came so far, in order; `labels` are theirs, also of those that were refused since. All that
+    is held of them counts in the room for uploads. With `keep_all`, the images of one label belong together, and none
+    replaces another. `passed_over` files were no images.
     """
 
     def __init__(

@@ -33,9 +33,11 @@ class Room:
         state[self._what] = who, own + count
 
     def give(self, scope: Scope, count: int) -> None:
-        """Give back bytes that a request needs no longer."""
-        scope["state"][_HELD] = scope["state"].get(_HELD, 0) - count
+        """Give back bytes of a request that it needs no longer."""
+        who, own = scope["state"][self._what]
         self.used -= count
+        self._held[who] -= count
+        scope["state"][self._what] = who, own - count
 
     def leave(self, scope: Scope) -> None:
         """Give back what a request held; it is over."""
