@@ -34,7 +34,7 @@ class Room:
 
     def give(self, scope: Scope, count: int) -> None:
         """Give back bytes of a request that it needs no longer."""
-        who, own = scope["state"][self._what]
+        who, own = scope["state"].get(self._what) or (holder(scope), 0)
         self.used -= count
         self._held[who] -= count
         scope["state"][self._what] = who, own - count
