@@ -67,18 +67,21 @@ class Camera:
         table = torch.rand(ROWS, n, generator=generator, device=device)
         normal = torch.randn(n, 2, WAVES, WAVES, generator=generator, device=device)
         tables = self._on(device)
-        return self._take(drawings.reshape(n, 4, SIDE, SIDE), n_images, Chance(table, normal), tables)
+        with torch.autocast(device.type, enabled=False):  # eight bits of mantissa would show as bands
+            return self._take(drawings.reshape(n, 4, SIDE, SIDE), n_images, Chance(table, normal), tables)
 
     def _photograph(self, pixels: Tensor, n_images: int, chance: Chance, tables: _Tables) -> Tensor:
         part, size = self.part, self.size
         pixels = pixels.float() if pixels.is_floating_point() else pixels.float() / 255
         clean = (torch.arange(chance.n, device=pixels.device) % n_images == 0) & (chance.unit() < part.clean)
         chance.set_strength(torch.where(clean, 0.0, chance.between(part.weakest, part.strength)))
+        scanned = chance.unit() < part.scan
         ink = pixels[:, :3].amax((1, 2, 3)) == 0
         alpha = thicken(pixels[:, 3:], ink, chance, part)
         premultiplied = torch.cat([pixels[:, :3] * alpha, alpha], 1)
         view = look(ink, chance, part, size)
         shown = sample_drawings(premultiplied, view, chance, part)
+        chance.set_strength(chance.strength * ~scanned)
         base = ground(tables.grounds, self._n_photos, size, chance, part)
         colours, masks, left = layers(view, chance, part)
         base = torch.baddbmm(base.mul_(left).flatten(2), colours, masks.flatten(2)).view_as(base)

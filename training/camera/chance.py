@@ -27,7 +27,7 @@ class Chance:
         self._row = 0
 
     def set_strength(self, strength: Tensor) -> None:
-        """Say how strong each picture's effects are: (n,) in [0, 1]."""
+        """Say how strong each picture's effects are from now on: (n,) in [0, 1]."""
         self.strength = strength
         self._to_strength = self._table * strength
         self._either_side = self._to_strength * 2 - strength

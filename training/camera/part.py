@@ -19,6 +19,13 @@ class CameraPart(Part):
     weakest: float = Field(default=0, ge=0, le=1, description="Strength of the weakest photograph.")
     strength: float = Field(default=1, ge=0, le=1, description="Strength of the strongest photograph.")
 
+    scan: float = Field(
+        default=0.15,
+        ge=0,
+        le=1,
+        description="Chance that a photograph is a scan: by hand, but black on white and evenly lit.",
+    )
+
     fill: float = Field(default=0.25, gt=0, le=1, description="Smallest share of the side that a symbol fills.")
     cut: float = Field(default=0.08, ge=0, lt=0.5, description="Share of a symbol that may lie outside the picture.")
     rotation: float = Field(default=20, ge=0, le=60, description="Degrees, to either side; rarely three times that.")
