@@ -17,8 +17,9 @@ from training.data.labelled import DatasetError, PreparedImages
 
 OFF = CameraPart(
     clean=0, scan=0, fill=1, cut=0, rotation=0, perspective=0, stretch=0, shear=0, bend=0, wobble=0,
-    thickness=0, outline=0, relief=0, faint=0, contrast=0.3, colour=0, duotone=0, photo=0, texture=0, card=0, clutter=0, occlusion=0, light=0,
-    shadow=0, glare=0, exposure=0, white=0, blur=0, coarse=1, noise=0, jpeg=0, posterise=0,
+    thickness=0, outline=0, relief=0, faint=0, contrast=0.3, colour=0, duotone=0,
+    photo=0, texture=0, card=0, clutter=0, occlusion=0,
+    light=0, shadow=0, glare=0, exposure=0, white=0, blur=0, coarse=1, noise=0, jpeg=0, posterise=0,
 )  # fmt: skip
 """A camera that does nothing but lay symbols on grounds of one colour."""
 DRAWINGS = drawings()
