@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +23,7 @@ from PIL import Image
 from benchmarks.growth import peak
 from benchmarks.hostile import drawing, encoded, zip_bomb
 from benchmarks.proofs import Proof, record
+from tests.app.conftest import Running
 from tests.app.processes import Server
 
 GOOD = encoded(drawing(), "PNG")
@@ -163,3 +166,22 @@ def test_sixty_megabytes_of_lines(server: Server, name: str):
         assert answer.json()["enrolled"] == 60
     elif name != "blank lines":
         assert answer.json()["enrolled"] == 0
+
+
+def test_work_stops_when_the_client_goes(served: Running, gallery: str):
+    body = zip_bomb(white_picture(), 60)
+    head = f"POST /enroll/batch?gallery={gallery} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/zip\r\n"
+    address = ("127.0.0.1", int(served.url.rpartition(":")[2]))
+    with socket.create_connection(address) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        while not (room := served.app.state.room).used > len(body) + MB:  # it is being unpacked
+            time.sleep(0.001)
+        # a client that only ends its side may still read the answer; one that is gone resets the connection
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    deadline = time.monotonic() + 20
+    gone = 'oneshot_requests_total{method="POST",route="/enroll/batch",status="499"}'
+    while not served.metric(gone):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert room.used == 0
+    assert gallery not in {each["name"] for each in served.client.get("/galleries").json()["galleries"]}

@@ -68,6 +68,48 @@ def test_folders_that_cannot_be_used_name_the_file(tmp_path):
     with pytest.raises(DatasetError, match="empty holds no image"):
         read_folder(folder)
     (folder / "empty" / ".hidden").write_text("passed over")
-    (folder / "empty" / "notes.txt").write_text("no image")
-    with pytest.raises(DatasetError, match=r"notes.txt: the bytes are no image"):
+    (folder / "empty" / "notes.txt").write_text("passed over, too")
+    with pytest.raises(DatasetError, match="empty holds no image"):
         read_folder(folder)
+
+
+def test_all_broken_files_are_named_and_others_passed_over(tmp_path, monkeypatch, capsys):
+    folder = write_folder(tmp_path / "parts", 3, 3)
+    for name in ("part 00/a.png", "part 02/b.JPG", "part 02/deeper/c.webp"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("no image")
+    for name in ("part 00/notes.txt", "part 01/Thumbs.db", "part 01/.DS_Store", "__MACOSX/._a.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("passed over")
+    with pytest.raises(DatasetError) as caught:
+        read_folder(folder)
+    lines = str(caught.value).splitlines()
+    names = ["part 00/a.png", "part 02/b.JPG", "part 02/deeper/c.webp"]
+    assert [line.partition(": ")[0] for line in lines] == [f"{folder}/{name}" for name in names]
+    make_artifact(tmp_path / "model")
+    assert run(monkeypatch, "calibrate", tmp_path / "model", "--folder", folder, "--out", tmp_path / "mine") == 2
+    told = capsys.readouterr().err
+    assert all(name in told for name in names)
+    for name in names:
+        (folder / name).unlink()
+    assert len(read_folder(folder).images) == 9
+
+
+def test_two_spellings_of_a_name_are_one_class(tmp_path):
+    folder = write_folder(tmp_path / "parts", 3, 3)
+    (folder / "part 00").rename(folder / "\u00e9")
+    (folder / "part 01").rename(folder / "e\u0301")
+    images = read_folder(folder)
+    assert images.class_names == ["\u00e9", "part 02"]
+    assert sorted(images.classes) == [0] * 6 + [1] * 3
+
+
+def test_images_that_are_all_alike_are_refused_in_one_line(tmp_path, monkeypatch, capsys):
+    folder = write_folder(tmp_path / "alike")
+    one = encode(draw_character(0, size=40))
+    for file in folder.rglob("*.png"):
+        file.write_bytes(one)
+    make_artifact(tmp_path / "model")
+    assert run(monkeypatch, "calibrate", tmp_path / "model", "--folder", folder, "--out", tmp_path / "mine") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "in 50 % of cases only" in line

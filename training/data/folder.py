@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import overload
 
 from PIL import Image
 
+from model.folders import files_in, is_image, printable
 from model.images import ImageError, decode_image
 from training.data.labelled import DatasetError, LabelledImages
+
+#: Broken files that are named; of more only the number is told.
+_NAMED = 20
 
 
 class _Files(Sequence[Image.Image]):
@@ -30,45 +35,70 @@ class _Files(Sequence[Image.Image]):
 
 
 def read_folder(root: Path) -> LabelledImages:
-    """Read every image of every sub-folder of ``root``; hidden files and folders are passed over.
+    """Read every image of every sub-folder of ``root``, however deep; files are passed over as by `oneshot enroll`.
 
     All classes form one group, and every image is taken to be of another source.
 
     Raises:
-        DatasetError: no folder, fewer than two classes, a class without an image, no class with two, or a file that
-            is no image.
+        DatasetError: no folder, fewer than two classes, a class without an image, no class with two, or files that
+            are no images, all of which are named.
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder")
-    folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    folders = _classes(root)
     if len(folders) < 2:
         raise DatasetError(
             f"{root} has {len(folders)} sub-folders; it takes one for each class, and at least two classes"
         )
     files: list[Path] = []
     classes: list[int] = []
-    for label, folder in enumerate(folders):
-        own = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    for label, places in enumerate(folders.values()):
+        own = [file for place in places for file in _images(place)]
         if not own:
-            raise DatasetError(f"{folder} holds no image")
+            raise DatasetError(f"{places[0]} holds no image")
         files += own
         classes += [label] * len(own)
     if len(files) == len(folders):
         raise DatasetError(f"{root} has a single image of each class; at least one class takes two")
-    for file in files:
-        _read(file)  # what cannot be read is named before any work is done
+    _check(files)
     return LabelledImages(
         images=_Files(files),
         classes=classes,
         sources=list(range(len(files))),
-        class_names=[folder.name for folder in folders],
+        class_names=list(folders),
         groups=[0] * len(folders),
         group_names=[root.name],
     )
+
+
+def _classes(root: Path) -> dict[str, list[Path]]:
+    """The sub-folders by the name of their class, in order; two spellings of a name are one class."""
+    found: dict[str, list[Path]] = {}
+    for entry in sorted(root.iterdir()):
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX":
+            found.setdefault(unicodedata.normalize("NFC", entry.name), []).append(entry)
+    return found
+
+
+def _images(folder: Path) -> list[Path]:
+    return [file for file in files_in(folder) if is_image(file.relative_to(folder).parts) and file.is_file()]
+
+
+def _check(files: Sequence[Path]) -> None:
+    """Name what cannot be read before any work is done."""
+    broken: list[str] = []
+    for file in files:
+        try:
+            _read(file)
+        except DatasetError as error:
+            broken.append(str(error))
+    if broken:
+        more = f"\nand {len(broken) - _NAMED} more" if len(broken) > _NAMED else ""
+        raise DatasetError("\n".join(broken[:_NAMED]) + more)
 
 
 def _read(file: Path) -> Image.Image:
     try:
         return decode_image(file.read_bytes())
     except (ImageError, OSError) as error:
-        raise DatasetError(f"{file}: {error}") from error
+        raise DatasetError(f"{printable(file)}: {error}") from error
