@@ -9,8 +9,8 @@ from typing import Protocol
 
 from model.calibration import Calibration
 
-#: The error rate that thresholds aim at when the caller names none: FMR of a pair, FPIR of a gallery. Where a gallery's
-#: own calibration rests on too few images for it, the smallest that these support takes its place.
+#: The error rate that thresholds aim at when the caller names none, or this one: FMR of a pair, FPIR of a gallery.
+#: Where a gallery's own calibration rests on too few images for it, the smallest that these support takes its place.
 DEFAULT_ERROR_RATE = 0.01
 #: Below these odds, in nats, the best candidate is not told apart from the runner-up: 3 to 1.
 AMBIGUOUS_MARGIN = math.log(3)
@@ -101,7 +101,7 @@ def pair_threshold(calibration: Calibration, *, fmr: float | None, threshold: fl
     Raises UnsupportedRateError for an FMR that is too small for the calibration's data.
     """
     if threshold is None:
-        rate = _default_rate(calibration.errors.smallest_fmr) if fmr is None else fmr
+        rate = _answerable(fmr, calibration.errors.smallest_fmr)
         threshold = calibration.threshold_at_fmr(rate)
         distance = calibration.errors.distance_at_fmr(rate)
     else:
@@ -119,7 +119,7 @@ def gallery_threshold(
     Raises UnsupportedRateError for an FPIR that is too small for the calibration's data.
     """
     if threshold is None:
-        rate = _default_rate(calibration.chances.smallest_fpir) if fpir is None else fpir
+        rate = _answerable(fpir, calibration.chances.smallest_fpir)
         return GalleryThreshold(calibration.threshold_at_fpir(rate, max(size, 1)), rate, size)
     return GalleryThreshold(threshold, _stranger_rank(calibration, _distance_at(calibration, threshold), size), size)
 
@@ -145,7 +145,10 @@ def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
     )
 
 
-def _default_rate(smallest: float) -> float:
+def _answerable(rate: float | None, smallest: float) -> float:
+    """The rate that is meant. To name the default is to ask for the same as without it."""
+    if rate is not None and rate != DEFAULT_ERROR_RATE:
+        return rate
     # below 1: fewer than 4 events support no rate at all, which is for the calibration to say
     return min(max(DEFAULT_ERROR_RATE, smallest), 1 - _EDGE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 import typer
+from PIL import Image
 
 from app.cli import cli
 from tests.app.processes import Server
@@ -96,19 +98,32 @@ def test_every_command_of_a_page_runs(name: str, workplace: Path, server: Server
 @pytest.mark.timeout(300)
 def test_a_folder_becomes_a_served_recogniser(workplace: Path):
     run_shell("python examples/symbols.py images", workplace, "")
+    known = workplace / "images/known"
+    with Image.open(known / "house.png") as image:
+        image.convert("RGB").save(known / "house.jpg")  # a second image of one class, and of another format
     with Server(workplace / "unused", None) as probe:  # a port that is free
         port = probe.ready().url.rpartition(":")[2]
-    command = [sys.executable, "examples/serve_folder.py", "images/known", port]
     url = f"http://127.0.0.1:{port}"
+    for _ in range(2):  # a second start enrols nothing twice
+        with serving_folder(workplace, "images/known", port) as lines:
+            assert lines[0].startswith("11 images of 10 classes")
+            assert lines[1].startswith("ready")
+            assert "known" in run_shell("oneshot classify images/new", workplace, url)
+            listed = run_shell("oneshot classes list --json", workplace, url).splitlines()
+            shots = {each["label"]: each["shots"] for each in map(json.loads, listed)}
+            assert shots == {file.stem: 1 + (file.stem == "house") for file in known.glob("*.png")}
+
+
+@contextlib.contextmanager
+def serving_folder(workplace: Path, folder: str, port: str) -> Iterator[list[str]]:
+    """The example at work; gives the first two lines that it prints."""
+    command, url = [sys.executable, "examples/serve_folder.py", folder, port], f"http://127.0.0.1:{port}"
     with subprocess.Popen(
         command, cwd=workplace, env=environment(url), stdout=subprocess.PIPE, text=True, start_new_session=True
     ) as started:
         try:
             assert started.stdout is not None
-            lines = [started.stdout.readline().strip() for _ in range(11)]
-            assert lines[-1].startswith("ready")
-            assert "house" in lines
-            assert "known" in run_shell("oneshot classify images/new", workplace, url)
+            yield [started.stdout.readline().strip() for _ in range(2)]
         finally:
             os.killpg(started.pid, 2)
             deadline = time.monotonic() + 20

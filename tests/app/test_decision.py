@@ -133,3 +133,19 @@ def test_default_thresholds_of_thin_calibrations_are_rates_or_say_that_there_is_
         assert pair.fmr == gallery.fpir == pytest.approx(max(0.01, 3 / count))
         assert 0 <= pair.threshold <= 1
         assert 0 <= gallery.threshold <= 1
+
+
+def test_the_default_rate_is_answered_whatever_the_data_supports():
+    few = CALIBRATION.model_copy(
+        update={
+            "errors": CALIBRATION.errors.model_copy(update={"n_impostor": 100}),
+            "chances": CALIBRATION.chances.model_copy(update={"n_strangers": 50}),
+        }
+    )
+    for rate in (None, DEFAULT_ERROR_RATE):
+        assert pair_threshold(few, fmr=rate, threshold=None).fmr == pytest.approx(0.03)
+        assert gallery_threshold(few, 10, fpir=rate, threshold=None).fpir == pytest.approx(0.06)
+    with pytest.raises(UnsupportedRateError):
+        pair_threshold(few, fmr=0.02, threshold=None)
+    with pytest.raises(UnsupportedRateError):
+        gallery_threshold(few, 10, fpir=0.02, threshold=None)
