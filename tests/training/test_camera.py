@@ -66,6 +66,16 @@ def test_bytes_and_floats_are_the_same_drawings():
     assert torch.equal(taken(CameraPart(), shown), taken(CameraPart(), shown.float() / 255))
 
 
+def test_a_single_drawing_is_photographed_too():
+    assert taken(CameraPart(clean=0, clutter=1), batch(1, 1)).shape == (1, 3, 64, 64)
+
+
+def test_automatic_precision_around_the_camera_changes_nothing():
+    with torch.autocast("cpu", torch.bfloat16):
+        pictures = taken(CameraPart(), batch(3, 2))
+    assert torch.equal(pictures, taken(CameraPart(), batch(3, 2)))
+
+
 def test_a_size_that_is_no_multiple_of_8_is_refused():
     with pytest.raises(ValueError, match="multiple of 8 pixels, and is 60"):
         Camera(CameraPart(), None, 60)

@@ -135,7 +135,7 @@ def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Ten
     light = light * (1 - _each(vignette) * (x.square() + y.square()))
     low = chance.unit() < 0.6
     exponent = chance.up_to(part.exposure)
-    gain = torch.exp(torch.where(low, -exponent * exponent, 0.25 * exponent))
+    gain = torch.exp(torch.where(low, -(exponent**1.5), 0.25 * exponent))
     spot = (x - _each(chance.between(-1, 1))).square() + (y - _each(chance.between(-1, 1))).square()
     glare = chance.between(0.2, 0.8) * chance.happens(part.glare)
     haze = chance.up_to(0.25 * part.exposure) * (chance.unit() < 0.3)
