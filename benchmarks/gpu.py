@@ -1,0 +1,104 @@
+"""What a GPU does for serving: copies to and from it, and forward passes in several forms.
+
+    python -m benchmarks.gpu --copies --forward --seconds 90 --out reports
+    python -m benchmarks.gpu --out docs                 only writes gpu.md again, from gpu.json
+
+It needs torch, numpy, Pillow, safetensors and pydantic, and no installation of oneshot: run it from a clone. Without
+the service's own packages the batcher is left out, and the page says so. Figures go to gpu.json and gpu.md as they
+come; a part that isn't asked for keeps the figures of its last run. On a CPU it measures what a CPU can.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.gpu_forward import LARGE_COPY, Row, copies, forward
+from benchmarks.gpu_page import page
+from model import DEFAULT_ARTIFACT
+from model.artifact import read_manifest
+from model.embedder import pick_device
+from model.manifest import PreprocessSpec
+
+RECORD, PAGE = "gpu.json", "gpu.md"
+BATCHES = (1, 8, 64, 256)
+
+
+def origin(device: torch.device) -> dict[str, Any]:
+    """What is measured on, and when."""
+    cuda = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,  # type: ignore[no-untyped-call]
+        "threads": torch.get_num_threads(),
+    }
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The figures in ``folder`` so far."""
+    file = folder / RECORD
+    found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    return found
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write the figures and their page into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", "utf-8")
+    (folder / PAGE).write_text(page(record), "utf-8")
+
+
+def record_rows(folder: Path, name: str, facts: dict[str, Any], rows: Iterator[Row]) -> None:
+    """Put the rows under ``name``, with the facts; written after each row, so that what ends early keeps the others."""
+    record = read(folder)
+    record[name] = facts | {"rows": []}
+    for row in rows:
+        print(json.dumps(row), flush=True)
+        record[name]["rows"].append(row)
+        write(folder, record)
+
+
+def copy_sizes(spec: PreprocessSpec, batches: Sequence[int], large: int) -> list[int]:
+    """Bytes of the network's inputs of each batch size, and one size that shows the bandwidth."""
+    return [*(4 * batch * spec.channels * spec.size**2 for batch in batches), large]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--copies", action="store_true", help="measure copies to and from the device")
+    parser.add_argument("--forward", action="store_true", help="measure forward passes")
+    parser.add_argument("--seconds", type=float, default=90, help="for all that is measured, about")
+    parser.add_argument("--model", type=Path, default=DEFAULT_ARTIFACT, help="folder of an artefact")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES))
+    parser.add_argument("--large", type=int, default=LARGE_COPY, help="bytes of the largest copy")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, default=Path("reports"), help="where gpu.json and gpu.md go")
+    options = parser.parse_args(argv)
+    device = pick_device(options.device)
+    manifest, began = read_manifest(options.model), time.perf_counter()
+    if options.copies:
+        seconds = options.seconds / 10 if options.forward else options.seconds
+        sizes = copy_sizes(manifest.preprocess, options.batches, options.large)
+        record_rows(options.out, "copies", {"run": origin(device)}, copies(device, sizes, seconds))
+    if options.forward:
+        seconds = options.seconds - (time.perf_counter() - began)
+        facts = {"run": origin(device), "model": manifest.model_id}
+        record_rows(options.out, "forward", facts, forward(options.model, device, options.batches, seconds))
+    write(options.out, read(options.out))
+
+
+if __name__ == "__main__":
+    main()
