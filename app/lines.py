@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from app.errors import EmptyImageError, InvalidRequestError, OneshotError, PayloadTooLargeError
 
 _IMAGE = re.compile(rb'"image"\s*:\s*"')
+_BLANK_LINES = re.compile(rb"\n\s*\n")
 #: What a line may have besides its image: a label of the greatest length, with every character escaped, takes 3 kB.
 _REST_BYTES = 16_384
 #: Base64 that is decoded in one go: a longer call would keep other threads waiting.
@@ -35,7 +36,7 @@ class Lines:
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
         """The lines that end in the chunk, None for one that is too long."""
-        *ended, last = chunk.split(b"\n")
+        *ended, last = _BLANK_LINES.sub(b"\n", chunk).split(b"\n")
         lines: list[bytes | None] = []
         if ended:
             self._add(ended[0])
@@ -77,8 +78,6 @@ def _parse(line: bytes | None, place: int, max_image_bytes: int) -> Parsed:
         return too_large
     try:
         rest, encoded = _take_image_out(line)
-        if len(rest) > _REST_BYTES:
-            raise ValueError(f"has more than {_REST_BYTES} bytes besides the image")
         content = json.loads(rest)
         if not isinstance(content, dict) or set(content) != {"label", "image"}:
             raise ValueError("is not an object with the keys label and image")
@@ -96,16 +95,20 @@ def _take_image_out(line: bytes) -> tuple[bytes, memoryview]:
     """The line with an empty image, and the image, still encoded.
 
     So JSON's parser, which no other thread can interrupt, sees a few bytes only, and megabytes are not copied. A key in
-    quotes that are not escaped can't be inside a string; if it isn't the line's own, the rest is no valid line.
+    quotes that are not escaped can't be inside a string; if it isn't the line's own, the rest is no valid line. Raises
+    ValueError for a line with much besides the image.
     """
-    found = _IMAGE.search(line)
-    end = line.find(b'"', found.end()) if found else -1
-    if found is None or end < 0:
+    found = _IMAGE.search(line, 0, _REST_BYTES)
+    start = found.end() if found else 0
+    end = line.find(b'"', start) if found else 0
+    if len(line) - (end - start) > _REST_BYTES:
+        raise ValueError(f"has more than {_REST_BYTES} bytes besides the image")
+    if not start or end < 0:
         return line, memoryview(b"")
-    encoded = memoryview(line)[found.end() : end]
-    if line.find(b"\\", found.end(), end) >= 0:  # some encoders escape / and +
+    encoded = memoryview(line)[start:end]
+    if line.find(b"\\", start, end) >= 0:  # some encoders escape / and +
         encoded = memoryview(json.loads(b'"%b"' % bytes(encoded)).encode())
-    return line[: found.end()] + line[end:], encoded
+    return line[:start] + line[end:], encoded
 
 
 def _decode(encoded: memoryview) -> bytes:
