@@ -10,6 +10,7 @@ a while; at the end SIGTERM under load.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import resource
 import socket
@@ -119,10 +120,11 @@ class Soak:
     def fill_disk(self, pid: int, pause: float) -> None:
         """Let the server's disk be full for two seconds, again and again, until `stop`."""
         while not self.stop.wait(pause) and not self.leaving.is_set():
-            before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
-            self._count(self.faults, "disk full for 2 s")
-            self.stop.wait(2)
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+            with contextlib.suppress(ProcessLookupError):  # it may end meanwhile: the soak stops it under load
+                before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+                self._count(self.faults, "disk full for 2 s")
+                self.stop.wait(2)
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
     def _connect(self, timeout: float = 10) -> socket.socket:
         host, port = self.url.removeprefix("http://").split(":")
