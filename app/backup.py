@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptError
+from app.flushing import flush
 from app.models import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
 from app.store.sqlite import translated_errors
@@ -85,7 +86,7 @@ def back_up(home: Path, file: Path) -> Summary:
         unfinished = Path(folder) / "backup.tar"
         _write(unfinished, members, summary)
         unfinished.replace(file)
-    _flush_folder(file.resolve().parent)
+    flush(file.resolve().parent)
     return summary
 
 
@@ -224,11 +225,13 @@ def _put_in_place(staged: Path, home: Path) -> None:
         target = home / MODELS_FOLDER / artefact.name
         target.parent.mkdir(exist_ok=True)
         if not target.exists():
+            flush(artefact)
             artefact.rename(target)
+            flush(target.parent)
     shutil.rmtree(home / INDEX_FOLDER, ignore_errors=True)
     _settle(home / STORE_FILE)
     (staged / STORE_FILE).replace(home / STORE_FILE)
-    _flush_folder(home)
+    flush(home)
 
 
 def _settle(store: Path) -> None:
@@ -238,11 +241,3 @@ def _settle(store: Path) -> None:
             SqlStore(store).close()
     for end in ("-wal", "-shm"):
         store.with_name(store.name + end).unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -55,9 +55,9 @@ class Calibrations:
             )
         except CalibrationError as error:
             raise TooLittleDataError(str(error)) from error
-        self._store.set_calibration(gallery, calibration.model_dump_json())
+        self._store.set_calibration(gallery, self._manifest.digest, calibration.model_dump_json())
         return calibration
 
     def forget(self, gallery: str) -> None:
         """Go back to the model's calibration. Raises GalleryNotFoundError."""
-        self._store.set_calibration(gallery, None)
+        self._store.set_calibration(gallery, self._manifest.digest, None)

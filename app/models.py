@@ -7,7 +7,6 @@ service is started with another, until the gallery has been embedded anew.
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.errors import ModelMismatchError, ModelNotFoundError
+from app.flushing import flush, flush_folder
 from app.galleries import Galleries
 from app.network import Network, Queue
 from app.recognizer import Recognizer
@@ -88,16 +88,19 @@ class ModelShelf:
             return
         check_files(artifact, manifest)
         self.folder.mkdir(parents=True, exist_ok=True)
+        flush(self.folder.parent)
         copy = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:
             for name in files_of(manifest):
                 shutil.copyfile(artifact / name, copy / name)
-                _flush(copy / name)
+            flush_folder(copy, files_of(manifest))
             if manifest.digest in self:  # the same weights: only the manifest is another
                 (copy / MANIFEST_FILE).replace(target / MANIFEST_FILE)
+                flush(target)
             else:
                 copy.chmod(0o755)
                 copy.rename(target)
+                flush(self.folder)  # before the store names it
         except OSError:
             if manifest.digest not in self:  # unless another process was quicker
                 raise
@@ -133,11 +136,6 @@ def _manifest(path: Path) -> Manifest | None:
     except ArtifactError:
         return None
     return manifest if manifest.digest == path.name else None
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)

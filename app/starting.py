@@ -12,8 +12,8 @@ from app.models import ModelShelf
 from app.settings import Settings, variable
 from app.store import SqlStore
 from app.store.models import MODEL
-from model import DEFAULT_ARTIFACT, artifact_folder
-from model.artifact import ArtifactError
+from model import DEFAULT_ARTIFACT, PRETRAINED, artifact_folder
+from model.artifact import ArtifactError, read_forms, read_manifest
 from model.embedder import DeviceError, EngineName, choose_form
 from model.manifest import Manifest
 
@@ -45,9 +45,9 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
     """
     try:
         own = store.models.fact(MODEL)
-        if settings.model is None and own is not None and own not in shelf and store.remote:
-            _take_shipped(own, shelf)
-        if settings.model is None and own is not None and own in shelf:
+        if settings.model is None and own is not None:
+            if own not in shelf:
+                _take_shipped(own, shelf, store)
             base, int8 = shelf.forms(own)
         else:
             own, (base, int8) = None, shelf.put_forms(artifact_folder(settings.model or DEFAULT_ARTIFACT))
@@ -62,11 +62,17 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
         raise StartupError(f"{variable('home')}: {settings.home} can't be written: {error}") from error
 
 
-def _take_shipped(digest: str, shelf: ModelShelf) -> None:
-    """The store has a model that the data folder lacks: a new server must not change the model of all others."""
-    shelf.put_forms(artifact_folder(DEFAULT_ARTIFACT))
-    if digest not in shelf:
-        raise StartupError(
-            f"{variable('model')}: the store has the model {digest[:12]}, which the data folder lacks; name it, or "
-            f"copy it from another server's data folder (models/{digest})"
-        )
+def _take_shipped(digest: str, shelf: ModelShelf, store: SqlStore) -> None:
+    """Put the store's model, which the data folder lacks, back from the shipped ones.
+
+    Raises StartupError when it is none of them: another in its place would change the model of every gallery.
+    """
+    for artifact in sorted(PRETRAINED.iterdir()):
+        forms = [read_manifest(form).digest for form in read_forms(artifact) if form is not None]
+        if digest in forms:
+            shelf.put_forms(artifact)
+            return
+    raise StartupError(
+        f"{variable('model')}: the store {store.name} has the model {digest[:12]}, and {shelf.path(digest)} is "
+        f"missing; copy it from a backup or another server's folder, or name a model to change all galleries to"
+    )

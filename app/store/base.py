@@ -194,8 +194,11 @@ class Store(Protocol):
         """
         ...
 
-    def set_calibration(self, gallery: str, calibration: str | None) -> None:
-        """Give the gallery a calibration of its own, as JSON, or none any more. Raises GalleryNotFoundError."""
+    def set_calibration(self, gallery: str, model_digest: str, calibration: str | None) -> None:
+        """Give the gallery a calibration of its own, as JSON, or none any more, for as long as it has that model.
+
+        It is kept while the gallery has another model. Raises GalleryNotFoundError.
+        """
         ...
 
     def remove_gallery(self, gallery: str) -> None:

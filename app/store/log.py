@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -108,6 +109,12 @@ def vector_of(digest: sa.ColumnElement[str] | str) -> sa.ColumnElement[bytes]:
     return sa.case((supports.c.model_digest == digest, supports.c.embedding), else_=other)
 
 
+def with_calibration(*columns: Any) -> sa.Select[*tuple[Any, ...]]:
+    """A query of galleries, with the calibration of each for its present model, NULL where it has none of its own."""
+    present = (calibrations.c.gallery_id == galleries.c.id) & (calibrations.c.model_digest == galleries.c.model_digest)
+    return sa.select(*columns).select_from(galleries).outerjoin(calibrations, present)
+
+
 def read_head(connection: sa.Connection) -> int:
     """Return the latest entry's number."""
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(changes.c.seq), 0))).scalar_one())
@@ -175,7 +182,7 @@ class _Gathered:
 
 def _read_infos(connection: sa.Connection, gallery_ids: Collection[int]) -> dict[int, GalleryInfo]:
     columns = (galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim, calibrations.c.content)
-    query = sa.select(*columns).outerjoin(calibrations, calibrations.c.gallery_id == galleries.c.id)
+    query = with_calibration(*columns)
     if len(gallery_ids) <= CHUNK:
         query = query.where(galleries.c.id.in_(gallery_ids))
     return {row.id: GalleryInfo(*row) for row in connection.execute(query)}

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from app.store.base import Vectors
 from app.store.database import Database
 from app.store.log import record_settings
-from app.store.schema import calibrations, classes, embeddings, galleries, images, meta, supports
+from app.store.schema import classes, embeddings, galleries, images, meta, supports
 from app.store.vectors import to_bytes
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
@@ -106,10 +106,7 @@ class ModelStore:
                 connection.execute(sa.insert(embeddings), rows)
 
     def switch(self, gallery_id: int, digest: str, dim: int) -> bool:
-        """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector.
-
-        A calibration that was fitted to the gallery with the other model goes: it says nothing about this one.
-        """
+        """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector."""
         with self._database.write() as connection:
             lacking = (
                 sa.select(supports.c.id)
@@ -121,7 +118,6 @@ class ModelStore:
                 return False
             values = {"model_digest": digest, "dim": dim}
             connection.execute(sa.update(galleries).where(galleries.c.id == gallery_id).values(values))
-            connection.execute(sa.delete(calibrations).where(calibrations.c.gallery_id == gallery_id))
             record_settings(connection, gallery_id, datetime.now(UTC))
             return True
 

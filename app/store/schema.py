@@ -59,11 +59,12 @@ galleries = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# A gallery without a row here uses the calibration that came with its model.
+# A gallery without a row here for its present model uses the calibration that came with the model.
 calibrations = sa.Table(
     "calibrations",
     metadata,
     sa.Column("gallery_id", _Number, _parent("galleries.id"), primary_key=True, autoincrement=False),
+    sa.Column("model_digest", sa.Text, primary_key=True),  # it was fitted to the vectors of this model
     sa.Column("content", sa.Text, nullable=False),  # model.calibration.Calibration as JSON
 )
 

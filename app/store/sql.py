@@ -35,7 +35,15 @@ from app.store.database import Database
 from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
 from app.store.keys import KeyStore
-from app.store.log import present_vector, read_changes, read_head, record_class, record_gallery, record_settings
+from app.store.log import (
+    present_vector,
+    read_changes,
+    read_head,
+    record_class,
+    record_gallery,
+    record_settings,
+    with_calibration,
+)
 from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
@@ -104,13 +112,14 @@ class SqlStore:
         self._database.scrub()  # the old label may be a person's name
         return ClassRecord(gallery, *row)
 
-    def set_calibration(self, gallery: str, calibration: str | None) -> None:
+    def set_calibration(self, gallery: str, model_digest: str, calibration: str | None) -> None:
         """See `Store.set_calibration`."""
         with self._database.write() as connection:
             gallery_id = _find_gallery(connection, gallery).id
-            connection.execute(sa.delete(calibrations).where(calibrations.c.gallery_id == gallery_id))
+            key = {"gallery_id": gallery_id, "model_digest": model_digest}
+            connection.execute(sa.delete(calibrations).filter_by(**key))
             if calibration is not None:
-                connection.execute(sa.insert(calibrations).values(gallery_id=gallery_id, content=calibration))
+                connection.execute(sa.insert(calibrations).values(content=calibration, **key))
             record_settings(connection, gallery_id, datetime.now(UTC))
 
     def remove_gallery(self, gallery: str) -> None:
@@ -124,17 +133,16 @@ class SqlStore:
     def list_galleries(self) -> list[GalleryRecord]:
         """See `Store.list_galleries`."""
         count = sa.select(sa.func.count()).where(classes.c.gallery_id == galleries.c.id).scalar_subquery()
-        calibrated = sa.exists().where(calibrations.c.gallery_id == galleries.c.id)
         columns = (
             galleries.c.name,
             count,
             galleries.c.model_digest,
             galleries.c.dim,
             galleries.c.created_at,
-            calibrated,
+            calibrations.c.content.is_not(None),
         )
         with self._database.read() as connection:
-            rows = connection.execute(sa.select(*columns).order_by(galleries.c.name))
+            rows = connection.execute(with_calibration(*columns).order_by(galleries.c.name))
             return [GalleryRecord(*row) for row in rows]
 
     def list_classes(self, gallery: str, limit: int, after: str | None = None, search: str | None = None) -> ClassPage:

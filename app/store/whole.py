@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from app.errors import StoreCorruptError
 from app.store.base import GalleryContent, GalleryInfo
-from app.store.log import present_vector, read_head, vector_of
+from app.store.log import present_vector, read_head, vector_of, with_calibration
 from app.store.parts import WHOLE, Part
 from app.store.schema import calibrations, classes, galleries, supports
 
@@ -24,7 +24,7 @@ def read_infos(connection: sa.Connection, kept: Part = WHOLE) -> list[tuple[Gall
         .scalar_subquery()
     )
     columns = (galleries.c.id, galleries.c.name, galleries.c.model_digest, galleries.c.dim, calibrations.c.content)
-    query = sa.select(*columns, count).outerjoin(calibrations, calibrations.c.gallery_id == galleries.c.id)
+    query = with_calibration(*columns, count)
     return [(GalleryInfo(*row[:-1]), row[-1]) for row in connection.execute(query)]
 
 

@@ -147,3 +147,26 @@ def test_a_gallery_whose_model_is_gone_is_a_conflict(serve, artifact_of, images:
         assert_problem(server.enroll("b", images[1]), 409, "model-mismatch")
         assert_problem(server.classify(images[0]), 409, "model-mismatch")
         assert server.client.get("/classes/a/image").content == images[0]
+
+
+def test_a_calibration_comes_back_with_its_model(serve, artifact_of, images: list[bytes], monkeypatch):
+    monkeypatch.setattr("app.remodel._LOOK_SECONDS", 0.05)
+    old, new = artifact_of("cosine"), artifact_of("euclidean")
+    fitted = read_manifest(new).calibration.model_copy(update={"source": "these images"}).model_dump_json()
+
+    def source(server: Running) -> str:
+        found: str = server.client.get("/galleries/default/calibration").json()["source"]
+        return found
+
+    with serve(model=old) as server:
+        fill(server, images)
+        server.service.store.set_calibration("default", digest_of(old), fitted)
+        assert source(server) == "these images"
+    with serve(model=new) as server:
+        wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
+        assert gallery_of(server)["calibrated"] is False
+        assert source(server) != "these images"
+        assert server.client.post("/models/rollback").status_code == 202
+        wait_for(lambda: gallery_of(server)["digest"] == digest_of(old))
+        assert gallery_of(server)["calibrated"] is True
+        wait_for(lambda: source(server) == "these images")

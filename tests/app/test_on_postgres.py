@@ -43,7 +43,7 @@ def test_a_server_with_an_empty_folder_does_not_change_the_model_of_all(
     tmp_path: Path, artifact: Path, postgres_url: str
 ):
     start(model=artifact, home=tmp_path / "first", store=postgres_url)
-    with pytest.raises(StartupError, match=r"^ONESHOT_MODEL: the store has the model ") as caught:
+    with pytest.raises(StartupError, match=r"^ONESHOT_MODEL: the store postgresql://.* has the model ") as caught:
         start(home=tmp_path / "second", store=postgres_url)
     with closing(SqlStore(postgres_url)) as store:
         wanted = store.models.fact("model")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -16,8 +18,11 @@ from app.main import create_app
 from app.metrics import Metrics
 from app.models import ModelShelf
 from app.service import Service, open_service
+from app.starting import choose_model
 from app.store import STORE_FILE, open_store
 from app.store.models import MODEL
+from model import PRETRAINED
+from model.artifact import read_forms, read_manifest
 from model.manifest import SimilarityKind
 from tests.app.conftest import make_settings
 
@@ -96,3 +101,56 @@ def test_a_home_that_is_a_file(tmp_path: Path, artifact: Path):
 def test_a_store_that_is_no_store(tmp_path: Path, artifact: Path):
     (tmp_path / STORE_FILE).write_bytes(b"this is no database" * 100)
     assert STORE_FILE in failure(model=artifact, home=tmp_path)
+
+
+def _model_of(home: Path) -> str | None:
+    with closing(open_store(home, None)) as store:
+        return store.models.fact(MODEL)
+
+
+def test_a_missing_model_folder_is_no_reason_for_another_model(tmp_path: Path, artifact: Path):
+    start(model=artifact, home=tmp_path)
+    wanted = _model_of(tmp_path)
+    assert wanted is not None
+    shutil.move(tmp_path / "models", tmp_path / "elsewhere")
+    line = failure(home=tmp_path)
+    assert line.startswith(f"ONESHOT_MODEL: the store {tmp_path / STORE_FILE} has the model {wanted[:12]}, and ")
+    assert str(tmp_path / "models" / wanted) in line
+    assert _model_of(tmp_path) == wanted
+    assert ModelShelf(tmp_path).digests() == []
+    shutil.move(tmp_path / "elsewhere", tmp_path / "models")
+    start(home=tmp_path)
+    assert _model_of(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("form", [0, 1])
+def test_a_missing_model_that_is_shipped_is_put_back(tmp_path: Path, form: int):
+    folder = read_forms(PRETRAINED / "omniglot-accurate")[form]
+    assert folder is not None
+    wanted = read_manifest(folder).digest
+    with closing(open_store(tmp_path, None)) as store:
+        store.models.want(wanted)
+        settings = make_settings(home=tmp_path)
+        chosen = choose_model(settings, store, ModelShelf(tmp_path), "cpu", "auto").digest
+    assert chosen == wanted
+    assert len(ModelShelf(tmp_path).digests()) == 2
+
+
+def test_a_model_is_on_the_disk_before_the_store_names_it(
+    tmp_path: Path, artifact: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    home = tmp_path.resolve()
+    digest = ModelShelf(home).put(artifact)
+    assert (home / "models" / digest).is_dir()
+    assert flushed[0] == str(home)
+    assert {Path(name).name for name in flushed[1:-2]} == {file.name for file in artifact.iterdir() if file.is_file()}
+    assert Path(flushed[-2]).parent == home / "models", "the names in it"
+    assert flushed[-1] == str(home / "models"), "its own name"

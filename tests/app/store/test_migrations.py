@@ -155,6 +155,12 @@ def at_revision(path: Path, revision: str) -> None:
             VALUES (7, NULL, '2026-01-01 00:00:00.000000'), (7, 3, '2026-01-01 00:00:00.000000');
         """
     )
+    if revision >= "0002":
+        connection.execute(
+            "INSERT INTO calibrations (gallery_id, content) VALUES (7, '{}')"
+            if revision < "0006"
+            else "INSERT INTO calibrations (gallery_id, model_digest, content) VALUES (7, 'digest', '{}')"
+        )
     connection.close()
 
 
@@ -172,6 +178,7 @@ def test_a_store_of_every_earlier_schema_becomes_the_present_one(path: Path, tmp
         [change] = opened.changes_since(0).galleries
         assert (change.classes, change.vectors.tolist()) == ({3: "a"}, [[1.0, 2.0]])
         assert opened.models.fact("store_id")
+        assert [record.calibrated for record in opened.list_galleries()] == [revision >= "0002"]
         [outcome] = opened.enroll("g", [support("b")], OnConflict.FAIL)
         assert outcome.created
     finally:
