@@ -80,7 +80,17 @@ class GradientsSpec(_Spec):
         return len(self.blurs) * self.directions * cells * ((cells + 1) // 2 if self.mirror else cells)
 
 
-MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec, Field(discriminator="kind")]
+class FocusSpec(_Spec):
+    """A window on what the picture shows, residual blocks with squeeze-and-excitation, and attention pooling."""
+
+    kind: Literal["focus"] = "focus"
+    window: int = Field(ge=16, le=512, description="Side of the window that the blocks see, in pixels.")
+    widths: tuple[Annotated[int, Field(ge=8, le=4096)], ...] = Field(min_length=2, max_length=6)
+    heads: int = Field(default=8, ge=1, le=64, description="Weighted means of the last map's positions.")
+    dim: int = Field(ge=2, le=4096)
+
+
+MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec | FocusSpec, Field(discriminator="kind")]
 
 
 class EnsembleSpec(_Spec):
@@ -90,7 +100,9 @@ class EnsembleSpec(_Spec):
     members: tuple[MemberSpec, ...] = Field(min_length=2, max_length=16)
 
 
-NetworkSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec | EnsembleSpec, Field(discriminator="kind")]
+NetworkSpec = Annotated[
+    KochSpec | ResidualSpec | ConvSpec | GradientsSpec | FocusSpec | EnsembleSpec, Field(discriminator="kind")
+]
 
 Views = Literal[1, 3, 5, 9]
 """How many views of an image are embedded for its vector; ``model.views`` makes them."""

@@ -10,8 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
+from model.focus import FocusNet
 from model.gradients import GradientsNet
-from model.manifest import ConvSpec, EnsembleSpec, GradientsSpec, KochSpec, NetworkSpec, PreprocessSpec, ResidualSpec
+from model.manifest import (
+    ConvSpec,
+    EnsembleSpec,
+    FocusSpec,
+    GradientsSpec,
+    KochSpec,
+    NetworkSpec,
+    PreprocessSpec,
+    ResidualSpec,
+)
 
 
 class KochNet(nn.Module):
@@ -146,6 +156,8 @@ def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
         return KochNet()
     if isinstance(spec, GradientsSpec):
         return GradientsNet(spec, preprocess)
+    if isinstance(spec, FocusSpec):
+        return FocusNet(spec, preprocess)
     halvings = len(spec.widths) + 1 if isinstance(spec, ResidualSpec) else spec.depth
     if preprocess.size < 2**halvings:
         raise ValueError(f"{halvings} halvings need at least {2**halvings} pixels, not {preprocess.size}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.manifest import ConvSpec, KochSpec, PreprocessSpec, ResidualSpec
+from model.manifest import ConvSpec, FocusSpec, KochSpec, PreprocessSpec, ResidualSpec
 from model.networks import KochNet, build_network, embedding_dim, parameter_count
 from model.similarity import WeightedL1
 
@@ -27,6 +27,7 @@ def test_koch_initial_values():
         (KochSpec(), 105, 1),
         (ResidualSpec(stem=4, widths=(8, 8), dim=5), 20, 1),
         (ResidualSpec(stem=4, widths=(8, 8, 8), dim=5), 37, 3),
+        (FocusSpec(window=24, widths=(8, 8, 8), heads=3, dim=5), 48, 3),
         (ConvSpec(width=4, depth=2), 21, 3),
         (ConvSpec(width=4, depth=4, dim=7), 32, 1),
     ],
