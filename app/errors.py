@@ -308,7 +308,7 @@ class InferenceError(OneshotError):
 
 
 class StoreCorruptError(OneshotError):
-    """The store's file is damaged or holds what can't be (a vector of another length)."""
+    """The store is damaged, or holds what can't be: a vector of another length, an image of another checksum."""
 
     status, slug, title, public = 500, "store-corrupt", "Store corrupt", False
 

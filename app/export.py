@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.errors import ConflictError, ImageNotFoundError
-from app.store import Store
+from app.store import ClassRecord, Store
 from model.images import MEDIA_TYPES
 
 LABELS_FILE = "labels.json"
@@ -38,7 +38,8 @@ def export_gallery(store: Store, gallery: str, folder: Path, tick: Callable[[], 
         page = store.list_classes(gallery, _PAGE, after)
         for record in page.items:
             labels[folder_name(record.label)] = record.label
-            count += _export_class(store, gallery, record.label, folder / folder_name(record.label))
+            _export_class(store, record, folder / folder_name(record.label))
+            count += record.supports
             tick()
         after = page.next_after
         if after is None:
@@ -47,13 +48,11 @@ def export_gallery(store: Store, gallery: str, folder: Path, tick: Callable[[], 
     return count
 
 
-def _export_class(store: Store, gallery: str, label: str, folder: Path) -> int:
+def _export_class(store: Store, record: ClassRecord, folder: Path) -> None:
     folder.mkdir()
-    shots = len(store.list_supports(gallery, label))
-    for shot in range(shots):
+    for shot in range(record.supports):
         try:
-            image, media_type = store.read_image(gallery, label, shot)
+            image, media_type = store.read_image(record.gallery, record.label, shot)
         except ImageNotFoundError as error:
             raise ConflictError(f"{error.detail} A gallery without its images can't be exported.") from error
         (folder / f"{shot:06}{_SUFFIX.get(media_type, '')}").write_bytes(image)
-    return shots

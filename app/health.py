@@ -33,6 +33,8 @@ class Health:
         """Why requests can't be served, or None."""
         if self._lifecycle.draining:
             return "The service is shutting down."
+        if self._store.damage is not None:  # the log says what it is
+            return "The store is damaged."
         return self._models.primary.batcher.not_ready_because or await self._why_not_writable()
 
     async def _why_not_writable(self) -> str | None:

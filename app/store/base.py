@@ -243,6 +243,11 @@ class Store(Protocol):
         ...
 
     @property
+    def damage(self) -> str | None:
+        """What was found to be damaged, by this process or another, and was not found whole since. Never blocks."""
+        ...
+
+    @property
     def remote(self) -> bool:
         """Whether the store is a server that may be away while this process goes on."""
         ...

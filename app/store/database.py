@@ -12,6 +12,8 @@ from typing import Any, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
+from app.store.damage import Damage
+
 #: `(connection, table, count)`: ids that the table never had, ascending; nobody else gets them.
 TakeIds: TypeAlias = Callable[[sa.Connection, sa.Table, int], Sequence[int]]
 #: `(connection, query, label, text, limit)`: the first rows of the query, by label, whose label contains the text in
@@ -31,6 +33,7 @@ class Database(Protocol):
 
     name: str  # for messages; without a password
     remote: bool  # see `Store.remote`
+    damage: Damage
 
     def start(self) -> None:
         """Make ready what the store needs, once the schema is up to date."""

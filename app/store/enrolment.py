@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store.base import ClassRecord, EnrollOutcome, NewSupport, OnConflict
+from app.store.checksums import checksum
 from app.store.database import take_ids
 from app.store.log import forget_classes, note_classes, record_gallery
 from app.store.many import chunks, insert_many
@@ -113,18 +114,26 @@ def _insert_supports(
     connection: sa.Connection, class_ids: dict[str, int], items: Sequence[NewSupport], now: datetime
 ) -> None:
     ids = take_ids(connection, supports, len(items))
+    vectors = [to_bytes(item.embedding) for item in items]
     insert_many(
         connection,
         supports,
         id=ids,
         class_id=[class_ids[item.label] for item in items],
         media_type=[item.media_type for item in items],
-        embedding=[to_bytes(item.embedding) for item in items],
+        embedding=vectors,
+        checksum=[checksum(vector) for vector in vectors],
         model_digest=items[0].model_digest,
         created_at=now,
     )
     kept = [(id_, item.image) for id_, item in zip(ids, items, strict=True) if item.image is not None]
-    insert_many(connection, images, support_id=[id_ for id_, _ in kept], image=[image for _, image in kept])
+    insert_many(
+        connection,
+        images,
+        support_id=[id_ for id_, _ in kept],
+        image=[image for _, image in kept],
+        checksum=[checksum(image) for _, image in kept],
+    )
 
 
 def _class_records(connection: sa.Connection, gallery: str, ids: dict[str, int]) -> dict[str, ClassRecord]:

@@ -94,19 +94,23 @@ def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence
     return ids
 
 
-def present_vector() -> sa.ColumnElement[bytes]:
-    """The vector of a row of supports by its gallery's present model; for a query over both tables."""
+def present_vector() -> Sequence[sa.ColumnElement[Any]]:
+    """The vector and checksum of a row of supports by its gallery's present model; for a query over both tables."""
     return vector_of(galleries.c.model_digest)
 
 
-def vector_of(digest: sa.ColumnElement[str] | str) -> sa.ColumnElement[bytes]:
-    """The vector of a row of supports by the model of that digest, NULL where there is none."""
+def vector_of(digest: sa.ColumnElement[str] | str) -> Sequence[sa.ColumnElement[Any]]:
+    """The vector of a row of supports by the model of that digest, and its checksum, NULL where there is none."""
+    return [_by_model(name, digest).label(name) for name in ("embedding", "checksum")]
+
+
+def _by_model(name: str, digest: sa.ColumnElement[str] | str) -> sa.ColumnElement[Any]:
     other = (
-        sa.select(embeddings.c.embedding)
+        sa.select(embeddings.c[name])
         .where(embeddings.c.support_id == supports.c.id, embeddings.c.model_digest == digest)
         .scalar_subquery()
     )
-    return sa.case((supports.c.model_digest == digest, supports.c.embedding), else_=other)
+    return sa.case((supports.c.model_digest == digest, supports.c[name]), else_=other)
 
 
 def with_calibration(*columns: Any) -> sa.Select[*tuple[Any, ...]]:
@@ -133,7 +137,7 @@ def read_changes(
         log = log.where(changes.c.gallery_id == gallery_id)
     part = (log if limit < 0 else log.limit(limit)).subquery()
     entries = (
-        sa.select(part.c.seq, part.c.gallery_id, part.c.class_id, classes.c.label, supports.c.id, present_vector())
+        sa.select(part.c.seq, part.c.gallery_id, part.c.class_id, classes.c.label, supports.c.id, *present_vector())
         .select_from(part)
         .outerjoin(galleries, galleries.c.id == part.c.gallery_id)
         .outerjoin(classes, classes.c.id == part.c.class_id)
@@ -142,7 +146,7 @@ def read_changes(
     )
     found: defaultdict[int, _Gathered] = defaultdict(_Gathered)
     read: set[int] = set()
-    for entry_seq, of_gallery, class_id, label, support_id, embedding in connection.execute(entries):
+    for entry_seq, of_gallery, class_id, label, support_id, embedding, checksum in connection.execute(entries):
         seq = entry_seq
         read.add(seq)
         gathered = found[of_gallery]
@@ -152,7 +156,7 @@ def read_changes(
         if support_id is not None:
             gathered.support_ids.append(support_id)
             gathered.class_ids.append(class_id)
-            gathered.embeddings.append(embedding)
+            gathered.embeddings.append((embedding, checksum))
     if kept != WHOLE and not 0 <= limit <= len(read):
         seq = max(seq, read_head(connection))  # what lies between concerns others
     infos = _read_infos(connection, found.keys())
@@ -167,7 +171,7 @@ class _Gathered:
     classes: dict[int, str | None] = field(default_factory=dict)
     support_ids: list[int] = field(default_factory=list)
     class_ids: list[int] = field(default_factory=list)
-    embeddings: list[bytes] = field(default_factory=list)
+    embeddings: list[tuple[bytes, int | None]] = field(default_factory=list)
 
     def finish(self, gallery_id: int, info: GalleryInfo | None) -> GalleryChanges:
         return GalleryChanges(

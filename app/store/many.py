@@ -27,7 +27,8 @@ def insert_many(connection: sa.Connection, table: sa.Table, **columns: Any) -> N
 
     A time must be one for all. Does nothing when the lists are empty.
     """
-    values = {name: _stored(connection, table.c[name], value) for name, value in columns.items()}
+    # in the table's order, which is that of the compiled statement's parameters
+    values = {each.name: _stored(connection, each, columns[each.name]) for each in table.c if each.name in columns}
     rows = list(zip(*(each if isinstance(each, list) else repeat(each) for each in values.values()), strict=False))
     if rows:  # as tuples: the engines are made with a style of parameters that goes by place
         statement = sa.insert(table).values(dict.fromkeys(values)).compile(dialect=connection.dialect)

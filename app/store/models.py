@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.store.base import Vectors
+from app.store.checksums import checked, checksum
 from app.store.database import Database
 from app.store.log import record_settings
 from app.store.schema import classes, embeddings, galleries, images, meta, supports
@@ -80,7 +81,7 @@ class ModelStore:
     def waiting(self, gallery_id: int, digest: str, limit: int) -> list[Waiting]:
         """Up to `limit` shots of the gallery that lack a vector by the model."""
         query = (
-            sa.select(supports.c.id, images.c.image)
+            sa.select(supports.c.id, images.c.image, images.c.checksum)
             .select_from(supports)
             .join(classes, classes.c.id == supports.c.class_id)
             .outerjoin(images, images.c.support_id == supports.c.id)
@@ -88,17 +89,18 @@ class ModelStore:
             .limit(limit)
         )
         with self._database.read() as connection:
-            return [Waiting(*row) for row in connection.execute(query)]
+            rows = connection.execute(query)
+            return [Waiting(row.id, None if row.image is None else checked(row.image, row.checksum)) for row in rows]
 
     def add_vectors(self, digest: str, support_ids: Sequence[int], vectors: Vectors) -> None:
         """Keep vectors by the model beside the present ones; shots that were deleted meanwhile are left out."""
         with self._database.write() as connection:
             query = sa.select(supports.c.id).where(supports.c.id.in_(support_ids))
             alive = set(connection.execute(query).scalars())
+            blobs = {id_: to_bytes(vector) for id_, vector in zip(support_ids, vectors, strict=True) if id_ in alive}
             rows = [
-                {"support_id": support_id, "model_digest": digest, "embedding": to_bytes(vector)}
-                for support_id, vector in zip(support_ids, vectors, strict=True)
-                if support_id in alive
+                {"support_id": id_, "model_digest": digest, "embedding": blob, "checksum": checksum(blob)}
+                for id_, blob in blobs.items()
             ]
             if rows:
                 there = embeddings.c.support_id.in_(alive) & (embeddings.c.model_digest == digest)

@@ -28,6 +28,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StartupError, StoreCorruptError, StoreUnavailableError, WriteInDoubtError
+from app.store.damage import Damage
 from app.store.database import take_number
 from app.store.notices import SILENT_SECONDS, Listener, one_line
 
@@ -82,6 +83,7 @@ class Database:
 
     def __init__(self, url: str, name: str, lock_timeout_s: float) -> None:
         self.name = name
+        self.damage = Damage()
         self._engine = _make_engine(url, lock_timeout_s)
         self._readers = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         self._listener = Listener(
@@ -91,20 +93,21 @@ class Database:
 
     def start(self) -> None:
         """Listen for other processes' commits."""
+        self.damage.watching = True
         self._listener.start()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Run statements on one snapshot."""
         self._check_there()
-        with translated_errors(), self._readers.connect() as connection, connection.begin():
+        with self.damage.noted(), translated_errors(), self._readers.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
         """Run statements in one transaction, durable when the block is left, undone when it raises."""
         self._check_there()
-        with translated_errors(), self._engine.connect() as connection:
+        with self.damage.noted(), translated_errors(), self._engine.connect() as connection:
             take_number(connection)  # of a transaction that failed
             transaction = connection.begin()
             try:

@@ -45,6 +45,11 @@ def _parent(column: str) -> sa.ForeignKey:
     return sa.ForeignKey(column, ondelete="CASCADE")
 
 
+def _checksum() -> sa.Column[int | None]:
+    """The CRC-32 of the row's image or vector; NULL where it was stored before there were any."""
+    return sa.Column("checksum", _Number, nullable=True)
+
+
 # AUTOINCREMENT everywhere: an id that was once given out never comes back to mean another row, so a view that has
 # not yet heard of a deletion can't take a new row for the old one.
 
@@ -89,6 +94,7 @@ supports = sa.Table(
     sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little-endian, galleries.dim of them
     sa.Column("model_digest", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    _checksum(),
     sqlite_autoincrement=True,
 )
 
@@ -98,6 +104,7 @@ images = sa.Table(
     metadata,
     sa.Column("support_id", _Number, _parent("supports.id"), primary_key=True, autoincrement=False),
     sa.Column("image", sa.LargeBinary, nullable=False),
+    _checksum(),
 )
 
 # Vectors of shots by other models than the one they were enrolled with: that of a model change under way, or the one
@@ -108,6 +115,7 @@ embeddings = sa.Table(
     sa.Column("support_id", _Number, _parent("supports.id"), primary_key=True, autoincrement=False),
     sa.Column("model_digest", sa.Text, primary_key=True),
     sa.Column("embedding", sa.LargeBinary, nullable=False),
+    _checksum(),
 )
 
 # Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests),

@@ -31,6 +31,7 @@ from app.store.base import (
     OnConflict,
     Support,
 )
+from app.store.checksums import checked
 from app.store.database import Database
 from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
@@ -169,7 +170,7 @@ class SqlStore:
 
     def list_supports(self, gallery: str, label: str) -> list[Support]:
         """See `Store.list_supports`."""
-        columns = (supports.c.id, supports.c.media_type, present_vector().label("embedding"), supports.c.created_at)
+        columns = (supports.c.id, supports.c.media_type, supports.c.created_at, *present_vector())
         with self._database.read() as connection:
             dim = _find_gallery(connection, gallery).dim
             _, class_id = _find_class(connection, gallery, label)
@@ -177,7 +178,7 @@ class SqlStore:
             query = query.join(galleries, galleries.c.id == classes.c.gallery_id)
             query = query.where(supports.c.class_id == class_id).order_by(supports.c.id)
             return [
-                Support(row.id, row.media_type, from_bytes([row.embedding], dim)[0], row.created_at)
+                Support(row.id, row.media_type, from_bytes([(row.embedding, row.checksum)], dim)[0], row.created_at)
                 for row in connection.execute(query)
             ]
 
@@ -186,7 +187,7 @@ class SqlStore:
         with self._database.read() as connection:
             _, class_id = _find_class(connection, gallery, label)
             query = (
-                sa.select(images.c.image, supports.c.media_type)
+                sa.select(images.c.image, supports.c.media_type, images.c.checksum)
                 .select_from(supports)
                 .outerjoin(images, images.c.support_id == supports.c.id)
                 .where(supports.c.class_id == class_id)
@@ -195,15 +196,15 @@ class SqlStore:
                 .limit(1)
             )
             row = connection.execute(query).one_or_none() if shot >= 0 else None
-        if row is None or row.image is None:
-            raise ImageNotFoundError(gallery, label, shot)
-        return row.image, row.media_type
+            if row is None or row.image is None:
+                raise ImageNotFoundError(gallery, label, shot)
+            return checked(row.image, row.checksum), row.media_type
 
     def read_images(self, gallery: str, labels: Sequence[str]) -> dict[str, list[bytes | None]]:
         """Return the images of those classes that exist, oldest first; None for one that was not kept."""
         found: dict[str, list[bytes | None]] = {}
         query = (
-            sa.select(classes.c.label, images.c.image)
+            sa.select(classes.c.label, images.c.image, images.c.checksum)
             .join(galleries, galleries.c.id == classes.c.gallery_id)
             .join(supports, supports.c.class_id == classes.c.id)
             .outerjoin(images, images.c.support_id == supports.c.id)
@@ -212,8 +213,8 @@ class SqlStore:
         )
         with self._database.read() as connection:
             for chunk in chunks(labels):
-                for label, image in connection.execute(query.where(classes.c.label.in_(chunk))):
-                    found.setdefault(label, []).append(image)
+                for label, image, checksum in connection.execute(query.where(classes.c.label.in_(chunk))):
+                    found.setdefault(label, []).append(None if image is None else checked(image, checksum))
         return found
 
     def check_writable(self) -> None:
@@ -234,6 +235,11 @@ class SqlStore:
     def written(self) -> int:
         """See `Store.written`."""
         return self._database.written()
+
+    @property
+    def damage(self) -> str | None:
+        """See `Store.damage`."""
+        return self._database.damage.found
 
     def age(self) -> float:
         """See `Store.age`."""

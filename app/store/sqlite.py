@@ -31,6 +31,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StoreCorruptError, StoreUnavailableError
+from app.store.damage import Damage
 from app.store.database import take_number
 
 BUSY_TIMEOUT_S = 10.0
@@ -81,6 +82,7 @@ class Database:
 
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.name = str(path)
+        self.damage = Damage(damage_file(path))
         self._busy_timeout_ms = round(1000 * busy_timeout_s)
         self._engine = _make_engine(path, busy_timeout_s)
         self._writers = self._engine.execution_options(begin_immediate=True)
@@ -101,13 +103,14 @@ class Database:
             mode = self._watch.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
         if mode != "wal":
             raise StoreUnavailableError(f"The file system of the store has no shared memory (journal mode {mode}).")
+        self.damage.watching = True
         self.scrub_soon()  # what a process left that was killed
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """Run statements on one snapshot."""
         self._check_open()
-        with translated_errors(), self._engine.connect() as connection, connection.begin():
+        with self.damage.noted(), translated_errors(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -115,7 +118,7 @@ class Database:
         """Run statements in one transaction, durable when the block is left, undone when it raises."""
         with self._write_lock:
             self._check_open()
-            with translated_errors(), self._writers.connect() as connection:
+            with self.damage.noted(), translated_errors(), self._writers.connect() as connection:
                 take_number(connection)  # of a transaction that failed
                 with connection.begin():
                     yield connection
@@ -194,6 +197,11 @@ class Database:
                 self._scrub_timer.cancel()
             self._watch.close()
             self._engine.dispose()
+
+
+def damage_file(store: Path) -> Path:
+    """Where it is remembered that the store was found damaged."""
+    return store.with_name(f"{store.name}-damaged")
 
 
 def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:

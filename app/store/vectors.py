@@ -8,6 +8,7 @@ import numpy as np
 
 from app.errors import StoreCorruptError
 from app.store.base import Vectors
+from app.store.checksums import check_vectors
 
 
 def to_bytes(vector: Vectors) -> bytes:
@@ -15,9 +16,11 @@ def to_bytes(vector: Vectors) -> bytes:
     return np.asarray(vector, dtype="<f4").tobytes()
 
 
-def from_bytes(blobs: Iterable[bytes], dim: int) -> Vectors:
-    """Return the vectors, shape (n, dim). Raises StoreCorruptError when their bytes don't add up."""
-    joined = b"".join(blobs)
+def from_bytes(rows: Iterable[tuple[bytes, int | None]], dim: int) -> Vectors:
+    """Return the vectors, shape (n, dim), of their bytes and checksums. Raises StoreCorruptError for damaged ones."""
+    found = list(rows)
+    joined = b"".join(blob for blob, _ in found)
     if len(joined) % (4 * dim):
         raise StoreCorruptError(f"Stored vectors of {dim} dimensions have {len(joined)} bytes together.")
+    check_vectors(found)
     return np.frombuffer(joined, dtype="<f4").astype(np.float32, copy=False).reshape(-1, dim)

@@ -144,6 +144,22 @@ def test_ready_is_false_when_the_store_is_gone(serve):
         assert "written" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
 
 
+def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[bytes]):
+    with serve() as server:
+        server.enroll("a", images[0])
+        assert server.client.get("/readyz").status_code == 200
+        with server.service.store._database.write() as connection:
+            connection.exec_driver_sql("UPDATE images SET checksum = checksum + 1")
+        assert server.client.get("/readyz").status_code == 200, "nobody has seen it yet"
+        assert_problem(server.client.get("/classes/a/image"), 500, "store-corrupt")
+        for _ in range(2):
+            assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+        assert server.client.get("/livez").status_code == 200
+        assert server.classify(images[0]).status_code == 200
+    with serve() as server:  # a restart mends nothing
+        assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+
+
 def test_ready_is_false_while_the_disk_is_full(tmp_path: Path, artifact: Path, images: list[bytes]):
     with Server(tmp_path / "home", artifact) as server, httpx.Client(base_url=server.ready().url, timeout=30) as client:
         assert enroll(client, "a", images[0]).status_code == 201
