@@ -23,8 +23,8 @@ from PIL import Image
 from benchmarks.faces import BASELINES
 from model.distances import Vectors
 from model.preprocess import Preprocess
+from training.data.division import Division
 from training.data.labelled import prepare, prepare_pixels
-from training.data.parts import Division
 from training.episodes import embed_pixels
 from training.loop import train
 from training.people import FIGURES, SPLITS, Method, judge_method

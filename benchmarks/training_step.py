@@ -17,26 +17,25 @@ import torch
 
 from model.embedder import pick_device
 from model.preprocess import Preprocess
-from training.augment import Augment
+from training.batches import Batches, distorted_batches, make_batches
 from training.data.labelled import prepare
-from training.loop import next_batch, train_step
+from training.loop import train_step
 from training.machine import Machine
 from training.recipe import load_recipe
 from training.run import Run, start_run
-from training.samplers import ClassSampler
 
 MOST_SHARE = 0.15
 _WARM_UP = 3
 
 
-def measure(run: Run, sampler: ClassSampler, augment: Augment, steps: int) -> tuple[float, float]:
+def measure(run: Run, batches: Batches, steps: int) -> tuple[float, float]:
     """Return the median seconds of a step, and of its data path alone."""
     whole, data = [], []
     for step in range(_WARM_UP + steps):
         began = time.perf_counter()
-        next_batch(run, sampler, augment)
+        batches.draw(run.generator, run.step, run.machine)
         drawn = time.perf_counter()
-        train_step(run, sampler, augment)
+        train_step(run, batches)
         if step >= _WARM_UP:
             data.append(drawn - began)
             whole.append(time.perf_counter() - drawn)
@@ -59,13 +58,14 @@ def main() -> int:
     worst = 0.0
     for name in options.recipe:
         recipe = load_recipe(name, tuple(options.changes))
-        training = prepare(recipe.data.read(options.data).training, Preprocess(recipe.preprocess))
-        sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations, seed=recipe.seed)
-        run = start_run(recipe, sampler.n_classes, machine)
-        whole, data = measure(run, sampler, Augment(recipe.augment), options.steps)
+        division = recipe.data.read(options.data)
+        training = prepare(division.training, Preprocess(recipe.preprocess))
+        batches = make_batches(recipe, division, machine) or distorted_batches(recipe, training)
+        run = start_run(recipe, batches.n_classes, machine)
+        whole, data = measure(run, batches, options.steps)
         worst = max(worst, data / whole)
         print(
-            f"{name}: {1000 * whole:.1f} ms a step of {sampler.n_images} images, {sampler.n_images / whole:.1f} "
+            f"{name}: {1000 * whole:.1f} ms a step of {batches.n_images} images, {batches.n_images / whole:.1f} "
             f"images/s, {1000 * data:.1f} ms of it for the data ({100 * data / whole:.1f} %); median of "
             f"{options.steps} steps, {options.threads} threads, {machine.device}, {machine.precision}"
         )

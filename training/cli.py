@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, NoReturn
 import torch
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from model import artifact_folder
@@ -25,6 +26,9 @@ from training.checkpoint import CheckpointError
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError
 from training.data.omniglot import download_omniglot
+from training.data.symbols.download import download_packages
+from training.data.symbols.pack import write_pack
+from training.data.symbols.part import FOLDER, PACK
 from training.fit import fit, recalibrate
 from training.loop import Progress as Step
 from training.loop import TrainingError
@@ -43,17 +47,37 @@ EXPECTED = (ArtifactError, CheckpointError, DatasetError, DeviceError, RecipeErr
 Datasets = Annotated[
     Path,
     typer.Option(
-        "--data", envvar="ONESHOT_DATASETS", help="Folder with omniglot/, as 'oneshot-train download' fills it."
+        "--data",
+        envvar="ONESHOT_DATASETS",
+        help="Folder with omniglot/, as 'oneshot-train download omniglot' fills it.",
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 
 
 @app.command()
-def download(folder: Annotated[Path, typer.Argument(help="Where to put omniglot/.")] = Path("datasets")) -> None:
-    """Download Omniglot from its official place and check its published MD5."""
-    for file in download_omniglot(folder / "omniglot"):
-        console.print(f"{file} is complete")
+def download(
+    what: Annotated[
+        Literal["omniglot", "symbols"],
+        typer.Argument(help="omniglot: handwritten characters. symbols: npm packages, rendered as a set (needs npm)."),
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where to put the folder of that name.")] = Path("datasets"),
+) -> None:
+    """Download data to train on: Omniglot from its official place, or icons and fonts, and render them as symbols."""
+    if what == "omniglot":
+        for file in download_omniglot(folder / "omniglot"):
+            console.print(f"{file} is complete")
+        return
+    from training.data.symbols.build import build_pack  # noqa: PLC0415 - needs the extra `train`
+
+    packages = download_packages(folder / FOLDER)
+    console.print(f"{packages} is complete")
+    with Progress(console=console) as progress:
+        task = progress.add_task("rendering", total=None)
+        pack = build_pack(packages, listen=lambda done, total: progress.update(task, completed=done, total=total))
+    file = folder / FOLDER / PACK
+    write_pack(pack, file)
+    console.print(f"{file} has {len(pack.classes):,} drawings of {len(pack.names):,} concepts", soft_wrap=True)
 
 
 @app.command(name="fit")

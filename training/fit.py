@@ -15,9 +15,10 @@ from model.distances import Vectors
 from model.embedder import Embedder
 from model.manifest import Metric
 from model.preprocess import Preprocess
+from training.batches import make_batches
 from training.card import write_card
+from training.data.division import Division
 from training.data.labelled import LabelledImages, PreparedImages, prepare
-from training.data.parts import Division
 from training.episodes import embed_pixels
 from training.evaluate import embed
 from training.history import History
@@ -61,6 +62,7 @@ def fit(
         held_out,
         folder,
         n_way=division.n_way,
+        batches=make_batches(recipe, division, machine),
         machine=machine,
         listen=note,
         checkpoint_seconds=checkpoint_seconds,

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from training.augment import Augment
+from training.batches import Batches, distorted_batches
 from training.checkpoint import write_checkpoint
 from training.data.labelled import PreparedImages
 from training.episodes import Trials, any_class_trials, embed_pixels, judge_trials, within_group_trials
@@ -20,7 +19,6 @@ from training.machine import Machine
 from training.optimizers import schedule
 from training.recipe import Recipe
 from training.run import Run, start_run
-from training.samplers import ClassSampler
 from training.whitening import whiten
 
 VALIDATION_WAY = 20
@@ -54,6 +52,7 @@ def train(
     folder: Path,
     *,
     n_way: int | None = VALIDATION_WAY,
+    batches: Batches | None = None,
     machine: Machine = Machine(),  # noqa: B008 - frozen
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
@@ -64,14 +63,14 @@ def train(
 
     Args:
         n_way: classes of a trial on the held-out classes, all of one group; None: all held-out classes.
+        batches: what steps see; None: images of ``training``, distorted as the recipe says.
 
     Raises:
         TrainingError: the loss is no longer finite.
         CheckpointError: the folder's checkpoint is of another recipe.
     """
-    sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations, seed=recipe.seed)
-    run = start_run(recipe, sampler.n_classes, machine)
-    augment = Augment(recipe.augment)
+    batches = batches or distorted_batches(recipe, training)
+    run = start_run(recipe, batches.n_classes, machine)
     trials = validation_trials(held_out, n_way, recipe.validation_trials)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "checkpoint.safetensors"
@@ -81,11 +80,11 @@ def train(
     first = run.step
     steps = recipe.optimizer.steps
     while run.step < steps and not _out_of_patience(run):
-        loss = train_step(run, sampler, augment)
+        loss = train_step(run, batches)
         last = run.step == steps
         error = _look(run, held_out, trials) if last or run.step % recipe.validate_every == 0 else None
         rate = run.optimizer.param_groups[0]["lr"]
-        images = (run.step - first) * sampler.n_images
+        images = (run.step - first) * batches.n_images
         listen(Progress(run.step, steps, loss, images, time.monotonic() - began, error, rate))
         ending = last or _out_of_patience(run)
         if machine.rank == 0 and (ending or time.monotonic() - saved > checkpoint_seconds):
@@ -110,14 +109,14 @@ def _out_of_patience(run: Run) -> bool:
     return bool(patience) and run.step - run.best_step >= patience * run.recipe.validate_every
 
 
-def train_step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
+def train_step(run: Run, batches: Batches) -> float:
     """Do one optimizer step and return its loss.
 
     Raises:
         TrainingError: the loss is no longer finite.
     """
     run.learner.train()
-    images, classes = next_batch(run, sampler, augment)
+    images, classes = batches.draw(run.generator, run.step, run.machine)
     taught = run.teacher.embed(images).float() if run.teacher else None
     if taught is not None:
         taught = taught.view(len(classes) // run.machine.world, -1, taught.shape[1])
@@ -134,17 +133,6 @@ def train_step(run: Run, sampler: ClassSampler, augment: Augment) -> float:
     run.step += 1
     _average(run)
     return value
-
-
-def next_batch(run: Run, sampler: ClassSampler, augment: Augment) -> tuple[Tensor, Tensor]:
-    """Return the distorted images of this process's share (p * K, channels, size, size), and all classes (P,)."""
-    batch = sampler.draw(run.generator, run.step)
-    n_classes, n_images = batch.images.shape[:2]
-    share = run.machine.share(n_classes)
-    share = slice(share.start * n_images, share.stop * n_images)
-    images = augment(batch.images.flatten(0, 1), run.generator, share)
-    device = run.machine.device
-    return images.to(device).contiguous(memory_format=torch.channels_last), batch.classes.to(device)
 
 
 def _average(run: Run) -> None:

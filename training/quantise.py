@@ -14,8 +14,8 @@ from model.embedder import Embedder
 from model.openvino_engine import as_openvino
 from model.preprocess import Preprocess
 from training.card import write_card
+from training.data.division import Division
 from training.data.labelled import PreparedImages, prepare, prepare_pixels
-from training.data.parts import Division
 from training.episodes import judge_trials
 from training.evaluate import embed
 from training.fit import fit_held_out

@@ -15,9 +15,10 @@ from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
 from tests.training.synthetic import TINY_RECIPE, write_tree
 from training.augment import Augment
+from training.batches import DistortedBatches
 from training.data.labelled import prepare
 from training.data.omniglot import read_omniglot
-from training.loop import next_batch, train_step
+from training.loop import train_step
 from training.machine import Machine
 from training.recipe import load_recipe
 from training.run import start_run
@@ -43,13 +44,13 @@ def start(folder: Path, recipe: str, machine: Machine):
     data = prepare(images, Preprocess(PreprocessSpec(size=20)))
     loaded = load_recipe(recipe)
     sampler = ClassSampler(data, loaded.sampler, rotations=True)
-    return start_run(loaded, sampler.n_classes, machine), sampler, Augment(loaded.augment)
+    return start_run(loaded, sampler.n_classes, machine), DistortedBatches(sampler, Augment(loaded.augment))
 
 
 def gradients(folder: Path, recipe: str, machine: Machine) -> None:
     """Take a step; each process writes the gradient that it took, and batch norm's statistics."""
-    run, sampler, augment = start(folder, recipe, machine)
-    train_step(run, sampler, augment)
+    run, batches = start(folder, recipe, machine)
+    train_step(run, batches)
     found = {name: tensor for name, tensor in run.network.state_dict().items() if "running" in name}
     for module in (run.network, run.loss):
         found |= {
@@ -127,9 +128,9 @@ def test_bfloat16_computes_the_network_in_it_and_the_loss_not(tree, tmp_path):
     outputs: list[torch.dtype] = []
     losses = {}
     for precision in ("float32", "bfloat16"):
-        run, sampler, augment = start(tree, str(tmp_path / "tiny.toml"), Machine(precision=precision))
+        run, batches = start(tree, str(tmp_path / "tiny.toml"), Machine(precision=precision))
         run.network.register_forward_hook(lambda _, __, output: outputs.append(output.dtype))
-        images, classes = next_batch(run, sampler, augment)
+        images, classes = batches.draw(run.generator, run.step, run.machine)
         loss = run.learner(images, classes, None)
         losses[precision] = loss.item()
         assert loss.dtype == torch.float32

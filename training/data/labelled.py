@@ -117,6 +117,13 @@ class PreparedImages:
         return len(self.groups)
 
 
+@dataclass(frozen=True)
+class Drawings(PreparedImages):
+    """Drawings (n, 4, 64, 64), red, green, blue and straight alpha; ``weights`` (n_classes,) say how often to draw."""
+
+    weights: Tensor
+
+
 def prepare_pixels(images: Sequence[Image.Image], preprocess: Preprocess) -> Tensor:
     """Preprocess every image to bytes, shape (n, channels, size, size); 8 bits hold what ``Preprocess`` computes."""
     return torch.from_numpy(np.stack([np.rint(preprocess(image) * 255).astype(np.uint8) for image in images]))

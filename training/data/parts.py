@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,24 +10,13 @@ import numpy.typing as npt
 from pydantic import Discriminator, Field, Tag
 
 from model.calibrating import LEAST_CLASSES, LEAST_GENUINE, LEAST_IMPOSTOR
+from training.data.division import Division
 from training.data.faces import read_faces, split_people
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError, LabelledImages
 from training.data.omniglot import read_omniglot
+from training.data.symbols.part import SymbolsPart
 from training.objectives import Part
-
-
-@dataclass(frozen=True)
-class Division:
-    """Images of the classes to train on and of the held-out ones; ``source`` says in words what is held out."""
-
-    training: LabelledImages
-    held_out: LabelledImages
-    source: str
-    n_way: int | None = None
-    """Classes of a one-shot trial, within a group, by one source; None: trials over all held-out classes."""
-    within_share: float | None = None
-    """Share of pairs of different classes that are of one group where the model will be used; None: as held out."""
 
 
 class _Data(Part):
@@ -124,7 +112,8 @@ def _kind(value: Any) -> str:
 DataPart = Annotated[
     Annotated[OmniglotPart, Tag("omniglot")]
     | Annotated[FacesPart, Tag("faces")]
-    | Annotated[FolderPart, Tag("folder")],
+    | Annotated[FolderPart, Tag("folder")]
+    | Annotated[SymbolsPart, Tag("symbols")],
     Discriminator(_kind),
 ]
 

@@ -1,0 +1,148 @@
+"""Symbols as a recipe's data: which are trained on, which choose, and how both are photographed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from training.camera import CameraPart, photograph, read_grounds
+from training.data.division import Division
+from training.data.labelled import Drawings, LabelledImages, PreparedImages
+from training.data.omniglot import read_omniglot
+from training.data.symbols.drawing import from_ink
+from training.data.symbols.pack import read_pack
+from training.data.symbols.variants import VariantsPart
+from training.objectives import Part
+
+FOLDER: Final = "symbols"
+PACK: Final = "symbols.npz"
+SIZE: Final = 96
+"""Pixels on a side of the pictures that choose and calibrate."""
+N_WAY: Final = 20
+_SEED: Final = 20
+_SAMPLE: Final = 400
+_CHARACTERS: Final = "character"
+
+
+class SymbolsPart(Part):
+    """Rendered symbols, and Omniglot's background characters, in a camera's pictures.
+
+    Concepts are divided by the SHA-1 of their names, characters by alphabet. What is held out are the choosing
+    concepts: a clean picture of each and photographs of it by two hands, where there are two.
+    """
+
+    kind: Literal["symbols"] = "symbols"
+    held_out: tuple[str, ...] = Field(min_length=1, description="Omniglot alphabets that are never trained on.")
+    same: float = Field(default=0.5, ge=0, le=1, description="Chance that a pair is one drawing, taken twice.")
+    balance: dict[str, float] = Field(
+        default={"icon": 4, "letter": 3, "logo": 2, "emoji": 1.5, "character": 1.5, "flag": 0.3},
+        description="How often classes of each kind are drawn, by size of these numbers.",
+    )
+    photographs: bool = Field(default=True, description="Take patches of Caltech-101 as grounds, too.")
+    camera: CameraPart = CameraPart()
+    variants: VariantsPart = VariantsPart()
+    rotations: Literal[False] = False
+
+    def read(self, datasets: Path) -> Division:
+        """Read the pack and Omniglot's background set in ``datasets``, and divide them.
+
+        Raises:
+            DatasetError: one of them is not there.
+        """
+        pack = read_pack(datasets / FOLDER / PACK)
+        background = read_omniglot(datasets, "background")
+        grounds = read_grounds(datasets) if self.photographs else None
+        symbols, characters = pack.part("training"), _characters(background.without_groups(self.held_out))
+        kinds = [*pack.kinds("training"), *[_CHARACTERS] * characters.n_classes]
+        drawings = _joined(symbols, characters, self._weights(kinds))
+        held = _joined(pack.part("choosing"), _characters(background.in_groups(self.held_out)), torch.zeros(0))
+        names = [*pack.kinds("choosing"), *[_CHARACTERS] * (held.n_classes - len(pack.kinds("choosing")))]
+        return Division(
+            training=self._pictures(_few(drawings), ["training"] * _SAMPLE, grounds),
+            held_out=self._pictures(held, _at_least(names, N_WAY), grounds),
+            source=f"{held.n_classes} choosing concepts, clean and photographed",
+            n_way=N_WAY,
+            drawings=drawings,
+            grounds=grounds,
+        )
+
+    def _weights(self, kinds: list[str]) -> Tensor:
+        counts = Counter(kinds)
+        return torch.tensor([self.balance.get(kind, 0.0) / counts[kind] for kind in kinds])
+
+    def _pictures(self, drawings: PreparedImages, kinds: list[str], grounds: Tensor | None) -> LabelledImages:
+        """Photograph one drawing of each class clean and by the camera, and another one by the camera."""
+        first, second = _two_hands(drawings)
+        pictures = [
+            photograph(_only(drawings, places), self.camera, SIZE, _SEED + number, grounds=grounds)
+            for number, places in enumerate((first, second))
+        ]
+        n = drawings.n_classes
+        taken = torch.cat([pictures[0].pixels, pictures[1].pixels[1::2]])
+        group_names = sorted(set(kinds))
+        return LabelledImages(
+            images=[Image.fromarray(each) for each in taken.permute(0, 2, 3, 1).contiguous().numpy()],
+            classes=[*np.repeat(np.arange(n), 2).tolist(), *range(n)],
+            sources=[0, 1] * n + [2] * n,
+            class_names=[f"{kind}/{number}" for number, kind in enumerate(kinds)],
+            groups=[group_names.index(kind) for kind in kinds],
+            group_names=group_names,
+        )
+
+
+def _characters(images: LabelledImages) -> PreparedImages:
+    """Return handwritten characters as drawings in ink."""
+    pixels = torch.from_numpy(np.stack([from_ink(image) for image in images.images])).permute(0, 3, 1, 2).contiguous()
+    return PreparedImages(
+        pixels, torch.tensor(images.classes), torch.tensor(images.sources), torch.tensor(images.groups)
+    )
+
+
+def _joined(one: PreparedImages, two: PreparedImages, weights: Tensor) -> Drawings:
+    return Drawings(
+        torch.cat([one.pixels, two.pixels]),
+        torch.cat([one.classes, two.classes + one.n_classes]),
+        torch.cat([one.sources, two.sources]),
+        torch.cat([one.groups, two.groups + int(one.groups.max()) + 1]),
+        weights,
+    )
+
+
+def _few(drawings: PreparedImages) -> PreparedImages:
+    """Return the drawings of a sample of classes, numbered anew."""
+    generator = torch.Generator().manual_seed(_SEED)
+    chosen = torch.randperm(drawings.n_classes, generator=generator)[:_SAMPLE]
+    number = torch.full((drawings.n_classes,), -1)
+    number[chosen] = torch.arange(len(chosen))
+    kept = torch.nonzero(number[drawings.classes] >= 0).flatten()
+    return PreparedImages(
+        drawings.pixels[kept], number[drawings.classes[kept]], drawings.sources[kept], drawings.groups[chosen]
+    )
+
+
+def _two_hands(drawings: PreparedImages) -> tuple[Tensor, Tensor]:
+    """Return a drawing of each class and another one; the same where there is one."""
+    generator = torch.Generator().manual_seed(_SEED)
+    shuffled = torch.randperm(len(drawings.classes), generator=generator)
+    order = shuffled[torch.argsort(drawings.classes[shuffled], stable=True)]
+    counts = torch.bincount(drawings.classes, minlength=drawings.n_classes)
+    firsts = counts.cumsum(0) - counts
+    return order[firsts], order[firsts + (counts > 1).long()]
+
+
+def _only(drawings: PreparedImages, places: Tensor) -> PreparedImages:
+    return PreparedImages(drawings.pixels[places], drawings.classes[places], drawings.sources[places], drawings.groups)
+
+
+def _at_least(kinds: list[str], fewest: int) -> list[str]:
+    """Return the kinds, of which those of fewer than ``fewest`` classes count as the most frequent one."""
+    counts = Counter(kinds)
+    most = counts.most_common(1)[0][0]
+    return [kind if counts[kind] >= fewest else most for kind in kinds]
