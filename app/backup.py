@@ -29,7 +29,7 @@ from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptEr
 from app.flushing import flush
 from app.models import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
-from app.store.sqlite import translated_errors
+from app.store.sqlite import beside, translated_errors
 from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of
 
 INDEX_FOLDER = "index"
@@ -235,9 +235,9 @@ def _put_in_place(staged: Path, home: Path) -> None:
 
 
 def _settle(store: Path) -> None:
-    """Leave no write-ahead log behind: beside the new store, it would be taken for that one's."""
+    """Leave nothing behind that is kept beside a store: beside the new one, it would be taken for that one's."""
     if store.exists():
         with contextlib.suppress(StartupError):  # damaged: it goes anyway
             SqlStore(store).close()
-    for end in ("-wal", "-shm"):
-        store.with_name(store.name + end).unlink(missing_ok=True)
+    for file in beside(store):
+        file.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.errors import ConflictError, ImageNotFoundError
-from app.store import ClassRecord, Store
+from app.store import Store
 from model.images import MEDIA_TYPES
 
 LABELS_FILE = "labels.json"
@@ -38,8 +38,7 @@ def export_gallery(store: Store, gallery: str, folder: Path, tick: Callable[[], 
         page = store.list_classes(gallery, _PAGE, after)
         for record in page.items:
             labels[folder_name(record.label)] = record.label
-            _export_class(store, record, folder / folder_name(record.label))
-            count += record.supports
+            count += _export_class(store, gallery, record.label, folder / folder_name(record.label))
             tick()
         after = page.next_after
         if after is None:
@@ -48,11 +47,13 @@ def export_gallery(store: Store, gallery: str, folder: Path, tick: Callable[[], 
     return count
 
 
-def _export_class(store: Store, record: ClassRecord, folder: Path) -> None:
+def _export_class(store: Store, gallery: str, label: str, folder: Path) -> int:
     folder.mkdir()
-    for shot in range(record.supports):
+    shots = store.get_class(gallery, label).supports
+    for shot in range(shots):
         try:
-            image, media_type = store.read_image(record.gallery, record.label, shot)
+            image, media_type = store.read_image(gallery, label, shot)
         except ImageNotFoundError as error:
             raise ConflictError(f"{error.detail} A gallery without its images can't be exported.") from error
         (folder / f"{shot:06}{_SUFFIX.get(media_type, '')}").write_bytes(image)
+    return shots

@@ -11,6 +11,9 @@ from app.logs import get_logger
 
 log = get_logger(__name__)
 
+#: What the file's name ends with, after that of the store.
+DAMAGED = "-damaged"
+
 
 class Damage:
     """What was found: in a file beside the store's own; in memory where there is none, or it can't be written."""

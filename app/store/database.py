@@ -35,6 +35,10 @@ class Database(Protocol):
     remote: bool  # see `Store.remote`
     damage: Damage
 
+    def check(self) -> None:
+        """Raise StartupError for a store that lacks what was committed to it, before anything of it is changed."""
+        ...
+
     def start(self) -> None:
         """Make ready what the store needs, once the schema is up to date."""
         ...

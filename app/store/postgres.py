@@ -91,6 +91,9 @@ class Database:
         )
         self._closed = False
 
+    def check(self) -> None:
+        """Nothing: the server looks after its log itself."""
+
     def start(self) -> None:
         """Listen for other processes' commits."""
         self.damage.watching = True

@@ -297,6 +297,7 @@ def _open(where: Path | str, busy_timeout_s: float) -> Database:
         where.parent.mkdir(parents=True, exist_ok=True)
         database = sqlite.Database(where, busy_timeout_s)
     try:
+        database.check()
         with database.write() as connection:
             migrate(connection)
         database.start()

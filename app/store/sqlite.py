@@ -31,8 +31,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from app.errors import StoreCorruptError, StoreUnavailableError
-from app.store.damage import Damage
+from app.store.damage import DAMAGED, Damage
 from app.store.database import take_number
+from app.store.mark import MARK, Mark, count_commit
 
 BUSY_TIMEOUT_S = 10.0
 #: A checkpoint after a deletion waits this long for readers; if in vain, it is tried again after the pause below.
@@ -82,7 +83,9 @@ class Database:
 
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.name = str(path)
-        self.damage = Damage(damage_file(path))
+        self.damage = Damage(path.with_name(path.name + DAMAGED))
+        self._mark = Mark(path)
+        self._started = False
         self._busy_timeout_ms = round(1000 * busy_timeout_s)
         self._engine = _make_engine(path, busy_timeout_s)
         self._writers = self._engine.execution_options(begin_immediate=True)
@@ -97,13 +100,21 @@ class Database:
         with translated_errors():
             self._watch = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
 
+    def check(self) -> None:
+        """See `app.store.database.Database.check`."""
+        if self._mark.exists:
+            with self.read() as connection:
+                self._mark.check(connection)
+
     def start(self) -> None:
         """Switch the file to WAL, which it remembers; apart from the constructor, as it changes the file."""
         with self._watch_lock, translated_errors():
             mode = self._watch.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
         if mode != "wal":
             raise StoreUnavailableError(f"The file system of the store has no shared memory (journal mode {mode}).")
-        self.damage.watching = True
+        with self.write() as connection:  # alone: nobody commits between the look and the mark
+            self._mark.open(connection)
+        self._started = self.damage.watching = True
         self.scrub_soon()  # what a process left that was killed
 
     @contextmanager
@@ -121,7 +132,12 @@ class Database:
             with self.damage.noted(), translated_errors(), self._writers.connect() as connection:
                 take_number(connection)  # of a transaction that failed
                 with connection.begin():
+                    before = _changed_rows(connection)
                     yield connection
+                    changed = self._started and _changed_rows(connection) != before
+                    commits = count_commit(connection) if changed else 0
+                if changed:
+                    self._mark.set(commits)
                 self._written = max(self._written, take_number(connection))
             if self._scrub_due:
                 self._scrub()
@@ -197,11 +213,18 @@ class Database:
                 self._scrub_timer.cancel()
             self._watch.close()
             self._engine.dispose()
+            self._mark.close()
 
 
-def damage_file(store: Path) -> Path:
-    """Where it is remembered that the store was found damaged."""
-    return store.with_name(f"{store.name}-damaged")
+def _changed_rows(connection: sa.Connection) -> int:
+    """How many rows the connection has changed since it was opened."""
+    driver: Any = connection.connection.driver_connection
+    return int(driver.total_changes)
+
+
+def beside(store: Path) -> list[Path]:
+    """The files that are kept beside that of a store, each in its time."""
+    return [store.with_name(store.name + end) for end in ("-wal", "-shm", MARK, DAMAGED)]
 
 
 def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:

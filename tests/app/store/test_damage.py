@@ -9,7 +9,6 @@ import pytest
 from app.errors import StoreCorruptError
 from app.export import export_gallery
 from app.store import OnConflict, SqlStore
-from app.store.sqlite import damage_file
 from tests.app.store.helpers import support
 
 IMAGE = b"an image that is whole"
@@ -81,7 +80,7 @@ def test_damage_is_known_to_every_process_until_all_was_found_whole(filled: SqlS
         filled.read_image("g", "a")
     other = SqlStore(path)
     assert other.damage == filled.damage == "A stored image is damaged: its checksum differs."
-    found_at = damage_file(path).stat().st_mtime
+    found_at = path.with_name("store.db-damaged").stat().st_mtime
     other._database.damage.forget(before=found_at - 1)
     assert filled.damage
     other._database.damage.forget(before=found_at + 1)
