@@ -113,6 +113,8 @@ class DrainingServer(uvicorn.Server):
         await self._drain()
         log.info("draining", connections=len(self.server_state.connections), requests=len(self.server_state.tasks))
         await super().shutdown(sockets)
+        if self.server_state.tasks:  # cancelled at the limit, and told by now what became of what they were writing
+            await asyncio.wait(self.server_state.tasks, timeout=_IDLE_SECONDS)
 
     async def _take_last(self, line: socket.socket) -> None:
         """Accept the connections that were made before the line is closed."""

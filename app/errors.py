@@ -296,7 +296,7 @@ class DeadlineExceededError(OneshotError):
 
 
 class WriteInDoubtError(OneshotError):
-    """The connection to the store broke during a commit: nobody knows yet whether the change was made."""
+    """The answer could not wait for the end of a commit, or nobody told it: the change may be made or not."""
 
     status, slug, title = 504, "write-in-doubt", "Write in doubt"
 

@@ -95,7 +95,7 @@ class _Exchange:
         except asyncio.CancelledError:
             if not self._lifecycle.draining:
                 raise
-            await self._fail(NotReadyError("The service stopped before it could answer."), receive)
+            await self._fail(NotReadyError("The service stopped before it could answer; nothing was changed."), receive)
         except TimeoutError as error:
             if deadline.expired():
                 await self._fail(DeadlineExceededError(f"The request took longer than {seconds:g} seconds."), receive)

@@ -37,6 +37,7 @@ from app.errors import (
     TooManyPixelsError,
 )
 from app.galleries import Found, Galleries
+from app.logs import get_logger
 from app.names import DEFAULT_GALLERY
 from app.network import Network, Queue
 from app.pictures import prepare
@@ -48,6 +49,8 @@ from app.workers import WorkPool
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
 from model.distances import distances
+
+log = get_logger(__name__)
 
 #: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
 _SMALL_BYTES = 16_384
@@ -203,11 +206,11 @@ class Recognizer:
 
     async def calibrate(self, gallery: str, prior: float | None) -> Calibration:
         """Fit the gallery's calibration to its own images. Raises GalleryNotFoundError, TooLittleDataError."""
-        return await self._storing.run(lambda: self._calibrations.fit(gallery, prior))
+        return await self._storing.write(lambda: self._calibrations.fit(gallery, prior))
 
     async def forget_calibration(self, gallery: str) -> None:
         """Go back to the model's calibration. Raises GalleryNotFoundError."""
-        await self._storing.run(lambda: self._calibrations.forget(gallery))
+        await self._storing.write(lambda: self._calibrations.forget(gallery))
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
@@ -215,7 +218,7 @@ class Recognizer:
         """Enrol one image. When this returns, the enrolment is durable and seen by every later request."""
         [embedding] = await self.embed([upload])
         support = self._support(label, upload, Picture(embedding, images.sniff_media_type(upload.data)))
-        return await self._storing.run(lambda: self._enroll(gallery, support, on_conflict))
+        return await self._storing.write(lambda: self._enroll(gallery, support, on_conflict))
 
     async def enroll_many(self, gallery: str, batch: Batch, on_conflict: OnConflict) -> list[Result]:
         """Enrol many images in one commit: an outcome or an error for each, in order. A bad one harms no other."""
@@ -229,7 +232,7 @@ class Recognizer:
                         made[place] = self._support(str(batch.labels[place]), upload, each)
         items = [item if isinstance(item, OneshotError) else made[place] for place, item in enumerate(batch.items)]
         enroll = partial(enroll_each, self._store, gallery, items, on_conflict, keep_all=batch.keep_all)
-        return await self._storing.run(enroll)
+        return await self._storing.write(enroll)
 
     async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
         """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
@@ -257,12 +260,12 @@ class Recognizer:
     async def remove_class(self, gallery: str, label: str) -> None:
         """Delete a class and all that was stored of it."""
         with _default_is_empty(gallery, label):
-            await self._storing.run(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
+            await self._storing.write(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
 
     async def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
         """Give a class another label. Raises ClassExistsError when it is taken."""
         with _default_is_empty(gallery, label):
-            return await self._storing.run(lambda: self._store.rename_class(gallery, label, new_label))
+            return await self._storing.write(lambda: self._store.rename_class(gallery, label, new_label))
 
     async def map(self, gallery: str) -> GalleryMap:
         """A picture of the gallery's classes in two dimensions. Raises GalleryNotFoundError, ModelMismatchError."""
@@ -274,7 +277,7 @@ class Recognizer:
 
     async def remove_gallery(self, gallery: str) -> None:
         """Delete a gallery and all that was stored of it."""
-        await self._storing.run(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
+        await self._storing.write(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
@@ -333,7 +336,10 @@ class Recognizer:
 
     def _remove(self, remove: Callable[[], None]) -> None:
         remove()
-        self._index.refresh()  # now, so that when this is answered no file of the index has it either
+        try:
+            self._index.refresh()  # now, so that when this is answered no file of the index has it either
+        except OneshotError as error:  # it is removed all the same; the next request's refresh makes this good
+            log.warning("index_not_refreshed", reason=error.detail)
 
     def _support(self, label: str, upload: Upload, embedded: Picture) -> NewSupport:
         image = upload.data if self._keep_images else None

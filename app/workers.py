@@ -7,13 +7,19 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
-from app.errors import OverloadedError
+from app.errors import OverloadedError, WriteInDoubtError
+from app.logs import get_logger
 from app.tracing import span
 
 T = TypeVar("T")
 R = TypeVar("R")
+log = get_logger(__name__)
+
+#: How long a request whose time is over waits for the end of a write that has begun.
+LAST_SECONDS = 5.0
 
 
 class WorkPool:
@@ -38,6 +44,30 @@ class WorkPool:
         """`function()`, in a thread. Raises what it raises, or OverloadedError."""
         [result] = await self.map(lambda call: call(), [function])
         return result
+
+    async def write(self, function: Callable[[], R]) -> R:
+        """`run` for what changes something: whoever is cancelled hears what became of it.
+
+        A write that has not begun is taken back. One that has begun can't be; its end is waited for, and is the answer
+        as ever. Raises WriteInDoubtError when it does not end within LAST_SECONDS.
+        """
+        self._reserve(1)
+        future = self._submit(lambda call: call(), function)
+        ending = asyncio.wrap_future(future)
+        try:
+            return await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            if future.cancel():
+                raise
+        with suppress(asyncio.CancelledError):  # cancelled once more: by the end of the process, after its limit
+            await asyncio.wait([ending], timeout=LAST_SECONDS)
+        if ending.done():
+            return ending.result()
+        ending.add_done_callback(_tell_late_end)
+        raise WriteInDoubtError(
+            "The answer could wait no longer while the change was being written, so it may be made or not; look before "
+            "asking again."
+        )
 
     async def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """`function` of each item, in order; all items get a place in the line or none.
@@ -76,3 +106,8 @@ class WorkPool:
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads. Blocks."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _tell_late_end(ending: asyncio.Future[R]) -> None:
+    error = None if ending.cancelled() else ending.exception()
+    log.warning("write_ended_late", done=error is None and not ending.cancelled(), reason=error and str(error))

@@ -11,7 +11,14 @@ from app.batch_schemas import BatchItem, BatchPublic
 from app.batches import NDJSON, ZIP, BatchLimits, read_batch
 from app.bulk import Result
 from app.deps import ServiceDep
-from app.errors import InvalidRequestError, MalformedBodyError, ModelMismatchError, OneshotError, TooManyPartsError
+from app.errors import (
+    InvalidRequestError,
+    MalformedBodyError,
+    ModelMismatchError,
+    OneshotError,
+    TooManyPartsError,
+    WriteInDoubtError,
+)
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
 from app.store.base import OnConflict
@@ -36,7 +43,14 @@ class BatchQuery(BaseModel):
 
 @router.post(
     "/enroll/batch",
-    responses=problems(MalformedBodyError, InvalidRequestError, ModelMismatchError, TooManyPartsError, *IMAGE_PROBLEMS),
+    responses=problems(
+        MalformedBodyError,
+        InvalidRequestError,
+        ModelMismatchError,
+        TooManyPartsError,
+        WriteInDoubtError,
+        *IMAGE_PROBLEMS,
+    ),
     openapi_extra=_BODY,
 )
 async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[BatchQuery, Query()]) -> BatchPublic:

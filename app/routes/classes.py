@@ -16,6 +16,7 @@ from app.errors import (
     MalformedBodyError,
     PayloadTooLargeError,
     UnsupportedMediaTypeError,
+    WriteInDoubtError,
 )
 from app.openapi import FILE, json_body, problems
 from app.schemas import ClassPage, ClassPublic, GalleryQuery, PageQuery, RenameBody, ShotQuery
@@ -77,6 +78,7 @@ async def get_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated
         GalleryNotFoundError,
         ClassNotFoundError,
         ClassExistsError,
+        WriteInDoubtError,
     ),
     openapi_extra=json_body(RenameBody),
 )
@@ -91,7 +93,11 @@ async def rename_class(
     return class_public(await recognizer.rename_class(query.gallery, label, body.label))
 
 
-@router.delete("/classes/{label:path}", status_code=204, responses=_PROBLEMS)
+@router.delete(
+    "/classes/{label:path}",
+    status_code=204,
+    responses=problems(InvalidRequestError, GalleryNotFoundError, ClassNotFoundError, WriteInDoubtError),
+)
 async def remove_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]) -> None:
     """Delete a class with its images and vectors."""
     await recognizer.remove_class(query.gallery, label)

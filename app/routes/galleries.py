@@ -8,7 +8,13 @@ from fastapi import APIRouter, Path, Query
 
 from app.access import AccessDep
 from app.deps import NoQueryDep, RecognizerDep, ServiceDep
-from app.errors import GalleryNotFoundError, InvalidRequestError, ModelMismatchError, TooLittleDataError
+from app.errors import (
+    GalleryNotFoundError,
+    InvalidRequestError,
+    ModelMismatchError,
+    TooLittleDataError,
+    WriteInDoubtError,
+)
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import problems
 from app.recognizer import GalleryMap
@@ -41,7 +47,11 @@ async def list_galleries(service: ServiceDep, access: AccessDep, _query: NoQuery
     return GalleryList(galleries=[_public(record, change.model, pending.get(record.name)) for record in records])
 
 
-@router.delete("/galleries/{name}", status_code=204, responses=problems(InvalidRequestError, GalleryNotFoundError))
+@router.delete(
+    "/galleries/{name}",
+    status_code=204,
+    responses=problems(InvalidRequestError, GalleryNotFoundError, WriteInDoubtError),
+)
 async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> None:
     """Delete a gallery with all its classes."""
     await recognizer.remove_gallery(name)
@@ -62,7 +72,9 @@ async def get_calibration(name: NamePath, service: ServiceDep, _query: NoQueryDe
 
 @router.post(
     "/galleries/{name}/calibrate",
-    responses=problems(InvalidRequestError, TooLittleDataError, GalleryNotFoundError, ModelMismatchError),
+    responses=problems(
+        InvalidRequestError, TooLittleDataError, GalleryNotFoundError, ModelMismatchError, WriteInDoubtError
+    ),
 )
 async def calibrate(
     name: NamePath, service: ServiceDep, query: Annotated[CalibrateQuery, Query()]
@@ -76,7 +88,9 @@ async def calibrate(
 
 
 @router.delete(
-    "/galleries/{name}/calibration", status_code=204, responses=problems(InvalidRequestError, GalleryNotFoundError)
+    "/galleries/{name}/calibration",
+    status_code=204,
+    responses=problems(InvalidRequestError, GalleryNotFoundError, WriteInDoubtError),
 )
 async def forget_calibration(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> None:
     """Go back to the calibration that came with the model."""

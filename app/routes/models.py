@@ -7,7 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from app.deps import NoQueryDep, ServiceDep
-from app.errors import ConflictError, ImagesNotKeptError, InvalidRequestError, ModelNotFoundError
+from app.errors import (
+    ConflictError,
+    ImagesNotKeptError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    UnavailableError,
+    WriteInDoubtError,
+)
 from app.openapi import problems
 from app.remodel import Change, previous_model, read_change, want_model
 from app.schemas import ModelChangePublic, ModelsPublic, SwitchQuery
@@ -34,26 +41,33 @@ async def get_models(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
 
 
 @router.post(
-    "/models/switch", status_code=202, responses=problems(InvalidRequestError, ModelNotFoundError, ImagesNotKeptError)
+    "/models/switch",
+    status_code=202,
+    responses=problems(InvalidRequestError, ModelNotFoundError, ImagesNotKeptError, WriteInDoubtError),
 )
 async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query()]) -> ModelsPublic:
     """Change all galleries to a model; each answers with its present one until all its images are embedded anew."""
-    return await service.storing.run(lambda: _switch(service, query.digest))
+    return await service.storing.write(lambda: _switch(service, query.digest))
 
 
 @router.post(
-    "/models/rollback", status_code=202, responses=problems(InvalidRequestError, ConflictError, ImagesNotKeptError)
+    "/models/rollback",
+    status_code=202,
+    responses=problems(InvalidRequestError, ConflictError, ImagesNotKeptError, WriteInDoubtError),
 )
 async def roll_back(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
     """Go back to the model before; its vectors were kept, so only what was enrolled since is embedded."""
-    return await service.storing.run(lambda: _switch(service, previous_model(service.store.models)))
+    return await service.storing.write(lambda: _switch(service, previous_model(service.store.models)))
 
 
 def _switch(service: Service, digest: str) -> ModelsPublic:
     if service.models.shelf.manifest(digest) is None:
         raise ModelNotFoundError(digest)
     want_model(service.store.models, digest)
-    return _models(service)
+    try:
+        return _models(service)
+    except UnavailableError as error:
+        raise WriteInDoubtError(f"The change was made; how far it is can't be told now: {error.detail}") from error
 
 
 def _models(service: Service) -> ModelsPublic:

@@ -23,6 +23,7 @@ from app.errors import (
     TooManyPixelsError,
     UndecodableImageError,
     UnsupportedImageError,
+    WriteInDoubtError,
 )
 from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label, image_path
 from app.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
@@ -65,7 +66,7 @@ _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLeng
     status_code=201,
     responses={
         200: {"model": EnrollPublic, "description": "The class was there and was replaced or added to."},
-        **problems(ClassExistsError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
+        **problems(ClassExistsError, ModelMismatchError, TooManyPartsError, WriteInDoubtError, *_IMAGE_PROBLEMS),
     },
     openapi_extra=form(
         ["label", "image"],

@@ -30,7 +30,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.errors import StoreCorruptError, StoreUnavailableError
+from app.errors import StoreCorruptError, StoreUnavailableError, WriteInDoubtError
 from app.store.damage import DAMAGED, Damage
 from app.store.database import take_number
 from app.store.mark import MARK, Mark, count_commit
@@ -76,7 +76,8 @@ def translated_errors() -> Iterator[None]:
 class Database:
     """One SQLite file, opened or created: transactions from any thread, and a cheap look whether anything changed.
 
-    Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used.
+    Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used, and `write`
+    WriteInDoubtError when it can't be known whether it has committed.
     """
 
     remote = False
@@ -131,11 +132,16 @@ class Database:
             self._check_open()
             with self.damage.noted(), translated_errors(), self._writers.connect() as connection:
                 take_number(connection)  # of a transaction that failed
-                with connection.begin():
+                transaction = connection.begin()
+                try:
                     before = _changed_rows(connection)
                     yield connection
                     changed = self._started and _changed_rows(connection) != before
                     commits = count_commit(connection) if changed else 0
+                except BaseException:
+                    transaction.rollback()
+                    raise
+                _commit(transaction)
                 if changed:
                     self._mark.set(commits)
                 self._written = max(self._written, take_number(connection))
@@ -164,8 +170,8 @@ class Database:
     def scrub(self) -> None:
         """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
         with self._write_lock:
-            self._check_open()
-            self._scrub()
+            if not self._closed:  # else its end has cut it off
+                self._scrub()
 
     def scrub_soon(self) -> None:
         """Do it within SCRUB_PAUSE_S, however often this is called: an enrolment does not wait for it."""
@@ -225,6 +231,19 @@ def _changed_rows(connection: sa.Connection) -> int:
 def beside(store: Path) -> list[Path]:
     """The files that are kept beside that of a store, each in its time."""
     return [store.with_name(store.name + end) for end in ("-wal", "-shm", MARK, DAMAGED)]
+
+
+def _commit(transaction: sa.RootTransaction) -> None:
+    try:
+        transaction.commit()
+    except sa.exc.DBAPIError as error:
+        if getattr(error.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_IOERR_FSYNC:
+            raise
+        # the log has the whole change, and nobody knows whether the disk has: the next start may find it
+        raise WriteInDoubtError(
+            f"The disk failed while the change was being committed ({error.orig}), so it may be made or not; look "
+            "before asking again."
+        ) from error
 
 
 def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:

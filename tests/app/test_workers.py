@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from app.errors import OverloadedError
+from app.errors import OverloadedError, WriteInDoubtError
 from app.workers import WorkPool
 
 
@@ -69,3 +69,91 @@ def test_a_cancelled_caller_takes_its_waiting_work_along():
 
     asyncio.run(main())
     assert done == []
+
+
+class Writing:
+    """A pool of one thread, and a write in it that goes on until it is let go."""
+
+    def __init__(self) -> None:
+        self.pool = WorkPool("test", threads=1, max_pending=9)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def write(self) -> str:
+        self.begun.set()
+        assert self.go.wait(10)
+        return "written"
+
+    async def begin(self) -> asyncio.Task[str]:
+        task = asyncio.create_task(self.pool.write(self.write))
+        assert await asyncio.to_thread(self.begun.wait, 10)
+        return task
+
+
+def test_a_write_that_has_begun_is_waited_for_and_its_end_is_the_answer():
+    async def main() -> None:
+        writing = Writing()
+        task = await writing.begin()
+        waiting = asyncio.create_task(writing.pool.write(lambda: pytest.fail("it was taken back")))
+        await asyncio.sleep(0)
+        task.cancel()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        asyncio.get_running_loop().call_later(0.05, writing.go.set)
+        assert await task == "written"
+        writing.pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_write_that_ends_in_time_is_answered_also_after_a_deadline():
+    async def main() -> None:
+        writing = Writing()
+        asyncio.get_running_loop().call_later(0.2, writing.go.set)
+        async with asyncio.timeout(0.05) as deadline:
+            assert await writing.pool.write(writing.write) == "written"
+        assert deadline.expired()
+        writing.pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_write_that_does_not_end_is_in_doubt(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.workers.LAST_SECONDS", 0.05)
+
+    async def main() -> None:
+        writing = Writing()
+        task = await writing.begin()
+        task.cancel()
+        with pytest.raises(WriteInDoubtError):
+            await task
+        writing.go.set()
+        writing.pool.close()
+
+    asyncio.run(main())
+
+
+def test_a_write_is_in_doubt_at_once_when_the_loop_ends():
+    async def main() -> None:
+        writing = Writing()
+        task = await writing.begin()
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(WriteInDoubtError):
+            await asyncio.wait_for(task, 3)
+        writing.go.set()
+        writing.pool.close()
+
+    asyncio.run(main())
+
+
+def test_what_a_write_raises_is_raised():
+    async def main() -> None:
+        pool = WorkPool("test", threads=1, max_pending=9)
+        with pytest.raises(ZeroDivisionError):
+            await pool.write(lambda: 1 // 0)
+        pool.close()
+        assert pool.pending == 0
+
+    asyncio.run(main())
