@@ -17,7 +17,7 @@ _INK: Final = 24
 """Brightest channel up to which a drawing counts as black ink."""
 _LEVELS: Final = 17
 """Values are multiples of it: sixteen levels, which pack well."""
-_LEAST: Final = 0.01
+_LEAST: Final = 0.002
 """Share of opaque pixels below which there is nothing to see."""
 
 

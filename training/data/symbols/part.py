@@ -45,6 +45,7 @@ class SymbolsPart(Part):
         default={"icon": 4, "letter": 3, "logo": 2, "emoji": 1.5, "character": 1.5, "flag": 0.3},
         description="How often classes of each kind are drawn, by size of these numbers.",
     )
+    most: int = Field(default=1000, ge=N_WAY, description="Held-out classes at most, by chance: enough to choose by.")
     photographs: bool = Field(default=True, description="Take patches of Caltech-101 as grounds, too.")
     camera: CameraPart = CameraPart()
     variants: VariantsPart = VariantsPart()
@@ -62,10 +63,13 @@ class SymbolsPart(Part):
         symbols, characters = pack.part("training"), _characters(background.without_groups(self.held_out))
         kinds = [*pack.kinds("training"), *[_CHARACTERS] * characters.n_classes]
         drawings = _joined(symbols, characters, self._weights(kinds))
-        held = _joined(pack.part("choosing"), _characters(background.in_groups(self.held_out)), torch.zeros(0))
-        names = [*pack.kinds("choosing"), *[_CHARACTERS] * (held.n_classes - len(pack.kinds("choosing")))]
+        kept = _characters(background.in_groups(self.held_out))
+        chosen = pack.kinds("choosing")
+        held = _joined(pack.part("choosing"), kept, torch.zeros(0))
+        held, names = _sample(held, [*chosen, *[_CHARACTERS] * kept.n_classes], self.most)
+        few, unnamed = _sample(drawings, ["training"] * drawings.n_classes, _SAMPLE)
         return Division(
-            training=self._pictures(_few(drawings), ["training"] * _SAMPLE, grounds),
+            training=self._pictures(few, unnamed, grounds),
             held_out=self._pictures(held, _at_least(names, N_WAY), grounds),
             source=f"{held.n_classes} choosing concepts, clean and photographed",
             n_way=N_WAY,
@@ -115,16 +119,17 @@ def _joined(one: PreparedImages, two: PreparedImages, weights: Tensor) -> Drawin
     )
 
 
-def _few(drawings: PreparedImages) -> PreparedImages:
-    """Return the drawings of a sample of classes, numbered anew."""
+def _sample(drawings: PreparedImages, kinds: list[str], most: int) -> tuple[PreparedImages, list[str]]:
+    """Return the drawings of at most so many classes, numbered anew, and the kinds of these."""
     generator = torch.Generator().manual_seed(_SEED)
-    chosen = torch.randperm(drawings.n_classes, generator=generator)[:_SAMPLE]
+    chosen = torch.randperm(drawings.n_classes, generator=generator)[:most].sort().values
     number = torch.full((drawings.n_classes,), -1)
     number[chosen] = torch.arange(len(chosen))
     kept = torch.nonzero(number[drawings.classes] >= 0).flatten()
-    return PreparedImages(
+    sample = PreparedImages(
         drawings.pixels[kept], number[drawings.classes[kept]], drawings.sources[kept], drawings.groups[chosen]
     )
+    return sample, [kinds[place] for place in chosen.tolist()]
 
 
 def _two_hands(drawings: PreparedImages) -> tuple[Tensor, Tensor]:
