@@ -66,11 +66,11 @@ class SymbolsPart(Part):
         kept = _characters(background.in_groups(self.held_out))
         chosen = pack.kinds("choosing")
         held = _joined(pack.part("choosing"), kept, torch.zeros(0))
-        held, names = _sample(held, [*chosen, *[_CHARACTERS] * kept.n_classes], self.most)
+        chosen_few, names = _sample(held, [*chosen, *[_CHARACTERS] * kept.n_classes], self.most)
         few, unnamed = _sample(drawings, ["training"] * drawings.n_classes, _SAMPLE)
         return Division(
             training=self._pictures(few, unnamed, grounds),
-            held_out=self._pictures(held, _at_least(names, N_WAY), grounds),
+            held_out=self._pictures(chosen_few, _at_least(names, N_WAY), grounds),
             source=f"{held.n_classes} choosing concepts, clean and photographed",
             n_way=N_WAY,
             drawings=drawings,
