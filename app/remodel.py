@@ -1,21 +1,20 @@
 """The change of a data folder's model: every gallery is embedded anew from its images, then switched in one step.
 
 It can be stopped at any time and goes on where it was: each vector that is made is kept beside the present one.
-Of all processes on one data folder, one does the work; the lock ends with its process, however that ends.
+Of all processes on one data folder, one does the work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.batching import F32
 from app.errors import ConflictError, ImagesNotKeptError, ModelNotFoundError, OneshotError, UnavailableError
+from app.locks import alone
 from app.logs import get_logger
 from app.models import Models
 from app.store.models import MODEL, PREVIOUS_MODEL, ModelStore, Progress
@@ -70,18 +69,6 @@ def previous_model(store: ModelStore) -> str:
     if digest is None:
         raise ConflictError("There was no other model before the present one.")
     return digest
-
-
-@contextmanager
-def lock(home: Path) -> Iterator[bool]:
-    """Whether this process may do the work now."""
-    with (home / LOCK_FILE).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
 
 
 def remodel(
@@ -161,8 +148,8 @@ class Remodeller:
             return True
         pending = [each for each in change.pending if each.gallery_id not in self.refused]
         if pending:
-            with lock(self._home) as mine, self._store.alone() as alone:
-                if mine and alone:
+            with alone(self._home / LOCK_FILE) as here, self._store.alone() as there:
+                if here and there:
                     for gallery in pending:
                         self._remodel(gallery, change.model)
                     self._store.forget_others()

@@ -22,6 +22,7 @@ from app.errors import (
 from app.following import Follower
 from app.galleries import Galleries
 from app.health import Health
+from app.inspecting import Inspector
 from app.lifecycle import Lifecycle
 from app.metrics import Metrics
 from app.models import Models, ModelShelf, RunningModel
@@ -129,6 +130,8 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     _want(manifest.digest, store, settings.home)  # now that it runs
     remodeller = Remodeller(settings.home, store.models, store.version, models)
     parts.callback(remodeller.close)
+    if not store.remote:  # a database server looks after its own
+        parts.callback(Inspector(settings.home, store).close)
     facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
     metrics.describe(version=version("oneshot"), model=primary.embedder.model_id, **facts)
     health = Health(lifecycle, models, store, storing)

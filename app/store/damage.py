@@ -13,6 +13,8 @@ log = get_logger(__name__)
 
 #: What the file's name ends with, after that of the store.
 DAMAGED = "-damaged"
+#: Between the clock that files are dated by and the other one.
+_CLOCKS_DIFFER_SECONDS = 0.1
 
 
 class Damage:
@@ -57,7 +59,7 @@ class Damage:
     def forget(self, before: float) -> None:
         """A look at all of the store that began at that time found it whole, so what was known then is mended."""
         with suppress(OSError):
-            if self._file is not None and self._file.stat().st_mtime < before:
+            if self._file is not None and self._file.stat().st_mtime < before - _CLOCKS_DIFFER_SECONDS:
                 self._file.unlink()
                 log.info("store_whole_again")
         self._kept = None

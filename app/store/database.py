@@ -22,6 +22,9 @@ Search: TypeAlias = Callable[
     [sa.Connection, sa.Select[*tuple[Any, ...]], sa.Column[str], str, int], Sequence[sa.Row[*tuple[Any, ...]]]
 ]
 
+#: Told for how many seconds the database was read; waits as it likes, and says whether to go on.
+Rest: TypeAlias = Callable[[float], bool]
+
 _NUMBER = "oneshot_number"
 
 
@@ -69,6 +72,14 @@ class Database(Protocol):
 
     def alone(self) -> AbstractContextManager[bool]:
         """Hold what one process at a time may hold, and tell whether this one does: for work that one is to do."""
+        ...
+
+    def check_structure(self, rest: Rest) -> bool:
+        """Have the database look at its own pages, if it can; False where `rest` ended it. Raises StoreCorruptError."""
+        ...
+
+    def interrupt_check(self) -> None:
+        """Have a `check_structure` in another thread raise StoreUnavailableError."""
         ...
 
     def scrub(self) -> None:

@@ -29,7 +29,7 @@ import sqlalchemy as sa
 
 from app.errors import StartupError, StoreCorruptError, StoreUnavailableError, WriteInDoubtError
 from app.store.damage import Damage
-from app.store.database import take_number
+from app.store.database import Rest, take_number
 from app.store.notices import SILENT_SECONDS, Listener, one_line
 
 #: Any numbers, so long as they are always the same and nobody else's: "oneshot" in ASCII, and the next.
@@ -149,6 +149,13 @@ class Database:
             finally:
                 if mine and not connection.invalidated:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_WORK_LOCK)))
+
+    def check_structure(self, rest: Rest) -> bool:  # noqa: ARG002
+        """Nothing: the server looks after its pages itself (`data_checksums`)."""
+        return True
+
+    def interrupt_check(self) -> None:
+        """Nothing: see `check_structure`."""
 
     def scrub(self) -> None:
         """Nothing: the server overwrites what was deleted when it vacuums, and drops old log when it likes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,9 +33,10 @@ from app.store.base import (
     Support,
 )
 from app.store.checksums import checked
-from app.store.database import Database
+from app.store.database import Database, Rest
 from app.store.database import search as find_labels
 from app.store.enrolment import check_items, enroll, select_classes
+from app.store.inspection import count_damaged_rows
 from app.store.keys import KeyStore
 from app.store.log import (
     present_vector,
@@ -278,6 +280,26 @@ class SqlStore:
         """See `Store.read_gallery`."""
         with self._database.read() as connection:
             return read_whole(connection, gallery_id, digest, self._kept)
+
+    def inspect(self, rest: Rest) -> bool:
+        """Look at all of the store, and add checksums that are missing; False where `rest` ended it (see there).
+
+        A look that finds everything whole takes back what was known of damage. Raises StoreCorruptError.
+        """
+        began = time.time()
+        ended = not self._database.check_structure(rest)
+        damaged = None if ended else count_damaged_rows(self._database, rest)
+        if damaged is None:
+            return False
+        if damaged:
+            with self._database.damage.noted():
+                raise StoreCorruptError(f"Stored images and vectors are damaged: {damaged} have another checksum.")
+        self._database.damage.forget(began)
+        return True
+
+    def end_inspection(self) -> None:
+        """Interrupt what an `inspect` in another thread is doing now; its `rest` must say no from now on."""
+        self._database.interrupt_check()
 
     def close(self) -> None:
         """See `Store.close`."""

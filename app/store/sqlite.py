@@ -23,8 +23,9 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ import sqlalchemy as sa
 
 from app.errors import StoreCorruptError, StoreUnavailableError, WriteInDoubtError
 from app.store.damage import DAMAGED, Damage
-from app.store.database import take_number
+from app.store.database import Rest, take_number
 from app.store.mark import MARK, Mark, count_commit
 
 BUSY_TIMEOUT_S = 10.0
@@ -93,6 +94,7 @@ class Database:
         self._write_lock = threading.Lock()
         self._scrub_due = False
         self._scrub_timer: threading.Timer | None = None
+        self._checking: sqlite3.Connection | None = None
         self._closed = False
         self._written = 0
         # This connection never writes: SQLite's data_version then changes with every other connection's commit, be it
@@ -167,6 +169,24 @@ class Database:
         """Always: a lock in the data folder keeps others out (`app.remodel.lock`)."""
         yield True
 
+    def check_structure(self, rest: Rest) -> bool:
+        """Have SQLite look at all pages, a table at a time: a long look would keep the log from being cut off."""
+        self._check_open()
+        with self.damage.noted(), translated_errors(), closing(sqlite3.connect(self.name)) as connection:
+            tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+            self._checking = connection
+            try:
+                return all(_check_table(connection, table, rest) for (table,) in tables)
+            finally:
+                self._checking = None
+
+    def interrupt_check(self) -> None:
+        """End it with StoreUnavailableError."""
+        checking = self._checking
+        if checking is not None:
+            with suppress(sqlite3.ProgrammingError):  # it has just ended
+                checking.interrupt()
+
     def scrub(self) -> None:
         """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
         with self._write_lock:
@@ -220,6 +240,14 @@ class Database:
             self._watch.close()
             self._engine.dispose()
             self._mark.close()
+
+
+def _check_table(connection: sqlite3.Connection, table: str, rest: Rest) -> bool:
+    began = time.monotonic()
+    [first, *_] = connection.execute("SELECT * FROM pragma_quick_check(?)", (table,)).fetchall()
+    if first != ("ok",):
+        raise StoreCorruptError(f"The store's database is damaged: {first[0]}.")
+    return rest(time.monotonic() - began)
 
 
 def _changed_rows(connection: sa.Connection) -> int:

@@ -144,7 +144,7 @@ def test_ready_is_false_when_the_store_is_gone(serve):
         assert "written" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
 
 
-def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[bytes]):
+def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[bytes], monkeypatch):
     with serve() as server:
         server.enroll("a", images[0])
         assert server.client.get("/readyz").status_code == 200
@@ -157,6 +157,22 @@ def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[byt
         assert server.client.get("/livez").status_code == 200
         assert server.classify(images[0]).status_code == 200
     with serve() as server:  # a restart mends nothing
+        assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+        assert server.client.delete("/classes/a").status_code == 204
+    monkeypatch.setattr("app.inspecting.FIRST_SECONDS", 0.2)
+    with serve() as server:  # until all was looked at, and nothing damaged is left
+        wait_for_ready(server.client, 200)
+
+
+def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: list[bytes], monkeypatch):
+    monkeypatch.setattr("app.inspecting.FIRST_SECONDS", 0.2)
+    monkeypatch.setattr("app.inspecting.EVERY_SECONDS", 0.05)
+    with serve() as server:
+        server.enroll("a", images[0])
+        assert server.client.get("/readyz").status_code == 200
+        with server.service.store._database.write() as connection:
+            connection.exec_driver_sql("UPDATE images SET checksum = checksum + 1")
+        wait_for_ready(server.client, 503)
         assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
 
 

@@ -1,0 +1,75 @@
+"""A look at every image and vector of a store, whether it is what was stored; a little at a time, between requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from app.logs import get_logger
+from app.store.checksums import checksum, is_whole
+from app.store.database import Database, Rest
+from app.store.schema import embeddings, images, supports
+
+log = get_logger(__name__)
+
+_COLUMNS = (images.c.image, supports.c.embedding, embeddings.c.embedding)
+#: Rows of one transaction. They are read one by one: an image may have many megabytes.
+_ROWS = 64
+
+
+def count_damaged_rows(database: Database, rest: Rest) -> int | None:
+    """Return how many images and vectors are damaged, None where `rest` ended it before all were seen.
+
+    Those that have no checksum get one.
+    """
+    damaged = 0
+    for content in _COLUMNS:
+        after: Sequence[object] | None = None
+        while True:
+            began = time.monotonic()
+            keys, lacking, broken = _look(database, content, after)
+            if lacking:
+                _add_checksums(database, content, lacking)
+            for key in broken:
+                log.error("row_damaged", table=content.table.name, key=key)
+            damaged += len(broken)
+            if not rest(time.monotonic() - began):
+                return None
+            if not keys:
+                break
+            after = keys[-1]
+    return damaged
+
+
+_Keys = list[list[Any]]
+
+
+def _look(database: Database, content: sa.Column[bytes], after: Sequence[object] | None) -> tuple[_Keys, _Keys, _Keys]:
+    """The keys of the next rows; of those among them that lack a checksum; and of those that are damaged."""
+    key = list(content.table.primary_key)
+    query = sa.select(content, content.table.c.checksum, *key).order_by(*key).limit(_ROWS)
+    if after is not None:
+        query = query.where(sa.tuple_(*key) > sa.tuple_(*map(sa.literal, after)))
+    keys, lacking, broken = _Keys(), _Keys(), _Keys()
+    with database.read() as connection, connection.execution_options(yield_per=1).execute(query) as rows:
+        for blob, expected, *found in rows:
+            keys.append(found)
+            if expected is None:
+                lacking.append(found)
+            elif not is_whole(blob, expected):
+                broken.append(found)
+    return keys, lacking, broken
+
+
+def _add_checksums(database: Database, content: sa.Column[bytes], keys: _Keys) -> None:
+    """Give the rows checksums of what they hold, as far as they still are there."""
+    table = content.table
+    with database.write() as connection:
+        for values in keys:
+            this = sa.and_(*(column == value for column, value in zip(table.primary_key, values, strict=True)))
+            blob = connection.execute(sa.select(content).where(this)).scalar_one_or_none()
+            if blob is not None:
+                connection.execute(sa.update(table).where(this).values(checksum=checksum(blob)))
