@@ -152,7 +152,7 @@ class UndecodableImageError(BadImageError):
 
 
 class TooManyPixelsError(BadImageError):
-    """More pixels than `ONESHOT_MAX_PIXELS`; refused before decoding."""
+    """More pixels than `ONESHOT_MAX_PIXELS`, or more than 20,000 on a side; refused before decoding."""
 
     status, slug, title = 422, "too-many-pixels", "Too many pixels"
 

@@ -4,7 +4,7 @@ ImageError
 ├── EmptyImageError         no bytes at all
 ├── UnsupportedFormatError  not one of the formats in MEDIA_TYPES
 ├── CorruptImageError       such a format, but it cannot be decoded
-└── TooManyPixelsError      more pixels than allowed; found before decoding them
+└── TooManyPixelsError      more pixels than allowed, or a longer side; found before decoding them
 """
 
 from __future__ import annotations
@@ -85,14 +85,29 @@ class CorruptImageError(ImageError):
 
 
 class TooManyPixelsError(ImageError):
-    """The image has more pixels than the limit."""
+    """The image has more pixels than the limit, or a longer side."""
 
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may cost: ``max_pixels`` is width x height, checked before the pixels are decoded."""
+    """What an image may cost: ``max_pixels`` is width x height; both are checked before the pixels are decoded.
+
+    Each row takes memory of its own, so that 1 x 40,000,000 pixels would take thirty times the bytes of a square.
+    """
 
     max_pixels: int = 40_000_000
+    max_side: int = 20_000
+
+    def check(self, width: int, height: int) -> None:
+        """Raise TooManyPixelsError for an image that is larger."""
+        if width * height > self.max_pixels:
+            raise TooManyPixelsError(
+                f"the image is {width}x{height} = {width * height} pixels; at most {self.max_pixels} are accepted"
+            )
+        if max(width, height) > self.max_side:
+            raise TooManyPixelsError(
+                f"the image is {width}x{height} pixels; at most {self.max_side} are accepted on each side"
+            )
 
 
 def sniff_media_type(data: bytes) -> str:
@@ -118,10 +133,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
     """
     with _open(data) as image:
         width, height = image.size
-        if width * height > limits.max_pixels:
-            raise TooManyPixelsError(
-                f"the image is {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are accepted"
-            )
+        limits.check(width, height)
         with _turn if width * height > _LARGE_PIXELS else nullcontext():
             return _decoded(image)
 

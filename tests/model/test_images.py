@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -140,6 +143,23 @@ def test_pixels_are_counted_before_they_are_decoded():
         decode_image(bomb)
     with pytest.raises(TooManyPixelsError, match="at most 99"):
         decode_image(encode(Image.new("L", (10, 10))), ImageLimits(max_pixels=99))
+
+
+@pytest.mark.parametrize("size", [(20_001, 1), (1, 20_001)])
+def test_a_side_is_measured_before_the_pixels_are_decoded(size):
+    with pytest.raises(TooManyPixelsError, match="at most 20000 are accepted on each side"):
+        decode_image(encode(Image.new("1", size), "PNG"))
+
+
+def test_a_long_image_takes_no_memory():
+    """1 x 39,900,000 pixels are within the area that is allowed, and would take more than a gigabyte."""
+    bomb = encode(Image.new("1", (1, 1)), "PNG")
+    head = b"IHDR" + struct.pack(">II", 1, 39_900_000) + bomb[24:29]
+    bomb = bomb[:12] + head + struct.pack(">I", zlib.crc32(head)) + bomb[33:]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TooManyPixelsError, match="1x39900000"):
+        decode_image(bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM"])
