@@ -19,6 +19,7 @@ from app.errors import (
     TooManyPartsError,
     UnsupportedMediaTypeError,
 )
+from app.idempotency import Fingerprint
 from app.lines import Lines, parse_lines
 from app.multipart import Part, read_parts
 from app.names import clean_label
@@ -98,14 +99,21 @@ class _Held:
         self.take, self.give = partial(room.take, request.scope), partial(room.give, request.scope)
 
 
-async def read_batch(request: Request, limits: BatchLimits) -> Batch:
-    """The batch, once its body is there. Raises RequestError when the body as a whole can't be used."""
+async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerprint | None = None) -> Batch:
+    """The batch, once its body is there, and in the fingerprint if one is taken.
+
+    Raises RequestError when the body as a whole can't be used.
+    """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     body = capped(request, limits.body)
     if kind == "multipart/form-data":
         parts = await read_parts(content_type, body, 2 * limits.images)
+        if fingerprint is not None:  # not of the body as it is: what separates its parts is another each time
+            for part in parts:
+                await fingerprint.add(part.name, part.filename or "", part.data)
         return Batch(request, _from_parts(parts, limits))
+    body = body if fingerprint is None else fingerprint.passing(body)
     if kind in {NDJSON, "application/jsonl", "application/ndjson"}:
         return Batch(request, _at_once(await _from_lines(body, _Held(request), limits)))
     if kind in {ZIP, "application/x-zip-compressed"}:

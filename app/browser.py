@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.headers import MIN_VERSION, VERSION
+from app.headers import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
 #: An answer is data: nothing in it runs, and nobody frames it.
@@ -60,7 +60,14 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
             CORSMiddleware,
             allow_origins=names,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "X-Request-ID", "Content-Type", MIN_VERSION],
+            allow_headers=[
+                "Authorization",
+                "X-API-Key",
+                "X-Request-ID",
+                "Content-Type",
+                MIN_VERSION,
+                IDEMPOTENCY_KEY,
+            ],
             expose_headers=["X-Request-ID", "Retry-After", "Location", VERSION, "Age"],
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -13,13 +13,12 @@ import numpy as np
 from app.batching import F32
 from app.errors import BadImageError, ClassExistsError, InferenceError, OneshotError, OverloadedError
 from app.network import Queue
-from app.store.base import EnrollOutcome, NewSupport, OnConflict, Store
+from app.receipts import Result, read_one, write_one, write_rows
+from app.store.base import EnrollOutcome, NewSupport, Once, OnConflict, Store
 from app.uploads import Upload
 from app.workers import WorkPool
 
 T = TypeVar("T")
-Result: TypeAlias = EnrollOutcome | OneshotError
-
 #: A large request goes through the queues in parts of this many images, at most so many parts at once.
 _PART = 64
 _PARTS_AT_ONCE = 2
@@ -130,6 +129,17 @@ def _embedded(picture: Picture, vector: F32, finite: bool) -> Embedded:
     return Picture(vector, picture.media_type)
 
 
+def enroll_one(
+    store: Store, gallery: str, support: NewSupport, on_conflict: OnConflict, once: Once | None
+) -> EnrollOutcome:
+    """Enrol one image; for a request that may be sent again, once."""
+    if once is not None:
+        kept = store.enroll_once(once, gallery, [support], on_conflict, lambda outcomes: write_one(outcomes[0]))
+        return read_one(kept, gallery, support.label)
+    [outcome] = store.enroll(gallery, [support], on_conflict)
+    return outcome
+
+
 def enroll_each(
     store: Store,
     gallery: str,
@@ -143,19 +153,59 @@ def enroll_each(
     With FAIL, an item whose label is enrolled already, or came before it, is refused alone. With `keep_all`, several
     items of one label belong together.
     """
+
+    def commit(good: Mapping[int, NewSupport], refused: Mapping[int, Result]) -> Mapping[int, Result]:
+        outcomes = store.enroll(gallery, list(good.values()), on_conflict, keep_all)
+        return {**refused, **dict(zip(good, outcomes, strict=True))}
+
+    results = _enroll_good(items, on_conflict, keep_all, commit)
+    return [results[place] for place in range(len(items))]
+
+
+def enroll_each_once(
+    store: Store,
+    once: Once,
+    gallery: str,
+    items: Sequence[NewSupport | OneshotError],
+    on_conflict: OnConflict,
+    *,
+    keep_all: bool = False,
+) -> str:
+    """`enroll_each` for a request that may be sent again: what is kept of its answer, or was the first time.
+
+    Of a request that enrols nothing, nothing is kept.
+    """
+
+    def commit(good: Mapping[int, NewSupport], refused: Mapping[int, Result]) -> str:
+        if not good:
+            return write_rows(refused)
+
+        def answer(outcomes: Sequence[EnrollOutcome]) -> str:
+            return write_rows({**refused, **dict(zip(good, outcomes, strict=True))})
+
+        return store.enroll_once(once, gallery, list(good.values()), on_conflict, answer, keep_all=keep_all)
+
+    return _enroll_good(items, on_conflict, keep_all, commit)
+
+
+def _enroll_good(
+    items: Sequence[NewSupport | OneshotError],
+    on_conflict: OnConflict,
+    keep_all: bool,
+    commit: Callable[[Mapping[int, NewSupport], Mapping[int, Result]], T],
+) -> T:
+    """What `commit` returns of the items that are not refused, and of the results of those that are, by place."""
     results: dict[int, Result] = {place: each for place, each in enumerate(items) if isinstance(each, OneshotError)}
     good = {place: each for place, each in enumerate(items) if not isinstance(each, OneshotError)}
     if on_conflict is OnConflict.FAIL and not keep_all:
         first = {item.label: place for place, item in reversed(good.items())}
         _refuse(good, results, {place for place, item in good.items() if first[item.label] != place})
-    while good:
+    while True:
         try:
-            results |= zip(good, store.enroll(gallery, list(good.values()), on_conflict, keep_all), strict=True)
-            break
+            return commit(good, results)
         except ClassExistsError as error:
             taken = set(error.labels)
             _refuse(good, results, {place for place, item in good.items() if item.label in taken})
-    return [results[place] for place in range(len(items))]
 
 
 def _refuse(good: dict[int, NewSupport], results: dict[int, Result], places: set[int]) -> None:

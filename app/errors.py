@@ -10,6 +10,7 @@
     │   ├── MisdirectedRequestError       421  misdirected-request
     │   ├── HeadTooLargeError             431  head-too-large
     │   ├── InvalidRequestError           422  invalid-request
+    │   ├── KeyReusedError                422  idempotency-key-reused
     │   └── TooLittleDataError            422  too-little-data
     ├── AccessError                       403  access-denied
     │   ├── UnauthorizedError             401  unauthorized
@@ -58,6 +59,7 @@ from app.request_errors import (
     ForeignOriginError,
     HeadTooLargeError,
     InvalidRequestError,
+    KeyReusedError,
     MalformedBodyError,
     MisdirectedRequestError,
     OneshotError,
@@ -89,6 +91,7 @@ __all__ = [
     "ImagesNotKeptError",
     "InferenceError",
     "InvalidRequestError",
+    "KeyReusedError",
     "MalformedBodyError",
     "MethodNotAllowedError",
     "MisdirectedRequestError",

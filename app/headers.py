@@ -10,6 +10,8 @@ _DIGITS = re.compile("[0-9]{1,19}")
 VERSION = "Oneshot-Version"
 #: In a request: how far the process that answers must have followed that log.
 MIN_VERSION = "Oneshot-Min-Version"
+#: In a request to enrol: a name for it, by which it is known when it is sent again.
+IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 def whole_number(text: str) -> int | None:

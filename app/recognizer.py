@@ -16,7 +16,7 @@ import numpy as np
 
 from app.batches import Batch
 from app.batching import F32
-from app.bulk import ManyImages, Picture, Result, enroll_each, in_parts
+from app.bulk import ManyImages, Picture, enroll_each, enroll_each_once, enroll_one, in_parts
 from app.calibrations import Calibrations
 from app.decision import (
     Decision,
@@ -42,7 +42,8 @@ from app.names import DEFAULT_GALLERY
 from app.network import Network, Queue
 from app.pictures import prepare
 from app.projection import F64, Neighbours, Projection, nearest, project
-from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, OnConflict, Store
+from app.receipts import Row, read_one, read_rows, row_of
+from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, Once, OnConflict, Store
 from app.tracing import span
 from app.uploads import Upload
 from app.workers import WorkPool
@@ -214,14 +215,31 @@ class Recognizer:
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
-    async def enroll(self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict) -> EnrollOutcome:
-        """Enrol one image. When this returns, the enrolment is durable and seen by every later request."""
+    async def enroll(
+        self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict, once: Once | None = None
+    ) -> EnrollOutcome:
+        """Enrol one image. When this returns, the enrolment is durable and seen by every later request.
+
+        With `once` it is done once, however often it is asked for.
+        """
+        if (before := await self._answered(once)) is not None:
+            return read_one(before, gallery, label)
         [embedding] = await self.embed([upload])
         support = self._support(label, upload, Picture(embedding, images.sniff_media_type(upload.data)))
-        return await self._storing.write(lambda: self._enroll(gallery, support, on_conflict))
+        return await self._storing.write(partial(enroll_one, self._store, gallery, support, on_conflict, once))
 
-    async def enroll_many(self, gallery: str, batch: Batch, on_conflict: OnConflict) -> list[Result]:
-        """Enrol many images in one commit: an outcome or an error for each, in order. A bad one harms no other."""
+    async def enroll_many(
+        self, gallery: str, batch: Batch, on_conflict: OnConflict, once: Once | None = None
+    ) -> list[Row]:
+        """Enrol many images in one commit: what became of each, in order. A bad one harms no other.
+
+        With `once` it is done once, however often it is asked for.
+        """
+        if (before := await self._answered(once)) is not None:
+            async with aclosing(batch.parts(self._many.part)) as parts:
+                async for _ in parts:
+                    pass
+            return read_rows(before, batch)
         made: dict[int, NewSupport] = {}
         async with aclosing(batch.parts(self._many.part)) as parts, aclosing(self._many.embed_parts(parts)) as done:
             async for part in done:
@@ -231,8 +249,16 @@ class Recognizer:
                     else:
                         made[place] = self._support(str(batch.labels[place]), upload, each)
         items = [item if isinstance(item, OneshotError) else made[place] for place, item in enumerate(batch.items)]
-        enroll = partial(enroll_each, self._store, gallery, items, on_conflict, keep_all=batch.keep_all)
-        return await self._storing.write(enroll)
+        how = (gallery, items, on_conflict)
+        if once is None:
+            enroll = partial(enroll_each, self._store, *how, keep_all=batch.keep_all)
+            return [row_of(result) for result in await self._storing.write(enroll)]
+        enroll_once = partial(enroll_each_once, self._store, once, *how, keep_all=batch.keep_all)
+        return read_rows(await self._storing.write(enroll_once), batch)
+
+    async def _answered(self, once: Once | None) -> str | None:
+        """What is kept of the answer to a request that was done before, to spare the network its images."""
+        return None if once is None else await self._storing.run(lambda: self._store.answered(once))
 
     async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
         """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
@@ -344,10 +370,6 @@ class Recognizer:
     def _support(self, label: str, upload: Upload, embedded: Picture) -> NewSupport:
         image = upload.data if self._keep_images else None
         return NewSupport(label, image, embedded.media_type, embedded.values, self._digest)
-
-    def _enroll(self, gallery: str, support: NewSupport, on_conflict: OnConflict) -> EnrollOutcome:
-        [outcome] = self._store.enroll(gallery, [support], on_conflict)
-        return outcome
 
     def _map(self, gallery: str) -> GalleryMap:
         calibration = self._calibrations.of(gallery)

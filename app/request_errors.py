@@ -99,6 +99,12 @@ class InvalidRequestError(RequestError):
         return self._errors
 
 
+class KeyReusedError(RequestError):
+    """The Idempotency-Key was sent before, with another request."""
+
+    status, slug, title = 422, "idempotency-key-reused", "Idempotency-Key reused"
+
+
 class TooLittleDataError(RequestError):
     """A gallery holds too few images, or images too alike, to fit a calibration; `detail` says how much is needed."""
 

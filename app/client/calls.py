@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from app.batch_schemas import BatchPublic
 from app.client.errors import UnexpectedAnswerError
 from app.client.sources import ImageSource, read_source
+from app.headers import IDEMPOTENCY_KEY
 from app.names import DEFAULT_GALLERY
 from app.schemas import (
     CalibrationPublic,
@@ -52,6 +54,7 @@ class Call(Generic[T]):
     json: Mapping[str, Any] | None = None
     content: tuple[str, bytes] | None = None  # a body of that media type
     viewed: bool = False  # answered from a server's view, which may be behind another server's writes
+    key: str | None = None  # a name for this request: it is done once, however often it is sent
 
     def arguments(self) -> dict[str, Any]:
         """What httpx's `request` takes. What was not given (None) is not sent."""
@@ -62,6 +65,8 @@ class Call(Generic[T]):
         if self.content is not None:
             kind, body["content"] = self.content
             body["headers"] = {"Content-Type": kind}
+        if self.key is not None:
+            body["headers"] = {**body.get("headers", {}), IDEMPOTENCY_KEY: self.key}
         return {"method": self.method, "url": self.path, "params": params, **body}
 
     def read(self, response: httpx.Response) -> T:
@@ -90,25 +95,37 @@ def _gallery_path(gallery: str, rest: str = "") -> str:
     return f"/galleries/{quote(gallery, safe='')}{rest}"
 
 
-def enroll(label: str, image: ImageSource, gallery: str, on_conflict: OnConflict) -> Call[EnrollPublic]:
-    """Enrol one image."""
+def _new_key() -> str:
+    return secrets.token_hex(16)
+
+
+def enroll(
+    label: str, image: ImageSource, gallery: str, on_conflict: OnConflict, key: str | None = None
+) -> Call[EnrollPublic]:
+    """Enrol one image. Each of these calls is another request, unless it is given the key of one before."""
     data = {"label": label, "gallery": gallery, "on_conflict": on_conflict}
-    return Call(EnrollPublic, "POST", "/enroll", data=data, files=[("image", read_source(image))])
+    files = [("image", read_source(image))]
+    return Call(EnrollPublic, "POST", "/enroll", data=data, files=files, key=key or _new_key())
 
 
-def enroll_batch(items: Sequence[tuple[str, ImageSource]], gallery: str, on_conflict: OnConflict) -> Call[BatchPublic]:
+def enroll_batch(
+    items: Sequence[tuple[str, ImageSource]], gallery: str, on_conflict: OnConflict, key: str | None = None
+) -> Call[BatchPublic]:
     """Enrol many images with one request: lines of JSON, which cost the service less than a form."""
     params = {"gallery": gallery, "on_conflict": on_conflict}
     lines = [json.dumps({"label": label, "image": b64encode(read_source(image)[1]).decode()}) for label, image in items]
     content = ("application/x-ndjson", "\n".join(lines).encode())
-    return Call(BatchPublic, "POST", "/enroll/batch", params, content=content)
+    return Call(BatchPublic, "POST", "/enroll/batch", params, content=content, key=key or _new_key())
 
 
-def enroll_zip(archive: bytes | str | PathLike[str], gallery: str, on_conflict: OnConflict) -> Call[BatchPublic]:
+def enroll_zip(
+    archive: bytes | str | PathLike[str], gallery: str, on_conflict: OnConflict, key: str | None = None
+) -> Call[BatchPublic]:
     """Enrol the images in a zip file with one request."""
     params = {"gallery": gallery, "on_conflict": on_conflict}
     data = archive if isinstance(archive, bytes) else Path(archive).read_bytes()
-    return Call(BatchPublic, "POST", "/enroll/batch", params, content=("application/zip", data))
+    content = ("application/zip", data)
+    return Call(BatchPublic, "POST", "/enroll/batch", params, content=content, key=key or _new_key())
 
 
 def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:

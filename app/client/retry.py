@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+import httpx
+
 #: The answers that say "not now".
 RETRIED = frozenset({429, 503})
+#: The answers after which nobody knows whether a change was made.
+IN_DOUBT = frozenset({502, 504})
+#: A 504 that knows: the time was over before anything was done, and a second time may take as long.
+_IN_TIME = b"deadline-exceeded"
 
 
 @dataclass(frozen=True)
 class Retry:
     """Ask up to `attempts` times in all; `Retry(1)` never asks again.
 
-    Only answers 429 and 503 are asked again: they say that nothing was done. The pause is what `Retry-After` says;
+    Answers 429 and 503 are asked again: they say that nothing was done. What is done once however often it is asked for
+    (it has a key) is asked again, too, when nobody knows whether it was done. The pause is what `Retry-After` says;
     without it `first` seconds, doubled each time. A little chance is added, so that many clients don't come back at
     once. A service that asks for more than `longest` seconds is not waited for: the error comes at once.
     """
@@ -29,11 +36,21 @@ class Retry:
         if self.attempts < 1:
             raise ValueError("attempts must be at least 1")
 
-    def pause(self, failures: int, status: int, headers: Mapping[str, str]) -> float | None:
-        """Seconds to wait after the `failures`-th failure in a row; None: don't ask again."""
-        if status not in RETRIED or failures >= self.attempts:
+    def pause(self, failures: int, response: httpx.Response, *, keyed: bool = False) -> float | None:
+        """Seconds to wait after the `failures`-th failure in a row, this answer; None: don't ask again."""
+        doubtful = keyed and response.status_code in IN_DOUBT and _IN_TIME not in response.content
+        if response.status_code not in RETRIED and not doubtful:
             return None
-        asked = retry_after(headers)
+        return self._pause(failures, retry_after(response.headers))
+
+    def pause_unanswered(self, failures: int, error: httpx.TransportError, *, keyed: bool) -> float | None:
+        """The same after one without an answer: only a connection that broke is tried again."""
+        broken = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
+        return self._pause(failures, None) if keyed and broken else None
+
+    def _pause(self, failures: int, asked: float | None) -> float | None:
+        if failures >= self.attempts:
+            return None
         pause = self.first * 2 ** (failures - 1) if asked is None else asked
         if pause > self.longest:
             return None if asked is not None else self.longest

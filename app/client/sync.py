@@ -80,9 +80,13 @@ class Client:
         *,
         gallery: str = DEFAULT_GALLERY,
         on_conflict: OnConflict = "replace",
+        idempotency_key: str | None = None,
     ) -> EnrollPublic:
-        """Enrol one image of a class. `on_conflict`: `replace` the class, `add` to it, or `fail` with ConflictError."""
-        return self._send(calls.enroll(label, image, gallery, on_conflict))
+        """Enrol one image of a class. `on_conflict`: `replace` the class, `add` to it, or `fail` with ConflictError.
+
+        To do this again, in another process too, without doing it twice, give the same `idempotency_key`.
+        """
+        return self._send(calls.enroll(label, image, gallery, on_conflict, idempotency_key))
 
     def classify(
         self,
@@ -126,9 +130,10 @@ class Client:
         *,
         gallery: str = DEFAULT_GALLERY,
         on_conflict: OnConflict = "replace",
+        idempotency_key: str | None = None,
     ) -> BatchPublic:
         """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
-        return self._send(calls.enroll_batch(items, gallery, on_conflict))
+        return self._send(calls.enroll_batch(items, gallery, on_conflict, idempotency_key))
 
     def enroll_zip(
         self,
@@ -136,13 +141,14 @@ class Client:
         *,
         gallery: str = DEFAULT_GALLERY,
         on_conflict: OnConflict = "replace",
+        idempotency_key: str | None = None,
     ) -> BatchPublic:
         """Enrol the images in a zip file (its bytes or its path) with one request and one commit.
 
         The classes are those that `oneshot enroll` makes of the folder in it: the outermost folder's name, or, for an
         image in no folder, its file's without the ending. Several images of a class are all kept.
         """
-        return self._send(calls.enroll_zip(archive, gallery, on_conflict))
+        return self._send(calls.enroll_zip(archive, gallery, on_conflict, idempotency_key))
 
     def enroll_many(
         self,
@@ -267,14 +273,19 @@ class Client:
             try:
                 response = self._http.request(**self._written.arguments(call))
             except httpx.TransportError as error:
-                raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
+                failures += 1
+                pause = self._retry.pause_unanswered(failures, error, keyed=call.key is not None)
+                if pause is None:
+                    raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
+                time.sleep(pause)
+                continue
             if response.is_success:
                 self._written.note(response)
                 return call.read(response)
             if self._written.forget_unknown(response):
                 continue
             failures += 1
-            pause = self._retry.pause(failures, response.status_code, response.headers)
+            pause = self._retry.pause(failures, response, keyed=call.key is not None)
             if pause is None:
                 raise error_of(response, retry_after(response.headers))
             time.sleep(pause)

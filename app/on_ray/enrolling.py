@@ -19,7 +19,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from app.batching import Batcher
-from app.bulk import ManyImages, Picture, Result, enroll_each
+from app.bulk import ManyImages, Picture, enroll_each
 from app.commands.folders import Enrolled
 from app.errors import ClassExistsError, InvalidRequestError, ModelMismatchError, OneshotError, StartupError
 from app.models import ModelShelf
@@ -27,6 +27,7 @@ from app.names import clean_gallery, clean_label
 from app.on_ray.nodes import absolute, form, network_device
 from app.on_ray.sources import Source, read
 from app.pictures import prepare
+from app.receipts import Result
 from app.settings import Settings
 from app.starting import choose_model, held_home
 from app.store import EnrollOutcome, NewSupport, OnConflict, SqlStore, open_store

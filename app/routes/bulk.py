@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.batch_schemas import BatchItem, BatchPublic
 from app.batches import NDJSON, ZIP, BatchLimits, read_batch
-from app.bulk import Result
 from app.deps import ServiceDep
 from app.errors import (
     InvalidRequestError,
+    KeyReusedError,
     MalformedBodyError,
     ModelMismatchError,
-    OneshotError,
     TooManyPartsError,
     WriteInDoubtError,
 )
+from app.idempotency import PARAMETER, fingerprint_of
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
 from app.store.base import OnConflict
@@ -49,9 +49,10 @@ class BatchQuery(BaseModel):
         ModelMismatchError,
         TooManyPartsError,
         WriteInDoubtError,
+        KeyReusedError,
         *IMAGE_PROBLEMS,
     ),
-    openapi_extra=_BODY,
+    openapi_extra={"parameters": [PARAMETER]} | _BODY,
 )
 async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[BatchQuery, Query()]) -> BatchPublic:
     """Enrol many images. Each has its own status; all good ones are durable, in one commit, when this is answered.
@@ -63,19 +64,20 @@ async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[B
     """
     settings = service.settings
     limits = BatchLimits(settings.max_enroll_bytes, settings.max_upload_bytes, settings.max_enroll_images)
-    batch = await read_batch(request, limits)
-    results, model = await service.models.answer(
-        query.gallery, lambda it: it.enroll_many(query.gallery, batch, query.on_conflict)
+    fingerprint, once = fingerprint_of(request), None
+    if fingerprint is not None:
+        await fingerprint.add("enroll/batch", query.gallery, query.on_conflict)
+    batch = await read_batch(request, limits, fingerprint)
+    if fingerprint is not None:
+        once = fingerprint.once()
+    rows, model = await service.models.answer(
+        query.gallery, lambda it: it.enroll_many(query.gallery, batch, query.on_conflict, once)
     )
-    answers = [_public(place, *each) for place, each in enumerate(zip(batch.labels, results, strict=True))]
+    answers = [
+        BatchItem(index=place, label=label, status=row.status, problem=row.problem, detail=row.detail)
+        for place, (label, row) in enumerate(zip(batch.labels, rows, strict=True))
+    ]
     failed = sum(answer.problem is not None for answer in answers)
     return BatchPublic(
         enrolled=len(answers) - failed, failed=failed, passed_over=batch.passed_over, items=answers, model=model
     )
-
-
-def _public(place: int, label: str | None, result: Result) -> BatchItem:
-    if isinstance(result, OneshotError):
-        detail = result.detail if result.public else result.title
-        return BatchItem(index=place, label=label, status=result.status, problem=result.slug, detail=detail)
-    return BatchItem(index=place, label=label, status=201 if result.created else 200)

@@ -17,6 +17,7 @@ from app.errors import (
     EmptyImageError,
     GalleryNotFoundError,
     InvalidRequestError,
+    KeyReusedError,
     MalformedBodyError,
     ModelMismatchError,
     TooManyPartsError,
@@ -25,6 +26,7 @@ from app.errors import (
     UnsupportedImageError,
     WriteInDoubtError,
 )
+from app.idempotency import PARAMETER, fingerprint_of
 from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label, image_path
 from app.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
 from app.recognizer import Classification, Verification, Wanted
@@ -66,9 +68,12 @@ _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLeng
     status_code=201,
     responses={
         200: {"model": EnrollPublic, "description": "The class was there and was replaced or added to."},
-        **problems(ClassExistsError, ModelMismatchError, TooManyPartsError, WriteInDoubtError, *_IMAGE_PROBLEMS),
+        **problems(
+            ClassExistsError, ModelMismatchError, TooManyPartsError, WriteInDoubtError, KeyReusedError, *_IMAGE_PROBLEMS
+        ),
     },
-    openapi_extra=form(
+    openapi_extra={"parameters": [PARAMETER]}
+    | form(
         ["label", "image"],
         label=_LABEL,
         image=FILE,
@@ -89,11 +94,18 @@ async def enroll(
 
     `curl -F label=alpha -F image=@alpha.png localhost:8000/enroll`
     """
+    fingerprint = fingerprint_of(request)
     fields = await read_form(request, service.settings.max_upload_bytes, _ENROLL)
     label, gallery, on_conflict = _label(fields), _gallery(fields, query.gallery), _on_conflict(fields)
     access.enter(gallery)
     image = fields.image("image")
-    outcome, model = await service.models.answer(gallery, lambda it: it.enroll(gallery, label, image, on_conflict))
+    once = None
+    if fingerprint is not None:
+        await fingerprint.add("enroll", gallery, label, on_conflict, image.data)
+        once = fingerprint.once()
+    outcome, model = await service.models.answer(
+        gallery, lambda it: it.enroll(gallery, label, image, on_conflict, once)
+    )
     response.status_code = 201 if outcome.created else 200
     response.headers["Location"] = class_path(label, gallery)
     return EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=model)

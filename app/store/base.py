@@ -10,7 +10,7 @@ from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label. O
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -72,6 +72,14 @@ class EnrollOutcome:
 
     class_record: ClassRecord
     created: bool
+
+
+@dataclass(frozen=True)
+class Once:
+    """A request that is to be done once, however often it is sent: digests of its key, and of all that it asks for."""
+
+    key: str
+    request: str
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,27 @@ class Store(Protocol):
         Raises ClassExistsError (FAIL), ModelMismatchError (another model made the gallery), ValueError (an embedding
         that is not finite, or of another length; items of several models).
         """
+        ...
+
+    def enroll_once(
+        self,
+        once: Once,
+        gallery: str,
+        items: Sequence[NewSupport],
+        on_conflict: OnConflict,
+        answer: Callable[[list[EnrollOutcome]], str],
+        *,
+        keep_all: bool = False,
+    ) -> str:
+        """Enrol (at least one item) as `enroll` does, unless this request was done before; returns its `answer`.
+
+        That is kept in the same transaction, for a day. Raises KeyReusedError when its key came with another request,
+        and what `enroll` raises.
+        """
+        ...
+
+    def answered(self, once: Once) -> str | None:
+        """Return the answer that is kept for the request, None when it was not done yet. Raises KeyReusedError."""
         ...
 
     def remove_class(self, gallery: str, label: str) -> None:

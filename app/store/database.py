@@ -100,6 +100,11 @@ def note_number(connection: sa.Connection, seq: int) -> None:
     connection.info[_NUMBER] = seq
 
 
+def noted_number(connection: sa.Connection) -> int:
+    """Return the last number that was noted in this transaction, 0 for none."""
+    return int(connection.info.get(_NUMBER, 0))
+
+
 def take_number(connection: sa.Connection) -> int:
     """Return the last number that was noted since this was last called, 0 for none."""
     return int(connection.info.pop(_NUMBER, 0))

@@ -162,3 +162,17 @@ tombstones = sa.Table(
     metadata,
     sa.Column("seq", _Number, primary_key=True, autoincrement=False),
 )
+
+# What was answered to requests that brought a key, the latest of them (see `app.store.receipts`). `key` and `request`
+# are SHA-256 digests; `seq` is the number that the change log had come to.
+receipts = sa.Table(
+    "receipts",
+    metadata,
+    sa.Column("number", _Number, primary_key=True),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.Column("answer", sa.Text, nullable=False),
+    sa.Column("seq", _Number, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+    sqlite_autoincrement=True,
+)

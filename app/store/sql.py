@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from app.store.base import (
     GalleryInfo,
     GalleryRecord,
     NewSupport,
+    Once,
     OnConflict,
     Support,
 )
@@ -51,6 +52,7 @@ from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
 from app.store.parts import WHOLE, Part
+from app.store.receipts import find_receipt, keep_receipt
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
 from app.store.sqlite import BUSY_TIMEOUT_S
 from app.store.vectors import from_bytes
@@ -91,9 +93,42 @@ class SqlStore:
         check_items(items)
         with self._database.write() as connection:
             outcomes = enroll(connection, gallery, items, on_conflict, keep_all)
+        self._scrub_replaced(outcomes, on_conflict)
+        return outcomes
+
+    def enroll_once(
+        self,
+        once: Once,
+        gallery: str,
+        items: Sequence[NewSupport],
+        on_conflict: OnConflict,
+        answer: Callable[[list[EnrollOutcome]], str],
+        *,
+        keep_all: bool = False,
+    ) -> str:
+        """See `Store.enroll_once`."""
+        check_items(items)
+        with self._database.write() as connection:
+            before = find_receipt(connection, once)  # under the write lock: of two at once the second finds it
+            if before is not None:
+                return before
+            outcomes = enroll(connection, gallery, items, on_conflict, keep_all)
+            answered = answer(outcomes)
+            keep_receipt(connection, once, answered)
+        self._scrub_replaced(outcomes, on_conflict)
+        return answered
+
+    def answered(self, once: Once) -> str | None:
+        """See `Store.answered`."""
+        with self._database.read() as connection:
+            if find_receipt(connection, once) is None:
+                return None
+        with self._database.write() as connection:  # as one that writes, so that `written` is not before it
+            return find_receipt(connection, once)
+
+    def _scrub_replaced(self, outcomes: Sequence[EnrollOutcome], on_conflict: OnConflict) -> None:
         if on_conflict is OnConflict.REPLACE and not all(outcome.created for outcome in outcomes):
             self._database.scrub_soon()
-        return outcomes
 
     def remove_class(self, gallery: str, label: str) -> None:
         """See `Store.remove_class`."""

@@ -343,10 +343,11 @@ def test_other_problems_are_not_asked_again(status: int):
 
 def test_retry_after_may_be_a_date():
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=5), usegmt=True)
-    pause = Retry().pause(1, 503, {"retry-after": date})
+    pause = Retry().pause(1, httpx.Response(503, headers={"retry-after": date}))
     assert pause is not None
     assert 3 < pause < 7
-    assert Retry(first=1).pause(3, 503, {"retry-after": "soon"}) == pytest.approx(4.5, abs=0.5)
+    soon = httpx.Response(503, headers={"retry-after": "soon"})
+    assert Retry(first=1).pause(3, soon) == pytest.approx(4.5, abs=0.5)
     with pytest.raises(ValueError, match="at least 1"):
         Retry(0)
 
