@@ -78,6 +78,9 @@ class Metrics:
         self.change_done = self._latest(
             "oneshot_model_change_done_shots", "Those of them that are embedded by the new one."
         )
+        self.change_held = self._latest(
+            "oneshot_model_change_held_galleries", "Galleries whose change of the model does not get on."
+        )
         self._info = Gauge(
             "oneshot_info",
             "What is running.",

@@ -7,16 +7,25 @@ Of all processes on one data folder, one does the work.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.batching import F32
-from app.errors import ConflictError, ImagesNotKeptError, ModelNotFoundError, OneshotError, UnavailableError
+from app.errors import (
+    BadImageError,
+    ConflictError,
+    ImagesNotKeptError,
+    ModelNotFoundError,
+    OneshotError,
+    UnavailableError,
+)
 from app.locks import alone
 from app.logs import get_logger
-from app.models import Models
+from app.models import Models, RunningModel
 from app.store.models import MODEL, PREVIOUS_MODEL, ModelStore, Progress
 
 log = get_logger(__name__)
@@ -25,6 +34,10 @@ LOCK_FILE = "remodel.lock"
 _CHUNK = 32
 _LOOK_SECONDS = 0.5
 _RETRY_SECONDS = 0.2
+#: The first pause after work on a gallery has failed; it is doubled each time, up to the longest.
+_FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 300.0
+#: What no repetition changes.
+_FOR_GOOD = (ImagesNotKeptError, BadImageError)
 
 Embed = Callable[[Sequence[bytes]], F32]
 
@@ -101,6 +114,49 @@ def remodel(
     return False
 
 
+@dataclass
+class _Failure:
+    """How often the work on a gallery has failed without getting on, and when it is tried again."""
+
+    done: int
+    times: int
+    again: float
+
+
+class Held:
+    """The galleries that are left alone now: some have failed and are tried again, each time later; some can't change.
+
+    All on their way to one model: a change to another begins anew.
+    """
+
+    def __init__(self) -> None:
+        self._digest: str | None = None
+        self._failures: dict[int, _Failure] = {}
+
+    def of(self, digest: str) -> None:
+        """Begin anew when this is another model than before."""
+        if digest != self._digest:
+            self._digest, self._failures = digest, {}
+
+    def holds(self, gallery_id: int) -> bool:
+        """Whether the gallery is to be left alone now."""
+        failure = self._failures.get(gallery_id)
+        return failure is not None and time.monotonic() < failure.again
+
+    def fail(self, gallery: Progress, *, done: int, for_good: bool) -> float:
+        """Hold the gallery, which has so many images done; returns for how many seconds."""
+        before = self._failures.get(gallery.gallery_id)
+        times = before.times + 1 if before is not None and before.done == done else 0
+        pause = math.inf if for_good else min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(times, 20))
+        self._failures[gallery.gallery_id] = _Failure(done, times, time.monotonic() + pause)
+        return pause
+
+    def seconds(self, gallery_ids: Iterable[int]) -> float:
+        """Seconds until the first of these is tried again."""
+        times = (each.again for id_ in gallery_ids if (each := self._failures.get(id_)) is not None)
+        return max(0.0, min(times, default=math.inf) - time.monotonic())
+
+
 class Remodeller:
     """The thread of a running service that carries out what the store says is wanted."""
 
@@ -111,7 +167,7 @@ class Remodeller:
         self._models = models
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self.refused: set[int] = set()  # ids of galleries that can't change
+        self.held = Held()
         self._thread = threading.Thread(target=self._run, name="remodel", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -127,10 +183,12 @@ class Remodeller:
 
     def _run(self) -> None:
         seen: int | None = None
+        again = 0.0
         while not self._stopping.wait(_LOOK_SECONDS):
             try:
                 version = self._version()
-                if version != seen and self._work():
+                if version != seen or time.monotonic() >= again:
+                    again = time.monotonic() + self._work()
                     seen = version
             except ModelNotFoundError as error:
                 log.warning("model_change_waits", reason=error.detail)
@@ -141,38 +199,37 @@ class Remodeller:
                 log.exception("model_change_failed")
                 self._stopping.wait(10)
 
-    def _work(self) -> bool:
-        """Whether nothing is left to do for this version of the store."""
+    def _work(self) -> float:
+        """Do what there is to do; seconds until there may be more to do, though the store does not change."""
         change = read_change(self._store)
         if change.model is None:
-            return True
-        pending = [each for each in change.pending if each.gallery_id not in self.refused]
-        if pending:
+            return math.inf
+        self.held.of(change.model)
+        due = [each for each in change.pending if not self.held.holds(each.gallery_id)]
+        if due:
             with alone(self._home / LOCK_FILE) as here, self._store.alone() as there:
                 if here and there:
-                    for gallery in pending:
+                    for gallery in due:
                         self._remodel(gallery, change.model)
                     self._store.forget_others()
-            return False
+            return 0.0
         if self._models.primary.digest != change.model and not change.pending:
             self._models.make_primary(change.model)
             log.info("model_changed", model=self._models.primary.recognizer.model_id)
-        return True
+        return self.held.seconds(each.gallery_id for each in change.pending)
 
     def _remodel(self, gallery: Progress, digest: str) -> None:
         model = self._models.get(digest)
         log.info("model_change", gallery=gallery.gallery, shots=gallery.shots, done=gallery.done)
+        added = 0
 
         def embed(pictures: Sequence[bytes]) -> F32:
-            assert self._loop is not None  # noqa: S101 - set by start
-            work = asyncio.run_coroutine_threadsafe(model.recognizer.embed_stored(pictures), self._loop)
-            while True:
-                try:
-                    return work.result(0.5)
-                except TimeoutError:
-                    if self._stopping.is_set():
-                        work.cancel()
-                        raise UnavailableError("stopping") from None
+            nonlocal added
+            vectors = self._embed(model, pictures)
+            if gallery.problem is not None and not added:
+                self._store.hold(gallery.gallery_id, digest, None)
+            added += len(pictures)
+            return vectors
 
         try:
             switched = remodel(
@@ -186,11 +243,44 @@ class Remodeller:
             )
             if switched:
                 log.info("gallery_switched", gallery=gallery.gallery, model=model.recognizer.model_id)
-        except ImagesNotKeptError as error:
-            self.refused.add(gallery.gallery_id)
-            log.warning("model_change_refused", gallery=gallery.gallery, reason=error.detail)
         except UnavailableError:
             raise
-        except OneshotError as error:
-            self.refused.add(gallery.gallery_id)
-            log.error("model_change_refused", gallery=gallery.gallery, reason=error.detail)
+        except Exception as error:
+            # of this gallery alone: the others get on
+            self._hold(gallery, digest, error, gallery.done + added)
+
+    def _hold(self, gallery: Progress, digest: str, error: Exception, done: int) -> None:
+        """Leave the gallery alone for a while, or for good, and let everybody see why."""
+        for_good = isinstance(error, _FOR_GOOD)
+        seconds = self.held.fail(gallery, done=done, for_good=for_good)
+        known = isinstance(error, OneshotError)
+        about = {"gallery": gallery.gallery, "reason": str(error)}
+        if for_good:
+            log.error("model_change_refused", **about)
+        else:
+            log.error("model_change_repeated", seconds=seconds, exc_info=None if known else error, **about)
+        problem = (
+            (error.detail if error.public else error.title) if isinstance(error, OneshotError) else "Internal error"
+        )
+        what = "the gallery keeps its model" if for_good else "it is tried again, each time later"
+        self._store.hold(gallery.gallery_id, digest, f"{problem.rstrip('.')}; {what}.")
+
+    def _embed(self, model: RunningModel, pictures: Sequence[bytes]) -> F32:
+        assert self._loop is not None  # noqa: S101 - set by start
+        work = asyncio.run_coroutine_threadsafe(model.recognizer.embed_stored(pictures), self._loop)
+        while True:
+            try:
+                return work.result(0.5)
+            except TimeoutError:
+                if work.done():  # its own
+                    raise
+                if self._stopping.is_set():
+                    work.cancel()
+                    raise UnavailableError("stopping") from None
+
+
+def _in_public(error: Exception) -> str:
+    """What went wrong, without what only the log is to have."""
+    if not isinstance(error, OneshotError):
+        return OneshotError.title
+    return (error.detail if error.public else error.title).rstrip(".")

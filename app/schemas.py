@@ -295,6 +295,7 @@ class ModelChangePublic(BaseModel):
     shots: int = Field(ge=0, description="Images of the gallery.")
     done: int = Field(ge=0, description="Those that the new model has embedded.")
     without_image: int = Field(ge=0, description="Those that can't be embedded, because they were not kept.")
+    problem: str | None = Field(default=None, description="Why the work does not get on, null while it does.")
 
 
 class ModelsPublic(BaseModel):

@@ -102,6 +102,8 @@ def _tell(store: SqlStore, shelf: ModelShelf) -> None:
     print_line(f"previous  {name(change.previous)}")
     for each in change.pending:
         lacking = f", {each.without_image} can't be: their images were not kept" if each.without_image else ""
+        held = f"; it does not get on: {each.problem}" if each.problem else ""
         print_line(
-            f"gallery {each.gallery}: has {name(each.model_digest)}; {each.done} of {each.shots} images done{lacking}"
+            f"gallery {each.gallery}: has {name(each.model_digest)}; {each.done} of {each.shots} images done"
+            f"{lacking}{held}"
         )

@@ -31,6 +31,7 @@ def change_public(wanted: str | None, progress: Progress) -> ModelChangePublic:
         shots=progress.shots,
         done=progress.done,
         without_image=progress.without_image,
+        problem=progress.problem,
     )
 
 

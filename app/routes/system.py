@@ -62,4 +62,5 @@ async def metrics(service: ServiceDep) -> Response:
         change = await service.storing.run(lambda: read_change(service.store.models))
         service.metrics.change_shots.set(change.shots)
         service.metrics.change_done.set(change.done)
+        service.metrics.change_held.set(sum(each.problem is not None for each in change.pending))
     return Response(service.metrics.render(), media_type=CONTENT_TYPE_LATEST)

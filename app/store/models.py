@@ -17,11 +17,16 @@ from app.store.schema import classes, embeddings, galleries, images, meta, suppo
 from app.store.vectors import to_bytes
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
+#: Begins the keys of facts about galleries whose change does not get on.
+_HELD = "held "
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a gallery is on its way to a model: shots in all, with that model's vector, and without an image."""
+    """How far a gallery is on its way to a model: shots in all, with that model's vector, and without an image.
+
+    `problem` is why it does not get on, if it does not.
+    """
 
     gallery_id: int
     gallery: str
@@ -29,6 +34,7 @@ class Progress:
     shots: int
     done: int
     without_image: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -118,21 +124,39 @@ class ModelStore:
             )
             if connection.execute(lacking).first() is not None:
                 return False
+            connection.execute(sa.delete(meta).where(meta.c.key == _held(gallery_id)))
             values = {"model_digest": digest, "dim": dim}
             connection.execute(sa.update(galleries).where(galleries.c.id == gallery_id).values(values))
             record_settings(connection, gallery_id, datetime.now(UTC))
             return True
 
+    def hold(self, gallery_id: int, digest: str, problem: str | None) -> None:
+        """Note why the gallery does not get on on its way to the model, or with None that it does."""
+        value = None if problem is None else f"{digest} {problem}"
+        with self._database.write() as connection:
+            if _fact(connection, _held(gallery_id)) == value:
+                return
+            connection.execute(sa.delete(meta).where(meta.c.key == _held(gallery_id)))
+            if value is not None:
+                connection.execute(sa.insert(meta).values(key=_held(gallery_id), value=value))
+
     def forget_others(self) -> None:
-        """Drop vectors by models that nobody has, wants or may go back to."""
+        """Drop vectors by models that nobody has, wants or may go back to, and what held galleries that are no more."""
         keep = self.digests()
         with self._database.write() as connection:
             connection.execute(sa.delete(embeddings).where(embeddings.c.model_digest.not_in(keep)))
+            there = {_held(id_) for id_ in connection.execute(sa.select(galleries.c.id)).scalars()}
+            held = connection.execute(sa.select(meta.c.key).where(meta.c.key.startswith(_HELD))).scalars()
+            connection.execute(sa.delete(meta).where(meta.c.key.in_(set(held) - there)))
 
     def renew_identity(self, store_id: str) -> None:
         """Make this another store for those who kept something of it (after a restore)."""
         with self._database.write() as connection:
             _set_fact(connection, STORE_ID, store_id)
+
+
+def _held(gallery_id: int) -> str:
+    return f"{_HELD}{gallery_id}"
 
 
 def _fact(connection: sa.Connection, key: str) -> str | None:
@@ -162,4 +186,6 @@ def _progress(connection: sa.Connection, row: sa.Row[int, str, str], digest: str
         .join(classes, classes.c.id == supports.c.class_id)
         .where(classes.c.gallery_id == row.id)
     )
-    return Progress(row.id, row.name, row.model_digest, *connection.execute(counts).one())
+    of_digest, _, problem = (_fact(connection, _held(row.id)) or "").partition(" ")
+    held = problem if of_digest == digest else None
+    return Progress(row.id, row.name, row.model_digest, *connection.execute(counts).one(), problem=held)

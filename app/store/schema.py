@@ -119,7 +119,8 @@ embeddings = sa.Table(
 )
 
 # Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests),
-# `pruned` (up to which entry of the change log tombstones have been dropped).
+# `pruned` (up to which entry of the change log tombstones have been dropped), `held <gallery_id>` (the digest of the
+# model that a gallery changes to, and why it does not get on).
 meta = sa.Table(
     "meta",
     metadata,

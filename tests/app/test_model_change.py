@@ -73,7 +73,7 @@ def test_until_then_the_old_model_answers_and_what_is_enrolled_meanwhile_counts(
         assert server.enroll("late", images[6]).json()["model"].startswith("test-cosine")
         assert best(server, images[6])[0::2] == ("late", "test-cosine")
         change = gallery_of(server)["model_change"]
-        assert change == {"digest": digest_of(new), "shots": 6, "done": 0, "without_image": 0}
+        assert change == {"digest": digest_of(new), "shots": 6, "done": 0, "without_image": 0, "problem": None}
         assert server.metric("oneshot_model_change_shots") == 6
         assert server.enroll("a", images[0], gallery="new").json()["model"].startswith("test-euclidean")
         same = {"image1": ("x", images[0]), "image2": ("x", images[0])}
@@ -133,7 +133,8 @@ def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, 
         refused = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert "ONESHOT_KEEP_IMAGES" in assert_problem(refused, 409, "images-not-kept")["detail"]
     with serve(model=new) as server:  # the start doesn't ask: the gallery stays as it is, and says why
-        wait_for(lambda: server.service.remodeller.refused)
+        wait_for(lambda: gallery_of(server)["model_change"]["problem"])
+        assert "ONESHOT_KEEP_IMAGES" in gallery_of(server)["model_change"]["problem"]
         assert best(server, images[3])[0::2] == ("c3", "test-cosine")
         assert gallery_of(server)["model_change"]["without_image"] == 5
 
