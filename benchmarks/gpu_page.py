@@ -31,6 +31,21 @@ float32.
 """
 
 
+_STEPS = """## Training steps
+
+Medians. *Data* is the part of a step that draws the batch and distorts or photographs it.
+
+| recipe | images | ms | of it data | images/s | precision |
+|---|---:|---:|---:|---:|---|
+"""
+
+_TRAINING = """## A training
+
+| recipe | settings | images | seconds | held-out trials wrong, by step |
+|---|---|---:|---:|---|
+"""
+
+
 def page(record: Mapping[str, Any]) -> str:
     """The page as Markdown."""
     parts = [_HEAD]
@@ -39,7 +54,23 @@ def page(record: Mapping[str, Any]) -> str:
     if "forward" in record:
         found = record["forward"]
         parts += [_FORWARD.format(model=found["model"]), "".join(_forward(found["rows"])), _run(found["run"])]
+    if "steps" in record:
+        parts += [_STEPS + "".join(map(_step, record["steps"]["rows"])), _run(record["steps"]["run"])]
+    if "training" in record:
+        parts += [_TRAINING + "".join(map(_trained, record["training"]["rows"])), _run(record["training"]["run"])]
     return "\n".join(parts)
+
+
+def _step(row: Mapping[str, Any]) -> str:
+    share = row["data_ms"] / row["ms"]
+    cells = (row["recipe"], f"{row['images']:,}", f"{row['ms']:.1f}", f"{100 * share:.1f} %")
+    return f"| {' | '.join(cells)} | {row['images_per_s']:,.0f} | {row['precision']} |\n"
+
+
+def _trained(row: Mapping[str, Any]) -> str:
+    looks = ", ".join(f"{look['step']:,}: {100 * look['error']:.2f} %" for look in row["looks"])
+    settings = " ".join(f"`{each}`" for each in row["settings"])
+    return f"| {row['recipe']} | {settings} | {row['images']:,} | {row['seconds']:.0f} | {looks} |\n"
 
 
 def _copies(rows: Sequence[Mapping[str, Any]]) -> list[str]:

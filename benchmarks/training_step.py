@@ -34,6 +34,8 @@ def measure(run: Run, batches: Batches, steps: int) -> tuple[float, float]:
     for step in range(_WARM_UP + steps):
         began = time.perf_counter()
         batches.draw(run.generator, run.step, run.machine)
+        if run.machine.device.type == "cuda":
+            torch.cuda.synchronize()
         drawn = time.perf_counter()
         train_step(run, batches)
         if step >= _WARM_UP:

@@ -13,7 +13,18 @@ import numpy.typing as npt
 import torch
 from scipy import optimize, stats
 
-from model.calibration import Calibration, Chances, ErrorRates, Floats, LikelihoodRatio, Method, Quality
+from model.calibration import (
+    LEAST_CLASSES,
+    LEAST_GENUINE,
+    LEAST_IMPOSTOR,
+    Calibration,
+    Chances,
+    ErrorRates,
+    Floats,
+    LikelihoodRatio,
+    Method,
+    Quality,
+)
 from model.distances import Vectors
 from model.manifest import Metric
 from model.similarity import tensor_distances
@@ -38,9 +49,6 @@ STRANGERS = 1_000
 """Strangers that search one gallery at most."""
 SIZES = (2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
 FPIRS = (0.003, 0.01, 0.03, 0.1, 0.3)
-LEAST_GENUINE = 100
-LEAST_IMPOSTOR = 1_000
-LEAST_CLASSES = 10
 LEAST_AUC = 0.6
 
 

@@ -23,6 +23,10 @@ Method = Literal["platt", "beta", "isotonic"]
 RULE_OF_THREE = 3
 """With no event among n trials the rate is below 3/n with 95 % confidence: what n trials can support."""
 
+LEAST_GENUINE = 100
+LEAST_IMPOSTOR = 1_000
+LEAST_CLASSES = 10
+"""Pairs of images of one class, pairs of two, and classes that a calibration takes at least."""
 
 #: Distances for rates and gallery sizes that are remembered.
 _REMEMBERED = 256

@@ -85,11 +85,11 @@ class PhotographedBatches:
     def draw(self, generator: torch.Generator, step: int, machine: Machine) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - every batch is new
         """Return the photographs of this process's share, and all classes."""
         batch = self._sampler.draw(generator)
-        drawings = make_variants(batch.images, self._variants, generator)
+        drawings = make_variants(batch.images.to(machine.device), self._variants, generator)
         seed = int(torch.randint(_SEEDS, (), generator=generator))
         chance = torch.Generator(machine.device).manual_seed((seed + machine.rank) % _SEEDS)
-        own = drawings[machine.share(len(drawings))].to(machine.device, non_blocking=True)
-        return _on(machine, self._camera(own, chance)), batch.classes.to(machine.device)
+        pictures = self._camera(drawings[machine.share(len(drawings))], chance)
+        return _on(machine, pictures), batch.classes.to(machine.device)
 
 
 def distorted_batches(recipe: Recipe, training: PreparedImages) -> Batches:

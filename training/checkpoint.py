@@ -12,6 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+CHECKPOINT_FILE = "checkpoint.safetensors"
+"""Its name in a run's folder."""
+
 
 class CheckpointError(Exception):
     """The checkpoint cannot be resumed from; ``str(error)`` says why."""

@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from training.batches import Batches, distorted_batches
-from training.checkpoint import write_checkpoint
+from training.checkpoint import CHECKPOINT_FILE, write_checkpoint
 from training.data.labelled import PreparedImages
 from training.episodes import Trials, any_class_trials, embed_pixels, judge_trials, within_group_trials
 from training.machine import Machine
@@ -73,7 +73,7 @@ def train(
     run = start_run(recipe, batches.n_classes, machine)
     trials = validation_trials(held_out, n_way, recipe.validation_trials)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "checkpoint.safetensors"
+    file = folder / CHECKPOINT_FILE
     if file.exists():
         run.restore(file)
     began = saved = time.monotonic()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Discriminator, Field, Tag
 
-from model.calibrating import LEAST_CLASSES, LEAST_GENUINE, LEAST_IMPOSTOR
+from model.calibration import LEAST_CLASSES, LEAST_GENUINE, LEAST_IMPOSTOR
 from training.data.division import Division
 from training.data.faces import read_faces, split_people
 from training.data.folder import read_folder

@@ -35,8 +35,16 @@ class VariantsPart(Part):
 
 
 def make_variants(drawings: Tensor, part: VariantsPart, generator: torch.Generator) -> Tensor:
-    """Return drawings (P, K, 4, 64, 64), as bytes, of which some classes are replaced by variants; all on the CPU."""
-    dice = torch.rand(len(drawings), generator=generator)
+    """Return drawings (P, K, 4, 64, 64), as bytes, of which some classes are replaced by variants.
+
+    They are made on the device of the drawings; all chance comes from ``generator``, on the CPU.
+    """
+    with torch.device(drawings.device):
+        return _made(drawings, part, generator)
+
+
+def _made(drawings: Tensor, part: VariantsPart, generator: torch.Generator) -> Tensor:
+    dice = _chance(1, len(drawings), generator)[0]
     ink = drawings[:, :, :3].flatten(1).amax(1) == 0
     plated = torch.nonzero(dice < part.plate).flatten()
     tinted = torch.nonzero((dice >= part.plate) & (dice < part.plate + part.tint) & ink).flatten()
@@ -48,10 +56,14 @@ def make_variants(drawings: Tensor, part: VariantsPart, generator: torch.Generat
     return made
 
 
+def _chance(rows: int, n: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(rows, n, generator=generator, device="cpu").to(torch.get_default_device())
+
+
 def _on_plates(drawings: Tensor, ink: Tensor, rivals: float, generator: torch.Generator) -> Tensor:
     """Put each class's symbol on a plate of its own; rivals have the plate or the symbol of the class before."""
     n = len(drawings)
-    number, paint = torch.rand(8, n, generator=generator), torch.tensor(_PAINTS)
+    number, paint = _chance(8, n, generator), torch.tensor(_PAINTS)
     kind = (number[0] * _SHAPES).long()
     white = torch.tensor([1.0, 1.0, 1.0])
     fill = torch.where((number[1] < 0.4)[:, None], white, paint[(number[2] * len(paint)).long()])
@@ -118,7 +130,7 @@ def _shrunk(drawings: Tensor, share: Tensor) -> Tensor:
 def _tinted(drawings: Tensor, rivals: float, generator: torch.Generator) -> Tensor:
     """Colour each class's ink; rivals are the symbol of the class before in another colour."""
     n = len(drawings)
-    number = torch.rand(5, n, generator=generator)
+    number = _chance(5, n, generator)
     copied = torch.nonzero(number[0] < rivals).flatten()
     hue = number[1].clone()
     before = (copied - 1) % n
