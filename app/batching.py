@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from opentelemetry.context import Context
 
 from app import tracing
-from app.errors import InferenceError, NotReadyError, OneshotError
+from app.errors import InferenceError, NotReadyError, OneshotError, OverloadedError
 from app.line import Line
 from app.logs import get_logger
 from app.metrics import Metrics
@@ -275,7 +275,7 @@ class Batcher(Line):
         except BaseException as error:
             log.exception("forward_failed", images=sum(len(part) for _, part in batch))
             for job, _ in batch:
-                job.fail(_inference_error(error))
+                job.fail(_failure(error))
             if not isinstance(error, Exception):
                 raise
             return
@@ -291,7 +291,9 @@ class Batcher(Line):
             job.fail(NotReadyError("The service stopped before this image's turn."))
 
 
-def _inference_error(cause: BaseException) -> InferenceError:
+def _failure(cause: BaseException) -> OneshotError:
+    if isinstance(cause, MemoryError):
+        return OverloadedError("There is no memory for a forward pass now; try again in a moment.")
     # one object for each waiter: an exception that is raised in several tasks would mix up their tracebacks
     error = InferenceError(f"the forward pass failed: {cause!r}")
     error.__cause__ = cause

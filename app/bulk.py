@@ -11,13 +11,15 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from app.batching import F32
-from app.errors import BadImageError, ClassExistsError, InferenceError, OneshotError, OverloadedError
+from app.errors import ClassExistsError, InferenceError, OneshotError, OverloadedError
+from app.logs import get_logger
 from app.network import Queue
 from app.receipts import Result, read_one, write_one, write_rows
 from app.store.base import EnrollOutcome, NewSupport, Once, OnConflict, Store
 from app.uploads import Upload
 from app.workers import WorkPool
 
+log = get_logger(__name__)
 T = TypeVar("T")
 #: A large request goes through the queues in parts of this many images, at most so many parts at once.
 _PART = 64
@@ -110,8 +112,11 @@ class ManyImages:
         for upload in uploads:
             try:
                 prepared.append(self._prepare(upload))
-            except BadImageError as error:
+            except OneshotError as error:
                 prepared.append(error)
+            except Exception:  # whatever it is, it is this image's alone
+                log.exception("image_failed", field=upload.field)
+                prepared.append(OneshotError(f"{upload.field}: the server could not work on it, and its log says why"))
         return prepared
 
 

@@ -275,7 +275,7 @@ class NotReadyError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """The queue is full."""
+    """The queue is full, or there is no memory for an image now."""
 
     status, slug, title = 503, "overloaded", "Overloaded"
 

@@ -101,6 +101,8 @@ class _Exchange:
                 await self._fail(DeadlineExceededError(f"The request took longer than {seconds:g} seconds."), receive)
             else:
                 await self._fail(_unexpected(error), receive)
+        except MemoryError:  # for the body, or the answer
+            await self._fail(OverloadedError("There is no memory for this request now."), receive)
         except Exception as error:  # the net: nothing may reach the client but a problem without the error's text
             await self._fail(_unexpected(error), receive)
 

@@ -169,11 +169,15 @@ class Recognizer:
 
     async def embed(self, uploads: Sequence[Upload]) -> F32:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
+        return (await self._embed(uploads))[0]
+
+    async def _embed(self, uploads: Sequence[Upload]) -> tuple[F32, list[Picture]]:
         with self._batcher.expect(len(uploads)):  # an image that will be refused need not be decoded
-            vectors = await self._batcher.embed([each.values for each in await self._prepared(uploads)])
+            prepared = await self._prepared(uploads)
+            vectors = await self._batcher.embed([each.values for each in prepared])
         if not np.isfinite(vectors).all():
             raise InferenceError("the network made a vector that is not finite")
-        return vectors
+        return vectors, prepared
 
     async def classify(self, upload: Upload, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
         """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
@@ -224,8 +228,8 @@ class Recognizer:
         """
         if (before := await self._answered(once)) is not None:
             return read_one(before, gallery, label)
-        [embedding] = await self.embed([upload])
-        support = self._support(label, upload, Picture(embedding, images.sniff_media_type(upload.data)))
+        [embedding], [picture] = await self._embed([upload])
+        support = self._support(label, upload, Picture(embedding, picture.media_type))
         return await self._storing.write(partial(enroll_one, self._store, gallery, support, on_conflict, once))
 
     async def enroll_many(

@@ -9,7 +9,6 @@ ImageError
 
 from __future__ import annotations
 
-import io
 import struct
 import threading
 import warnings
@@ -22,6 +21,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from model.essentials import END_OF_JPEG, CostlyFileError, essentials, lacks_end
+from model.metered import MeteredFile
 
 MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -41,7 +43,6 @@ _PILLOW_FAILURES: Final = (
     AttributeError,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     SyntaxError,
     TypeError,
@@ -64,7 +65,11 @@ _turn: Final = threading.Lock()
 #: A JPEG is decoded at the half, quarter or eighth of its size at which both sides keep so many pixels: many times the
 #: input of any network here, in a fraction of the time.
 _DRAFT_SIDE: Final = 400
+#: What the most wasteful of the decoders takes.
+_BYTES_A_PIXEL: Final = 8
 _STRIP_PIXELS: Final = 500_000
+#: Bits of a scan that show something, whatever its tables say.
+_NOISE: Final = bytes(range(1, 255)) * 4
 _ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -110,18 +115,6 @@ class ImageLimits:
             )
 
 
-def sniff_media_type(data: bytes) -> str:
-    """Return the media type that the bytes themselves show, whatever a file name or header says.
-
-    Raises:
-        EmptyImageError: no bytes.
-        UnsupportedFormatError: no accepted format recognises them.
-        CorruptImageError: an accepted format recognises them, but its header is broken.
-    """
-    with _open(data) as image:
-        return MEDIA_TYPES[str(image.format)]
-
-
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """Decode the first frame of an image file to mode ``L`` or ``RGB``; its ``format`` is that of the file.
 
@@ -130,15 +123,37 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
 
     Raises:
         ImageError: one of its four subclasses.
+        MemoryError: there is not enough for this image now.
     """
-    with _open(data) as image:
+    if not data:
+        raise EmptyImageError("the image is empty (0 bytes)")
+    try:
+        shown = essentials(data)
+    except CostlyFileError as error:
+        raise CorruptImageError(str(error)) from error
+    if lacks_end(shown):
+        return _decode_endless_jpeg(shown, limits)
+    return _decode(shown, limits)
+
+
+def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
+    with _open(data, limits) as image:
         width, height = image.size
         limits.check(width, height)
         with _turn if width * height > _LARGE_PIXELS else nullcontext():
             return _decoded(image)
 
 
+def _decode_endless_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
+    """Streams of cameras leave out the mark of the end. Where the picture is whole, what follows does not change it."""
+    decoded, other = (_decode(data + tail + END_OF_JPEG, limits) for tail in (b"", _NOISE))
+    if decoded.tobytes() != other.tobytes():
+        raise CorruptImageError("the JPEG image cannot be decoded: the image file is truncated")
+    return decoded
+
+
 def _decoded(image: Image.Image) -> Image.Image:
+    pixels = image.width * image.height
     try:
         image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # only JPEG's decoder does anything
         image.load()
@@ -148,18 +163,28 @@ def _decoded(image: Image.Image) -> Image.Image:
         decoded.format = image.format
         return decoded
     except _PILLOW_FAILURES as error:
+        _check_memory(pixels, error)
         raise CorruptImageError(f"the {image.format} image cannot be decoded: {error}") from error
 
 
-def _open(data: bytes) -> Image.Image:
-    if not data:
-        raise EmptyImageError("the image is empty (0 bytes)")
+def _check_memory(pixels: int, error: Exception) -> None:
+    """Raise MemoryError where that may be what failed: most decoders call it a broken file."""
+    if "memory" in str(error).lower():
+        raise MemoryError(str(error)) from error
+    np.empty(_BYTES_A_PIXEL * pixels, np.uint8)  # which is not touched, so it costs nothing
+
+
+def _open(data: bytes, limits: ImageLimits) -> Image.Image:
+    file = MeteredFile(data)
     try:
-        return Image.open(io.BytesIO(data), formats=tuple(MEDIA_TYPES))
+        image = Image.open(file, formats=tuple(MEDIA_TYPES))
+        file.opened = True
+        return image
     except UnidentifiedImageError as error:
         accepted = ", ".join(MEDIA_TYPES)
         raise UnsupportedFormatError(f"the bytes are no image of an accepted format ({accepted})") from error
     except _PILLOW_FAILURES as error:
+        _check_memory(limits.max_pixels, error)
         raise CorruptImageError(f"the image's header cannot be read: {error}") from error
 
 

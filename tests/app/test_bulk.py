@@ -11,13 +11,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.batching import Batcher
 from app.bulk import ManyImages, Picture, in_parts
 from app.errors import InferenceError
 from app.uploads import Upload
 from app.workers import WorkPool
+from model.images import ImageLimits
 from tests.app.conftest import Running, assert_problem
+from tests.factories import draw_character, encode, png_bytes
 
 
 def batch(server: Running, files: list[tuple[str, bytes]], labels: list[str] | None = None, **query: str) -> Any:
@@ -154,3 +157,46 @@ def test_a_vector_that_is_not_finite_is_refused_alone():
     kept = {place: each.values.tolist() for place, each in enumerate(found) if isinstance(each, Picture)}
     assert kept == {place: rows[place] for place in (0, 2, 5, 6)}
     assert [type(found[place]) for place in (1, 3, 4)] == [InferenceError] * 3
+
+
+def test_whatever_an_image_raises_is_its_own_alone(served: Running, gallery: str, images: list[bytes]):
+    raised = iter([RecursionError("deep"), MemoryError(), KeyError("MPO")])
+    real = served.app.state.service.recognizer._many._prepare
+
+    def prepare(upload: Upload) -> Picture:
+        if upload.field == "image[1]":
+            raise next(raised)
+        found: Picture = real(upload)
+        return found
+
+    many = served.app.state.service.recognizer._many
+    many._prepare = prepare
+    try:
+        for _ in range(3):
+            files = [(f"{place}.png", image) for place, image in enumerate(images[:3])]
+            found = batch(served, files, gallery=gallery).json()
+            assert [item["problem"] for item in found["items"]] == [None, "internal-error", None]
+            assert "deep" not in found["items"][1]["detail"]
+    finally:
+        many._prepare = real
+
+
+def test_a_jpeg_with_a_second_picture_is_enrolled(served: Running, gallery: str, images: list[bytes]):
+    mpo = encode(draw_character(20), "MPO", save_all=True, append_images=[draw_character(21)])
+    found = batch(served, [("a.png", images[0]), ("b.jpg", mpo)], gallery=gallery).json()
+    assert [item["status"] for item in found["items"]] == [201, 201]
+    stored = served.client.get("/classes/b/image", params={"gallery": gallery})
+    assert (stored.content, stored.headers["content-type"]) == (mpo, "image/jpeg")
+    assert served.classify(png_bytes(draw_character(20)), gallery=gallery).json()["candidates"][0]["label"] == "b"
+
+
+def test_missing_memory_for_an_image_is_no_fault_of_the_image(
+    served: Running, gallery: str, images: list[bytes], monkeypatch: pytest.MonkeyPatch
+):
+    def decode(_data: bytes, _limits: ImageLimits) -> Image.Image:
+        raise MemoryError
+
+    monkeypatch.setattr("model.images.decode_image", decode)
+    assert_problem(served.classify(images[0]), 503, "overloaded")
+    found = batch(served, [("a.png", images[0])], gallery=gallery).json()
+    assert (found["items"][0]["status"], found["items"][0]["problem"]) == (503, "overloaded")

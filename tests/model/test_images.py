@@ -6,6 +6,9 @@ import contextlib
 import io
 import resource
 import struct
+import subprocess
+import sys
+import time
 import zlib
 
 import numpy as np
@@ -14,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from model.essentials import essentials
 from model.images import (
     MEDIA_TYPES,
     CorruptImageError,
@@ -23,8 +27,8 @@ from model.images import (
     TooManyPixelsError,
     UnsupportedFormatError,
     decode_image,
-    sniff_media_type,
 )
+from model.metered import MeteredFile
 from tests.factories import draw_character, encode
 
 MODES = {
@@ -56,7 +60,7 @@ def test_every_format_and_mode_shows_the_same_character(kind, mode):
     assert decoded.mode in ("L", "RGB")
     difference = np.abs(np.asarray(decoded.convert("L"), float) - np.asarray(character, float))
     assert difference.mean() < 6, f"{kind} {mode} decoded to another picture"
-    assert sniff_media_type(data) == MEDIA_TYPES[kind]
+    assert decoded.format == kind
 
 
 def test_every_accepted_format_is_covered():
@@ -195,3 +199,125 @@ def test_a_large_jpeg_is_decoded_at_a_fraction_of_its_size(width, height, fracti
     assert decoded.size == (width // fraction, height // fraction)
     whole = np.asarray(image.resize(decoded.size, Image.Resampling.BOX), np.float64)
     assert np.abs(np.asarray(decoded, np.float64) - whole).mean() < 2
+
+
+def as_jpeg(image: Image.Image, **options: object) -> bytes:
+    return encode(image, "JPEG", quality=90, **options)
+
+
+def grey(data: bytes) -> np.ndarray:
+    return np.asarray(decode_image(data).convert("L"), np.float64)
+
+
+def test_of_a_jpeg_with_a_second_picture_the_first_is_taken():
+    first, second = draw_character(1), draw_character(2)
+    data = encode(first, "MPO", save_all=True, append_images=[second])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert decode_image(data).format == "JPEG"
+    assert np.abs(grey(data) - np.asarray(first, float)).mean() < 2
+
+
+def segment(marker: int, content: bytes) -> bytes:
+    return bytes([255, marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def test_metadata_of_a_jpeg_is_left_out_except_for_the_first_that_says_how_it_is_turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = as_jpeg(draw_character(1).transpose(Image.Transpose.ROTATE_90), exif=exif)
+    odd = b"".join(segment(0xE2, b"ICC_PROFILE\0" + bytes(60_000)) for _ in range(100))
+    odd += segment(0xE1, b"nothing known") + segment(0xFE, b"a comment \xff\xda") + segment(0xED, b"8BIM")
+    data = turned[:2] + odd + turned[2:]
+    assert essentials(data) == turned
+    assert np.abs(grey(data) - np.asarray(draw_character(1), float)).mean() < 2
+
+
+def many_scans(size: tuple[int, int], count: int) -> bytes:
+    """A progressive JPEG that refines one thing over and over."""
+    data = encode(Image.new("L", size, 200), "JPEG", progressive=True)
+    first = data.index(b"\xff\xc4", data.index(b"\xff\xda"))  # the tables of its second scan
+    second = data.index(b"\xff\xc4", data.index(b"\xff\xda", first))
+    return data[:second] + data[first:second] * (count - 2) + b"\xff\xd9"
+
+
+def test_the_scans_of_a_jpeg_are_counted_before_it_is_decoded():
+    assert decode_image(many_scans((40, 40), 100)).size == (40, 40)
+    began = time.thread_time()
+    with pytest.raises(CorruptImageError, match="more than 100 scans"):
+        decode_image(many_scans((2000, 2000), 30_000))
+    assert time.thread_time() - began < 0.5
+
+
+def test_a_jpeg_of_millions_of_segments_is_refused_at_once():
+    began = time.thread_time()
+    with pytest.raises(CorruptImageError, match="more than 10000 segments"):
+        decode_image(b"\xff\xd8" + segment(0xFE, b"") * 2_000_000)
+    assert time.thread_time() - began < 0.5
+
+
+def test_a_jpeg_may_lack_its_end_but_nothing_of_its_picture():
+    data = as_jpeg(draw_character(1, size=200))
+    assert np.array_equal(grey(data[:-2]), grey(data))
+    with pytest.raises(CorruptImageError, match="truncated"):
+        decode_image(data[:-12])
+
+
+def png_chunk(kind: bytes, content: bytes, flaw: int = 0) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) ^ flaw)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        png_chunk(b"gAMA", struct.pack(">I", 45_455), flaw=1),
+        png_chunk(b"tEXt", b"Title\0x", flaw=1),
+        png_chunk(b"tRNS", b"\0\0", flaw=1),
+        png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000))),
+        png_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2_000_000))),
+        png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(bytes(2_000_000))),
+        png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(2_000_000))),
+        png_chunk(b"eXIf", bytes(2_000_000)),
+        png_chunk(b"tEXt", b"k\0v") * 10_000,
+    ],
+)
+def test_damaged_and_large_metadata_of_a_png_is_left_out(chunk):
+    data = encode(draw_character(1))
+    assert essentials(data[:33] + chunk + data[33:]) == data
+    assert np.array_equal(grey(data[:33] + chunk + data[33:]), grey(data))
+
+
+def test_a_header_that_is_read_byte_by_byte_has_an_end():
+    comment = b"#" + b" " * 1_000_000 + b"\n"
+    with pytest.raises(CorruptImageError, match="too long"):
+        decode_image(b"P5\n" + comment + b"1 1\n255\n0")
+    assert decode_image(b"P5\n" + b"#" + comment[900_000:] + b"1 1\n255\n0").size == (1, 1)
+
+
+def test_a_decoder_may_compute_for_so_long_and_no_longer():
+    file = MeteredFile(bytes(100), seconds=0.02)
+    assert file.read(10) == bytes(10)
+    while time.thread_time() < file.end:
+        pass
+    with pytest.raises(OSError, match=r"more than 0\.02 seconds"):
+        file.read(10)
+
+
+_LITTLE_MEMORY = """
+import resource, sys
+from model.images import decode_image
+data = open(sys.argv[1], "rb").read()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 20_000_000, -1))
+try:
+    decode_image(data)
+except BaseException as error:
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
+def test_missing_memory_is_not_the_image_s_fault(kind, tmp_path):
+    options = {"progressive": True} if kind == "JPEG" else {}
+    tmp_path.joinpath("image").write_bytes(encode(Image.new("RGB", (6000, 6000)), kind, **options))
+    found = subprocess.run([sys.executable, "-c", _LITTLE_MEMORY, tmp_path / "image"], capture_output=True, check=True)
+    assert found.stdout.decode().strip() == "MemoryError"
