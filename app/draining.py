@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
+import os
 import socket
 import struct
+import threading
 from contextlib import suppress
 
 import uvicorn
@@ -25,6 +27,8 @@ _AT_ONCE = 16
 #: The system has no room for another connection, and that won't change at once.
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_SECONDS = 1.0
+#: Exit code of a process that ended with work in its threads.
+_UNFINISHED = 1
 #: Linux: SO_ATTACH_FILTER, and the packet filter of one instruction that lets nothing pass.
 _ATTACH_FILTER, _DROP_ALL = 26, struct.pack("HBBI", 0x06, 0, 0, 0)
 
@@ -41,17 +45,33 @@ def let_nobody_in(listening: socket.socket) -> None:
         listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(program)))
 
 
+def _end_after(seconds: float) -> None:
+    """End the process then, if it is still there: a thread in a decoder or a database's driver can't be stopped."""
+
+    def end() -> None:
+        log.error("ended_hard", seconds=seconds, threads=[each.name for each in threading.enumerate()])
+        os._exit(_UNFINISHED)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
 class DrainingServer(uvicorn.Server):
     """Stops in steps: no new connections; every answer closes its connection; what is in flight is finished.
+
+    The process has ended `last` seconds after the signal, whatever its threads do; None waits for them.
 
     By itself, uvicorn would close kept connections at once, also one on which a request has just been sent, and would
     drop connections that wait to be accepted.
     """
 
-    def __init__(self, config: uvicorn.Config, lifecycle: Lifecycle, alone: bool = True) -> None:
+    def __init__(
+        self, config: uvicorn.Config, lifecycle: Lifecycle, alone: bool = True, last: float | None = None
+    ) -> None:
         """`alone`: no other process accepts from the same socket."""
         super().__init__(config)
-        self._lifecycle, self._alone = lifecycle, alone
+        self._lifecycle, self._alone, self._last = lifecycle, alone, last
         self._connecting: set[asyncio.Task[object]] = set()
         lifecycle.on_failure(self._stop)
 
@@ -102,6 +122,8 @@ class DrainingServer(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain, then end."""
         self._lifecycle.draining = True
+        if self._last is not None:
+            _end_after(self._last)
         waiting = [listening.dup() for listening in sockets or []]  # keeps the line open while uvicorn lets go of it
         for line in waiting if self._alone else ():
             let_nobody_in(line)

@@ -32,7 +32,10 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 #: A worker that died is started again after this long, so that one that dies at once does not spin; one that can't
 #: start after twice as long each time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
-#: What a worker may take to end beyond its limit for what is in flight: its last batch, its logs.
+#: What a process may take to end beyond its limit for what is in flight: a change that is being committed, its last
+#: batch, its logs. A decoder that is still at work then ends with it.
+_LAST_SECONDS = 8.0
+#: What a supervisor gives a worker.
 _STOP_MARGIN_SECONDS = 10.0
 
 
@@ -78,7 +81,8 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     app.state.url = _url(listening)  # told in the log once it is ready
-    server = DrainingServer(config, app.state.lifecycle, settings.workers == 1)
+    last = settings.shutdown_timeout + _LAST_SECONDS
+    server = DrainingServer(config, app.state.lifecycle, settings.workers == 1, last)
     # uvicorn has shut down when it passes the signal on, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listening])

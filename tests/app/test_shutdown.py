@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -111,6 +112,30 @@ Embedder.embed = dying
 from app.cli import main
 main()
 """
+
+
+_ENDLESS_DECODER = """
+import time
+from unittest.mock import patch
+from app.cli import main
+with patch("model.images.decode_image", lambda *_: time.sleep(600)):
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_a_decoder_without_an_end_ends_with_the_process(tmp_path: Path, artifact: Path):
+    command = [sys.executable, "-c", _ENDLESS_DECODER, "serve", "--port", "0", "--device", "cpu"]
+    options = ("--shutdown-timeout", "2")
+    with Server(tmp_path / "home", artifact, *options, command=command) as server, ThreadPoolExecutor() as pool:
+        url = f"{server.ready().url}/classify"
+        answer = pool.submit(httpx.post, url, files={"image": bytes(100_000)}, timeout=60)
+        time.sleep(1)  # it is being decoded
+        began = time.monotonic()
+        assert server.stop() == 1
+        assert time.monotonic() - began < 15
+        assert_problem(answer.result(), 503, "not-ready")
+    assert server.log[-1]["event"] == "ended_hard"
 
 
 def test_a_dead_worker_thread_ends_the_process(tmp_path: Path, artifact: Path, images: list[bytes]):
