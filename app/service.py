@@ -95,6 +95,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     shelf = ModelShelf(parts.enter_context(held_home(settings)))
     store = open_store(settings.home, settings.store)
     parts.callback(store.close)
+    store.keep_reserve(settings.reserve_bytes)
     manifest = choose_model(settings, store, shelf, compute.device, compute.engine)
     index = compute.galleries(store, shelf, manifest)
     _read(index, store)

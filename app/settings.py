@@ -78,6 +78,12 @@ class Settings(BaseSettings):
         "host names, separated by commas, or *",
     )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
+    reserve_bytes: int = _setting(
+        32 * 2**20,
+        "What is kept free of the data folder's disk, so that a full one still lets classes be deleted.",
+        "a whole number of bytes, at least 0",
+        ge=0,
+    )
     store: str | None = _setting(
         None,
         "A PostgreSQL database for the store, instead of a file in the data folder.",

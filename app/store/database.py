@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
+from app.errors import StoreUnavailableError
 from app.store.damage import Damage
+
+T = TypeVar("T")
 
 #: `(connection, table, count)`: ids that the table never had, ascending; nobody else gets them.
 TakeIds: TypeAlias = Callable[[sa.Connection, sa.Table, int], Sequence[int]]
@@ -90,9 +93,36 @@ class Database(Protocol):
         """Do it within seconds, however often this is called."""
         ...
 
+    def is_full(self, error: StoreUnavailableError) -> bool:
+        """Whether it was raised because the disk is full, so that `last_resort` may help."""
+        ...
+
+    def last_resort(self) -> AbstractContextManager[None]:
+        """Give what is reserved of the disk to what is written in the block: a deletion, which makes room."""
+        ...
+
+    def keep_reserve(self, size: int) -> None:
+        """Reserve so many bytes of the disk, as soon as it has them."""
+        ...
+
+    def fill_reserve(self) -> None:
+        """Reserve what is lacking of it, if the disk has it by now."""
+        ...
+
     def close(self) -> None:
         """Close all connections."""
         ...
+
+
+def vital(database: Database, write: Callable[[], T]) -> T:
+    """Do what has to be written also when the disk is full."""
+    try:
+        return write()
+    except StoreUnavailableError as error:
+        if not database.is_full(error):
+            raise
+    with database.last_resort():
+        return write()
 
 
 def note_number(connection: sa.Connection, seq: int) -> None:

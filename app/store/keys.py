@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from app.keys import Key, Scope
-from app.store.database import Database
+from app.store.database import Database, vital
 from app.store.schema import api_keys
 
 
@@ -36,8 +36,12 @@ class KeyStore:
     def revoke(self, key_id: str) -> bool:
         """Make a key open nothing any more; whether there was a valid one of this id."""
         found = sa.update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
-        with self._database.write() as connection:
-            return connection.execute(found.values(revoked_at=datetime.now(UTC))).rowcount == 1
+
+        def write() -> bool:
+            with self._database.write() as connection:
+                return connection.execute(found.values(revoked_at=datetime.now(UTC))).rowcount == 1
+
+        return vital(self._database, write)
 
 
 def _key(row: sa.Row[tuple[object, ...]]) -> Key:

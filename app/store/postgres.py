@@ -163,6 +163,21 @@ class Database:
     def scrub_soon(self) -> None:
         """Nothing: see `scrub`."""
 
+    def is_full(self, error: StoreUnavailableError) -> bool:  # noqa: ARG002
+        """Never: its disk is that of the server."""
+        return False
+
+    @contextmanager
+    def last_resort(self) -> Iterator[None]:
+        """Nothing: see `is_full`."""
+        yield
+
+    def keep_reserve(self, size: int) -> None:
+        """Nothing: see `is_full`."""
+
+    def fill_reserve(self) -> None:
+        """Nothing: see `is_full`."""
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("The store is closed.")

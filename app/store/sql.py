@@ -10,16 +10,13 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from app.errors import (
-    ClassExistsError,
-    ClassNotFoundError,
-    GalleryNotFoundError,
     ImageNotFoundError,
     StartupError,
     StoreCorruptError,
     StoreUnavailableError,
 )
 from app.settings import without_password
-from app.store import postgres, sqlite
+from app.store import deletion, postgres, sqlite
 from app.store.base import (
     Changes,
     ClassPage,
@@ -44,10 +41,10 @@ from app.store.log import (
     read_changes,
     read_head,
     record_class,
-    record_gallery,
     record_settings,
     with_calibration,
 )
+from app.store.lookup import find_class, find_gallery, refuse_taken
 from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
@@ -132,18 +129,14 @@ class SqlStore:
 
     def remove_class(self, gallery: str, label: str) -> None:
         """See `Store.remove_class`."""
-        with self._database.write() as connection:
-            gallery_id, class_id = _find_class(connection, gallery, label)
-            connection.execute(sa.delete(classes).where(classes.c.id == class_id))
-            record_class(connection, gallery_id, class_id, datetime.now(UTC), deleted=True)
-        self._database.scrub()
+        deletion.remove_class(self._database, gallery, label)
 
     def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
         """See `Store.rename_class`."""
         with self._database.write() as connection:
-            gallery_id, class_id = _find_class(connection, gallery, label)
+            gallery_id, class_id = find_class(connection, gallery, label)
             if new_label != label:
-                _refuse_taken(connection, gallery_id, new_label)
+                refuse_taken(connection, gallery_id, new_label)
                 connection.execute(sa.update(classes).where(classes.c.id == class_id).values(label=new_label))
                 record_class(connection, gallery_id, class_id, datetime.now(UTC))
             row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
@@ -153,7 +146,7 @@ class SqlStore:
     def set_calibration(self, gallery: str, model_digest: str, calibration: str | None) -> None:
         """See `Store.set_calibration`."""
         with self._database.write() as connection:
-            gallery_id = _find_gallery(connection, gallery).id
+            gallery_id = find_gallery(connection, gallery).id
             key = {"gallery_id": gallery_id, "model_digest": model_digest}
             connection.execute(sa.delete(calibrations).filter_by(**key))
             if calibration is not None:
@@ -162,11 +155,11 @@ class SqlStore:
 
     def remove_gallery(self, gallery: str) -> None:
         """See `Store.remove_gallery`."""
-        with self._database.write() as connection:
-            gallery_id = _find_gallery(connection, gallery).id
-            connection.execute(sa.delete(galleries).where(galleries.c.id == gallery_id))
-            record_gallery(connection, gallery_id, datetime.now(UTC), deleted=True)
-        self._database.scrub()
+        deletion.remove_gallery(self._database, gallery)
+
+    def keep_reserve(self, size: int) -> None:
+        """Keep so many bytes of the disk free for deletions, where the store is a file."""
+        self._database.keep_reserve(size)
 
     def list_galleries(self) -> list[GalleryRecord]:
         """See `Store.list_galleries`."""
@@ -188,7 +181,7 @@ class SqlStore:
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
         with self._database.read() as connection:
-            query = select_classes().where(classes.c.gallery_id == _find_gallery(connection, gallery).id)
+            query = select_classes().where(classes.c.gallery_id == find_gallery(connection, gallery).id)
             if after is not None:
                 query = query.where(classes.c.label > after)
             if search is not None:
@@ -201,7 +194,7 @@ class SqlStore:
     def get_class(self, gallery: str, label: str) -> ClassRecord:
         """See `Store.get_class`."""
         with self._database.read() as connection:
-            _, class_id = _find_class(connection, gallery, label)
+            _, class_id = find_class(connection, gallery, label)
             row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
             return ClassRecord(gallery, *row)
 
@@ -209,8 +202,8 @@ class SqlStore:
         """See `Store.list_supports`."""
         columns = (supports.c.id, supports.c.media_type, supports.c.created_at, *present_vector())
         with self._database.read() as connection:
-            dim = _find_gallery(connection, gallery).dim
-            _, class_id = _find_class(connection, gallery, label)
+            dim = find_gallery(connection, gallery).dim
+            _, class_id = find_class(connection, gallery, label)
             query = sa.select(*columns).join(classes, classes.c.id == supports.c.class_id)
             query = query.join(galleries, galleries.c.id == classes.c.gallery_id)
             query = query.where(supports.c.class_id == class_id).order_by(supports.c.id)
@@ -222,7 +215,7 @@ class SqlStore:
     def read_image(self, gallery: str, label: str, shot: int = 0) -> tuple[bytes, str]:
         """See `Store.read_image`."""
         with self._database.read() as connection:
-            _, class_id = _find_class(connection, gallery, label)
+            _, class_id = find_class(connection, gallery, label)
             query = (
                 sa.select(images.c.image, supports.c.media_type, images.c.checksum)
                 .select_from(supports)
@@ -259,6 +252,7 @@ class SqlStore:
         with self._database.write() as connection:
             connection.execute(sa.delete(meta).where(meta.c.key == "checked_at"))
             connection.execute(sa.insert(meta).values(key="checked_at", value=datetime.now(UTC).isoformat()))
+        self._database.fill_reserve()
 
     def version(self) -> int:
         """See `Store.version`."""
@@ -362,27 +356,3 @@ def _open(where: Path | str, busy_timeout_s: float) -> Database:
         database.close()
         raise
     return database
-
-
-def _find_gallery(connection: sa.Connection, name: str) -> sa.Row[int, int]:
-    query = sa.select(galleries.c.id, galleries.c.dim).where(galleries.c.name == name)
-    row = connection.execute(query).one_or_none()
-    if row is None:
-        raise GalleryNotFoundError(name)
-    return row
-
-
-def _find_class(connection: sa.Connection, gallery: str, label: str) -> tuple[int, int]:
-    """Return the ids of the gallery and of the class."""
-    gallery_id = _find_gallery(connection, gallery).id
-    query = sa.select(classes.c.id).where(classes.c.gallery_id == gallery_id, classes.c.label == label)
-    class_id = connection.execute(query).scalar_one_or_none()
-    if class_id is None:
-        raise ClassNotFoundError(gallery, label)
-    return gallery_id, class_id
-
-
-def _refuse_taken(connection: sa.Connection, gallery_id: int, label: str) -> None:
-    query = sa.select(classes.c.id).where(classes.c.gallery_id == gallery_id, classes.c.label == label)
-    if connection.execute(query).first() is not None:
-        raise ClassExistsError([label])

@@ -35,6 +35,7 @@ from app.errors import StoreCorruptError, StoreUnavailableError, WriteInDoubtErr
 from app.store.damage import DAMAGED, Damage
 from app.store.database import Rest, take_number
 from app.store.mark import MARK, Mark, count_commit
+from app.store.reserve import RESERVE, Reserve
 
 BUSY_TIMEOUT_S = 10.0
 #: A checkpoint after a deletion waits this long for readers; if in vain, it is tried again after the pause below.
@@ -51,6 +52,8 @@ _PER_CONNECTION = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA journal_size_limit = 0",
 )
+#: Also what a quota or a limit on files says.
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
@@ -64,7 +67,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
-        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary code
+        code = _code(cause) & 0xFF  # the low byte is the primary code
         if code in _DAMAGED:
             raise StoreCorruptError(f"The store's database is damaged: {cause}.") from error
         if isinstance(cause, sqlite3.OperationalError):
@@ -87,6 +90,7 @@ class Database:
         self.name = str(path)
         self.damage = Damage(path.with_name(path.name + DAMAGED))
         self._mark = Mark(path)
+        self._reserve = Reserve(path.with_name(path.name + RESERVE))
         self._started = False
         self._busy_timeout_ms = round(1000 * busy_timeout_s)
         self._engine = _make_engine(path, busy_timeout_s)
@@ -227,6 +231,24 @@ class Database:
         if self._scrub_due:
             self._scrub_later()
 
+    def is_full(self, error: StoreUnavailableError) -> bool:
+        """See `app.store.database.Database.is_full`."""
+        return isinstance(error.__cause__, sa.exc.DBAPIError) and _code(error.__cause__.orig) in _FULL
+
+    @contextmanager
+    def last_resort(self) -> Iterator[None]:
+        """See `app.store.database.Database.last_resort`."""
+        with translated_errors(), self._reserve.spent():
+            yield
+
+    def keep_reserve(self, size: int) -> None:
+        """See `app.store.database.Database.keep_reserve`."""
+        self._reserve.keep(size)
+
+    def fill_reserve(self) -> None:
+        """See `app.store.database.Database.fill_reserve`."""
+        self._reserve.fill()
+
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailableError("The store is closed.")
@@ -250,6 +272,10 @@ def _check_table(connection: sqlite3.Connection, table: str, rest: Rest) -> bool
     return rest(time.monotonic() - began)
 
 
+def _code(error: BaseException | None) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0))
+
+
 def _changed_rows(connection: sa.Connection) -> int:
     """How many rows the connection has changed since it was opened."""
     driver: Any = connection.connection.driver_connection
@@ -258,14 +284,14 @@ def _changed_rows(connection: sa.Connection) -> int:
 
 def beside(store: Path) -> list[Path]:
     """The files that are kept beside that of a store, each in its time."""
-    return [store.with_name(store.name + end) for end in ("-wal", "-shm", MARK, DAMAGED)]
+    return [store.with_name(store.name + end) for end in ("-wal", "-shm", MARK, DAMAGED, RESERVE)]
 
 
 def _commit(transaction: sa.RootTransaction) -> None:
     try:
         transaction.commit()
     except sa.exc.DBAPIError as error:
-        if getattr(error.orig, "sqlite_errorcode", 0) != sqlite3.SQLITE_IOERR_FSYNC:
+        if _code(error.orig) != sqlite3.SQLITE_IOERR_FSYNC:
             raise
         # the log has the whole change, and nobody knows whether the disk has: the next start may find it
         raise WriteInDoubtError(

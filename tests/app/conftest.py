@@ -110,7 +110,7 @@ def running(
 
 
 def make_settings(**changes: Any) -> Settings:
-    return Settings(_env_file=None, **{"device": "cpu", "threads": 1, **changes})  # type: ignore[call-arg]
+    return Settings(_env_file=None, **{"device": "cpu", "threads": 1, "reserve_bytes": 65_536, **changes})  # type: ignore[call-arg]
 
 
 @pytest.fixture(scope="module")

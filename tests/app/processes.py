@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 
+#: What a server of a test does not take more of.
+_FRUGAL = {"OMP_NUM_THREADS": "1", "ONESHOT_THREADS": "1", "ONESHOT_RESERVE_BYTES": "65536"}
 ONESHOT = Path(sys.executable).with_name("oneshot")
 
 
@@ -31,7 +33,13 @@ class Server:
         self.process = subprocess.Popen(
             command,
             cwd=home.parent,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "ONESHOT_THREADS": "1", **variables},
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "ONESHOT_THREADS": "1",
+                "ONESHOT_RESERVE_BYTES": "65536",
+                **variables,
+            },
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

@@ -50,7 +50,7 @@ def test_a_closed_store_says_so(store: SqlStore):
 
 
 def test_a_damaged_page_is_reported(store: SqlStore, path: Path):
-    store.enroll("g", [support("a", image=random.Random(1).randbytes(100_000))], REPLACE)
+    store.enroll("g", [support("a", image=random.Random(1).randbytes(1_000_000))], REPLACE)
     store.close()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + b"\xff" * (len(content) - len(content) // 2))
