@@ -21,7 +21,8 @@
     │   ├── EmptyImageError               422  empty-image
     │   ├── UnsupportedImageError         415  unsupported-image
     │   ├── UndecodableImageError         422  undecodable-image
-    │   └── TooManyPixelsError            422  too-many-pixels
+    │   ├── TooManyPixelsError            422  too-many-pixels
+    │   └── BlankImageError               422  blank-image
     ├── NotFoundError                     404  not-found
     │   ├── GalleryNotFoundError          404  gallery-not-found
     │   ├── ClassNotFoundError            404  class-not-found
@@ -77,6 +78,7 @@ __all__ = [
     "AccessError",
     "BadImageError",
     "BehindError",
+    "BlankImageError",
     "ClassExistsError",
     "ClassNotFoundError",
     "ConflictError",
@@ -143,7 +145,7 @@ class EmptyImageError(BadImageError):
 
 
 class UnsupportedImageError(BadImageError):
-    """The bytes are of no format on the allow-list, whatever the file name or content type says."""
+    """The bytes are of no format, or no kind of it, on the allow-list, whatever the name or content type says."""
 
     status, slug, title = 415, "unsupported-image", "Unsupported image format"
 
@@ -158,6 +160,12 @@ class TooManyPixelsError(BadImageError):
     """More pixels than `ONESHOT_MAX_PIXELS`, or more than 20,000 on a side; refused before decoding."""
 
     status, slug, title = 422, "too-many-pixels", "Too many pixels"
+
+
+class BlankImageError(BadImageError):
+    """There is nothing to see: one shade, or fully transparent. The network takes all such images for the same."""
+
+    status, slug, title = 422, "blank-image", "Blank image"
 
 
 class NotFoundError(OneshotError):

@@ -39,6 +39,9 @@ class Network(Protocol):
     def prepare(self, image: Image.Image) -> Prepared:
         """Turn a decoded image into the network's input, shape (channels, size, size)."""
 
+    def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
+        """Whether there is anything to see in an image, of which that was prepared."""
+
 
 class Queue(Protocol):
     """A bounded line in front of the network (see `app.batching.Batcher`)."""

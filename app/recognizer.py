@@ -40,7 +40,7 @@ from app.galleries import Found, Galleries
 from app.logs import get_logger
 from app.names import DEFAULT_GALLERY
 from app.network import Network, Queue
-from app.pictures import prepare
+from app.pictures import prepare, prepare_again
 from app.projection import F64, Neighbours, Projection, nearest, project
 from app.receipts import Row, read_one, read_rows, row_of
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, Once, OnConflict, Store
@@ -155,6 +155,7 @@ class Recognizer:
         self._keep_images = keep_images
         self._turns = asyncio.Semaphore(_A_TURN)
         self._many = ManyImages(self._prepare, batcher, decoding)
+        self._stored = ManyImages(partial(prepare_again, embedder, limits), batcher, decoding)
 
     @property
     def model_id(self) -> str:
@@ -267,7 +268,7 @@ class Recognizer:
     async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
         """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
         vectors: list[F32] = []
-        for each in await self._many.embed([Upload(data, "image") for data in pictures]):
+        for each in await self._stored.embed([Upload(data, "image") for data in pictures]):
             if isinstance(each, OneshotError):
                 raise each
             vectors.append(each.values)

@@ -68,6 +68,10 @@ class Preparer:
         """Turn a decoded image into the network's input, shape (channels, size, size)."""
         return self._prepare(image)
 
+    def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
+        """Whether there is anything to see in an image, of which that was prepared."""
+        return self._prepare.shows_something(image, prepared)
+
 
 class Embedder(Preparer):
     """Embeds batches of images with one artefact on one device.

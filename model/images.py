@@ -2,7 +2,7 @@
 
 ImageError
 ├── EmptyImageError         no bytes at all
-├── UnsupportedFormatError  not one of the formats in MEDIA_TYPES
+├── UnsupportedFormatError  not one of the formats in MEDIA_TYPES, or an unusual kind of one
 ├── CorruptImageError       such a format, but it cannot be decoded
 └── TooManyPixelsError      more pixels than allowed, or a longer side; found before decoding them
 """
@@ -12,17 +12,19 @@ from __future__ import annotations
 import struct
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
+from model import tiff
 from model.essentials import END_OF_JPEG, CostlyFileError, essentials, lacks_end
+from model.levels import to_8_bit
 from model.metered import MeteredFile
 
 MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
@@ -56,7 +58,6 @@ Image.MAX_IMAGE_PIXELS = None
 # Pillow warns of odd metadata in images that decode well.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-_DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "F")
 # Where Pillow finds an orientation, besides TIFF's tags: looking for one takes as long as decoding a small image.
 _ORIENTATIONS: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 #: An image of more is decoded one at a time: its copies on the way may take hundreds of megabytes.
@@ -67,10 +68,8 @@ _turn: Final = threading.Lock()
 _DRAFT_SIDE: Final = 400
 #: What the most wasteful of the decoders takes.
 _BYTES_A_PIXEL: Final = 8
-_STRIP_PIXELS: Final = 500_000
 #: Bits of a scan that show something, whatever its tables say.
 _NOISE: Final = bytes(range(1, 255)) * 4
-_ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 class ImageError(ValueError):
@@ -82,7 +81,7 @@ class EmptyImageError(ImageError):
 
 
 class UnsupportedFormatError(ImageError):
-    """The bytes are of no accepted format."""
+    """The bytes are of no accepted format, or of a kind of it that is not supported."""
 
 
 class CorruptImageError(ImageError):
@@ -118,8 +117,8 @@ class ImageLimits:
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """Decode the first frame of an image file to mode ``L`` or ``RGB``; its ``format`` is that of the file.
 
-    A large JPEG is decoded at a fraction of its size. The EXIF orientation is applied; transparency is composited on
-    the background that contrasts with what is visible; grey images deeper than 8 bits are scaled to 8.
+    A large JPEG is decoded at a fraction of its size. The EXIF orientation is applied; see
+    `model.levels` for transparency and for grey of more than 8 bits.
 
     Raises:
         ImageError: one of its four subclasses.
@@ -140,6 +139,8 @@ def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
     with _open(data, limits) as image:
         width, height = image.size
         limits.check(width, height)
+        if isinstance(image, TiffImageFile) and tiff.is_scrambled(image.tag_v2):
+            raise UnsupportedFormatError(f"a TIFF image {tiff.kind(data)} is not supported")
         with _turn if width * height > _LARGE_PIXELS else nullcontext():
             return _decoded(image)
 
@@ -159,7 +160,7 @@ def _decoded(image: Image.Image) -> Image.Image:
         image.load()
         if hasattr(image, "tag_v2") or not _ORIENTATIONS.isdisjoint(image.info):
             ImageOps.exif_transpose(image, in_place=True)
-        decoded = _to_8_bit(image)
+        decoded = to_8_bit(image)
         decoded.format = image.format
         return decoded
     except _PILLOW_FAILURES as error:
@@ -181,62 +182,10 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         file.opened = True
         return image
     except UnidentifiedImageError as error:
+        if tiff.is_tiff(data):
+            raise UnsupportedFormatError(f"a TIFF image {tiff.kind(data)} is not supported") from error
         accepted = ", ".join(MEDIA_TYPES)
         raise UnsupportedFormatError(f"the bytes are no image of an accepted format ({accepted})") from error
     except _PILLOW_FAILURES as error:
         _check_memory(limits.max_pixels, error)
         raise CorruptImageError(f"the image's header cannot be read: {error}") from error
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    if image.mode in _DEEP_GREY_MODES:
-        return _deep_grey_to_8_bit(image)
-    if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        return _composite(image)
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    """The image in bands of rows, from the top: working on floats takes many times the bytes of what is worked on."""
-    rows = max(1, _STRIP_PIXELS // image.width)
-    for top in range(0, image.height, rows):
-        yield image.crop((0, top, image.width, min(top + rows, image.height)))
-
-
-def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
-    """Scale 16-bit, 32-bit and float grey; files do not say their white point, so the range in use decides."""
-    ranges = [(float(pixels.min()), float(pixels.max())) for pixels in map(_finite, _strips(image))]
-    low, high = min(0.0, *(low for low, _ in ranges)), max(high for _, high in ranges)
-    white = next((limit for limit in (1.0, 255.0, 65_535.0) if high <= limit), high)
-    if white == 1.0 and image.mode != "F":
-        white = 255.0
-    scale = 255.0 / (white - low)
-    strips = [((pixels - low) * scale).round().astype(np.uint8) for pixels in map(_finite, _strips(image))]
-    return Image.fromarray(np.concatenate(strips))
-
-
-def _finite(image: Image.Image) -> npt.NDArray[np.float64]:
-    with np.errstate(invalid="ignore"):  # a signalling NaN
-        pixels: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
-    return np.nan_to_num(pixels, nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def _composite(image: Image.Image) -> Image.Image:
-    """Put what is visible on white, or on black when it is bright itself (a white logo would vanish on white)."""
-    visible, light, clearest = 0, 0, 255
-    for strip in _strips(image):
-        rgba = np.asarray(strip.convert("RGBA"), dtype=np.int64)
-        alpha = rgba[..., 3]
-        visible += int(alpha.sum())
-        light += int((rgba[..., :3].sum(axis=2) * alpha).sum())
-        clearest = min(clearest, int(alpha.min()))
-    is_bright = visible > 0 and light / (3 * visible) > 127.5 and clearest < 255
-    shade = (0, 0, 0, 255) if is_bright else (255, 255, 255, 255)
-    whole, top = Image.new("RGB", image.size), 0
-    for strip in _strips(image):
-        background = Image.new("RGBA", strip.size, shade)
-        whole.paste(Image.alpha_composite(background, strip.convert("RGBA")).convert("RGB"), (0, top))
-        top += strip.height
-    return whole

@@ -18,6 +18,10 @@ _LEAST_CONTRAST = 16
 """Grey levels between background and boldest ink below which an image counts as blank."""
 
 
+_LEAST_SEEN = 4
+"""Grey levels in the network's input below which it sees nothing, however thin the lines."""
+
+
 class Preprocess:
     """Turns an image of mode ``L`` or ``RGB`` into a float array of shape (channels, size, size) in [0, 1]."""
 
@@ -39,6 +43,15 @@ class Preprocess:
         resized = Image.fromarray(pixels).resize((spec.size, spec.size), Image.Resampling.BILINEAR)
         array = np.asarray(resized, dtype=np.float32) / np.float32(255)
         return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+    def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
+        """Whether there is anything to see in an image: what was prepared of a blank one is like that of any other."""
+        contrast = 255 * float(np.ptp(prepared))
+        if not _LEAST_SEEN <= contrast < _LEAST_CONTRAST:
+            return contrast >= _LEAST_CONTRAST
+        # thin lines on a large page, or a page of one shade that is not quite even
+        bands = image.convert("L" if self.spec.channels == 1 else "RGB").split()
+        return any(int(np.ptp(np.asarray(band))) >= _LEAST_CONTRAST for band in bands)
 
 
 def _within_reason(image: Image.Image) -> Image.Image:

@@ -43,6 +43,7 @@ _OF_THE_IMAGE = _OF_THE_CLASS | {
     "client",
     "empty-image",
     "payload-too-large",
+    "blank-image",
     "too-many-pixels",
     "undecodable-image",
     "unsupported-image",

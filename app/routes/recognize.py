@@ -12,6 +12,7 @@ from app.access import AccessDep
 from app.decision import Scored
 from app.deps import NoQueryDep, ServiceDep
 from app.errors import (
+    BlankImageError,
     ClassExistsError,
     ClassNotFoundError,
     EmptyImageError,
@@ -58,6 +59,7 @@ _IMAGE_PROBLEMS = (
     UnsupportedImageError,
     UndecodableImageError,
     TooManyPixelsError,
+    BlankImageError,
     *IMAGE_PROBLEMS,
 )
 _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLength=1)

@@ -6,10 +6,12 @@ import socket
 import time
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.app.conftest import Running, assert_problem
-from tests.factories import draw_character, png_bytes
+from tests.factories import draw_character, encode, png_bytes
 
 PNG = png_bytes(draw_character(1))
 IMAGE = {"image": ("x.png", PNG)}
@@ -171,6 +173,37 @@ def test_too_many_pixels_are_refused_before_decoding(serve):
     with serve(max_pixels=105 * 105 - 1) as server:
         problem = assert_problem(server.classify(PNG), 422, "too-many-pixels")
         assert "105x105" in problem["detail"]
+
+
+def _blanks() -> dict[str, bytes]:
+    clear = draw_character(3).convert("RGBA")
+    clear.putalpha(0)
+    return {
+        "white": encode(Image.new("L", (50, 50), 255)),
+        "black": encode(Image.new("1", (50, 50), 0)),
+        "transparent": encode(clear),
+        "16 bits": encode(Image.fromarray(np.full((50, 50), 700, np.uint16))),
+        "floats": encode(Image.fromarray(np.full((50, 50), np.nan, np.float32)), "TIFF"),
+    }
+
+
+BLANKS = _blanks()
+
+
+@pytest.mark.parametrize("name", BLANKS)
+def test_a_blank_image_is_no_image_of_anything(served: Running, gallery: str, name: str):
+    blank, other = BLANKS[name], encode(Image.new("L", (60, 60), 200))
+    assert_problem(served.enroll("x", blank, gallery=gallery), 422, "blank-image")
+    assert_problem(served.classify(blank), 422, "blank-image")
+    for pair in ((blank, other), (PNG, blank)):
+        answer = served.client.post("/verify", files=list(zip(("image1", "image2"), pair, strict=True)))
+        assert_problem(answer, 422, "blank-image")
+    problem = assert_problem(served.client.post("/embed", files=[("image", PNG), ("image", blank)]), 422, "blank-image")
+    assert "image[1]" in problem["detail"]
+    batch = served.client.post(
+        "/enroll/batch", params={"gallery": gallery}, files=[("image", ("a", PNG)), ("image", ("b", blank))]
+    )
+    assert [item["problem"] for item in batch.json()["items"]] == [None, "blank-image"]
 
 
 def test_the_byte_cap_holds_for_a_declared_length(serve):

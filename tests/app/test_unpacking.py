@@ -114,7 +114,9 @@ def recovered(url: str) -> float:
 
 def white_picture() -> bytes:
     """A good image of a megabyte, of which a kilobyte is left in a zip file."""
-    return encoded(Image.new("L", (1000, 1000), 255), "TIFF")
+    page = Image.new("L", (1000, 1000), 255)
+    page.paste(drawing(), (400, 400))
+    return encoded(page, "TIFF")
 
 
 @pytest.mark.parametrize("what", ["zeros", "good images"])

@@ -1,0 +1,129 @@
+"""From an image of any mode to one of 8-bit grey or RGB: its range of levels, and what lies under transparency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+_DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+_ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
+_STRIP_PIXELS: Final = 500_000
+#: Levels of 255 that differ too little to show something.
+_LEAST_CONTRAST: Final = 16
+#: How much neighbours differ, as a part of how much any two pixels do: noise has 1, and drawings have a fraction.
+_ROUGHNESS_OF_NOISE: Final = 0.6
+#: A side of the image by which its background is chosen.
+_SAMPLE_SIDE: Final = 512
+#: A page or a badge fills so much of the box around it; a drawing without a background fills less.
+_SHARE_OF_A_PAGE: Final = 0.85
+
+Grey = npt.NDArray[np.float64]
+
+
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """The image in mode ``L`` or ``RGB``.
+
+    Grey that is deeper than 8 bits is stretched to the range that is in use, as files don't say which that is.
+    Transparent parts get the colour of a page that they are cut out of, or one that what is visible stands out from.
+    """
+    if image.mode in _DEEP_GREY_MODES:
+        return _deep_grey_to_8_bit(image)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return _composite(image)
+    if image.mode in ("1", "L"):
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    """The image in bands of rows, from the top: working on floats takes many times the bytes of what is worked on."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+# -- grey of more than 8 bits ------------------------------------------------------------------------------
+
+
+def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
+    low, high = _range(image)
+    if _is_flat(image, low, high):  # to stretch it would show its noise
+        low, high = min(0.0, low), next((white for white in (1.0, 255.0, 65_535.0) if high <= white), high)
+    scale = 255.0 / (high - low) if high > low else 0.0
+    strips = [
+        ((np.where(np.isfinite(pixels), pixels, low) - low) * scale).round().clip(0, 255).astype(np.uint8)
+        for pixels in map(_floats, _strips(image))
+    ]
+    return Image.fromarray(np.concatenate(strips))
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    finite = (pixels[np.isfinite(pixels)] for pixels in map(_floats, _strips(image)))
+    ranges = [(float(pixels.min()), float(pixels.max())) for pixels in finite if pixels.size]
+    return min((low for low, _ in ranges), default=0.0), max((high for _, high in ranges), default=0.0)
+
+
+def _is_flat(image: Image.Image, low: float, high: float) -> bool:
+    """Whether all is of nearly one level, and what little it differs is noise."""
+    if high == low:
+        return True
+    if 255 * (high - low) >= _LEAST_CONTRAST * max(abs(low), abs(high)):
+        return False
+    pixels = np.nan_to_num(_floats(_middle(image)), nan=low, posinf=high, neginf=low)
+    steps = [np.square(np.diff(pixels, axis=axis)).mean() for axis in (0, 1) if pixels.shape[axis] > 1]
+    return bool(np.mean(steps) > 2 * _ROUGHNESS_OF_NOISE * pixels.var()) if steps else True
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    left, top = (max(0, (side - _SAMPLE_SIDE) // 2) for side in image.size)
+    return image.crop((left, top, min(image.width, left + _SAMPLE_SIDE), min(image.height, top + _SAMPLE_SIDE)))
+
+
+def _floats(image: Image.Image) -> Grey:
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return np.asarray(image, dtype=np.float64)
+
+
+# -- transparency ------------------------------------------------------------------------------------------
+
+
+def _composite(image: Image.Image) -> Image.Image:
+    """Put what is visible on the page that it is cut out of, or on white or black, whichever it stands out from."""
+    shade = (*_background(image), 255)
+    whole, top = Image.new("RGB", image.size), 0
+    for strip in _strips(image):
+        background = Image.new("RGBA", strip.size, shade)
+        whole.paste(Image.alpha_composite(background, _rgba(strip)).convert("RGB"), (0, top))
+        top += strip.height
+    return whole
+
+
+def _background(image: Image.Image) -> tuple[int, int, int]:
+    """The colour for what is transparent, from a sample of the image's pixels."""
+    width, height = (min(side, _SAMPLE_SIDE) for side in image.size)
+    sample = image.resize((width, height), Image.Resampling.NEAREST)
+    rgba = np.asarray(_rgba(sample), dtype=np.int64)
+    alpha, colours = rgba[..., 3], rgba[..., :3]
+    visible = alpha >= 128
+    if visible.any() and _is_page(visible, colours.sum(axis=2) // 3):
+        red, green, blue = np.median(colours[visible], axis=0).astype(int).tolist()
+        return red, green, blue
+    light, weight = int((colours.sum(axis=2) * alpha).sum()), int(alpha.sum())
+    is_bright = weight > 0 and light / (3 * weight) > 127.5
+    return (0, 0, 0) if is_bright else (255, 255, 255)
+
+
+def _is_page(visible: npt.NDArray[np.bool_], grey: npt.NDArray[np.int64]) -> bool:
+    """Whether what is visible is a page with something on it, and not itself what is drawn."""
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    box = visible[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    levels = grey[visible]
+    return bool(box.mean() >= _SHARE_OF_A_PAGE and levels.max() - levels.min() >= _LEAST_CONTRAST)
+
+
+def _rgba(image: Image.Image) -> Image.Image:
+    return (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
