@@ -23,9 +23,12 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Literal
 
-from app.errors import ConflictError, OneshotError, StartupError, StoreCorruptError
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+
+from app.backup_checks import BackupError, check_model, check_store
+from app.errors import ConflictError, StartupError
 from app.flushing import flush
 from app.models import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
@@ -35,14 +38,10 @@ from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHT
 INDEX_FOLDER = "index"
 SERVING_LOCK = "serving.lock"
 _MANIFEST = "manifest.json"
-_FORMAT = 1
+_FORMAT: Literal[1] = 1
 _FILES = "|".join((MANIFEST_FILE, WEIGHTS_FILE, GRAPH_FILE, GRAPH_WEIGHTS_FILE))
 _MEMBER = re.compile(rf"{STORE_FILE}|{MODELS_FOLDER}/[0-9a-f]{{64}}/({_FILES})")
 _BLOCK = 1 << 20
-
-
-class BackupError(OneshotError):
-    """The file is no whole backup; nothing was touched."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,29 @@ class Summary:
     shots: int
     images: int
     models: list[str]
+
+
+class _File(BaseModel):
+    bytes: NonNegativeInt
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    """The first member of a backup."""
+
+    format: Literal[1] = _FORMAT
+    created: str
+    galleries: NonNegativeInt
+    classes: NonNegativeInt
+    shots: NonNegativeInt
+    images: NonNegativeInt
+    models: list[str]
+    files: dict[str, _File]
+
+    @property
+    def summary(self) -> Summary:
+        """What it says that the backup holds."""
+        return Summary(**self.model_dump(exclude={"format", "files"}))
 
 
 @contextmanager
@@ -72,15 +94,16 @@ def serving(home: Path, exclusive: bool = False) -> Iterator[None]:
 
 def back_up(home: Path, file: Path) -> Summary:
     """Write all of the data folder to `file`; a server may go on. Raises StoreUnavailableError, StoreCorruptError."""
-    store = home / STORE_FILE
-    if not store.is_file():
+    source = home / STORE_FILE
+    if not source.is_file():
         raise BackupError(f"There is no store in {home}.")
     with tempfile.TemporaryDirectory(prefix=".backup-", dir=file.resolve().parent) as folder:
         copy = Path(folder) / STORE_FILE
-        with translated_errors(), closing(sqlite3.connect(f"{store.resolve().as_uri()}?mode=rw", uri=True)) as source:
-            source.execute("PRAGMA busy_timeout = 10000")
-            source.execute("VACUUM INTO ?", (str(copy),))
-        SqlStore(copy).close()  # of a data folder that an older version made, the copy alone is brought up to date
+        with translated_errors(), closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True)) as opened:
+            opened.execute("PRAGMA busy_timeout = 10000")
+            opened.execute("VACUUM INTO ?", (str(copy),))
+        with closing(SqlStore(copy)) as store:  # an older version's data folder stays as it is, the copy does not
+            store.inspect(lambda _seconds: True)  # no backup of damage in the place of one before it
         members = {STORE_FILE: copy} | _artefacts(home, _digests(copy))
         summary = _summarise(copy)
         unfinished = Path(folder) / "backup.tar"
@@ -90,25 +113,25 @@ def back_up(home: Path, file: Path) -> Summary:
     return summary
 
 
-def restore(file: Path, home: Path, replace: bool = False) -> Summary:
+def restore(file: Path, home: Path, over: bool = False) -> Summary:
     """Make the data folder what the backup holds. Everything is verified first.
 
-    Raises BackupError (not a whole backup), ConflictError (the folder has a store and `replace` is false, or it is
+    Raises BackupError (not a whole backup), ConflictError (the folder has a store and `over` is false, or it is
     being served), SchemaTooNewError; the folder is then as it was.
     """
     with serving(home, exclusive=True):
-        if (home / STORE_FILE).exists() and not replace:
+        if (home / STORE_FILE).exists() and not over:
             raise ConflictError(f"The data folder {home} has a store already; --replace puts the backup in its place.")
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=home) as folder:
             staged = Path(folder)
             summary = _unpack(file, staged)
-            _check_store(staged / STORE_FILE)
+            _check(staged, summary)
             _put_in_place(staged, home)
     return summary
 
 
 def _digests(store: Path) -> set[str]:
-    with closing(sqlite3.connect(store)) as connection:
+    with translated_errors(), closing(sqlite3.connect(store)) as connection:
         used = connection.execute("SELECT model_digest FROM galleries UNION SELECT value FROM meta WHERE key = 'model'")
         return {digest for (digest,) in used}
 
@@ -117,6 +140,8 @@ def _artefacts(home: Path, digests: set[str]) -> dict[str, Path]:
     shelf = ModelShelf(home)
     # both forms: the folder may be restored where only one of them can be run
     both = {form for digest in digests if digest in shelf for form in shelf.forms(digest) if form}
+    for digest in both:
+        check_model(shelf.path(digest))
     return {
         f"{MODELS_FOLDER}/{digest}/{name}": shelf.path(digest) / name
         for digest in sorted(both)
@@ -126,7 +151,7 @@ def _artefacts(home: Path, digests: set[str]) -> dict[str, Path]:
 
 
 def _summarise(store: Path) -> Summary:
-    with closing(sqlite3.connect(store)) as connection:
+    with translated_errors(), closing(sqlite3.connect(store)) as connection:
         tables = ("galleries", "classes", "supports", "images")
         found = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]  # noqa: S608
     counts = dict(zip(("galleries", "classes", "shots", "images"), found, strict=True))
@@ -157,81 +182,93 @@ def _sha256(path: Path) -> str:
 
 def _unpack(file: Path, folder: Path) -> Summary:
     """Write all members to the folder, checked against the manifest. Only names that a backup can have are written."""
+    if not file.is_file():  # the reading of a pipe or a device may never end
+        raise BackupError(f"{file} is {'not a file' if file.exists() else 'not there'}.")
     try:
         with tarfile.open(file, mode="r:") as tar:
-            head = tar.next()
-            content = tar.extractfile(head) if head is not None and head.name == _MANIFEST else None
-            if content is None:
-                raise BackupError(f"{file} is no backup: it has no {_MANIFEST}.")
-            manifest = _manifest(file, content)
-            left = dict(manifest["files"])
+            manifest = _manifest(file, tar)
+            left = dict(manifest.files)
             while (member := tar.next()) is not None:
-                expected, source = left.pop(member.name, None), tar.extractfile(member)
-                if expected is None or source is None or not _MEMBER.fullmatch(member.name):
+                expected = left.pop(member.name, None) if member.isreg() and _MEMBER.fullmatch(member.name) else None
+                source = None if expected is None else tar.extractfile(member)
+                if expected is None or source is None:
                     raise BackupError(f"{file} holds {member.name!r}, which is not in its manifest.")
-                _copy_checked(source, folder / member.name, member.name, expected)
-    except (tarfile.TarError, EOFError) as error:
+                _copy_checked(source, folder / member.name, member, expected)
+    except (tarfile.TarError, EOFError, ValueError) as error:
         raise BackupError(f"{file} is no whole backup: {error}.") from error
     except OSError as error:
         raise BackupError(f"{file} can't be read: {error.strerror or error}.") from error
     if left:
         raise BackupError(f"{file} is cut off: {', '.join(left)} is missing.")
-    return Summary(**{name: manifest[name] for name in Summary.__dataclass_fields__})
+    return manifest.summary
 
 
-def _manifest(file: Path, content: IO[bytes]) -> Any:
+def _manifest(file: Path, tar: tarfile.TarFile) -> _Manifest:
+    head = tar.next()
+    content = tar.extractfile(head) if head is not None and head.isreg() and head.name == _MANIFEST else None
+    if content is None:
+        raise BackupError(f"{file} is no backup: it has no {_MANIFEST}.")
     try:
-        manifest = json.loads(content.read(_BLOCK))
-        known = manifest["format"] == _FORMAT and STORE_FILE in manifest["files"]
-    except (ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        manifest = _Manifest.model_validate_json(content.read(_BLOCK))
+    except ValidationError as error:
+        raise BackupError(f"{file} is no backup that this version can read.") from error
+    if STORE_FILE not in manifest.files:
         raise BackupError(f"{file} is no backup that this version can read.")
     return manifest
 
 
-def _copy_checked(source: IO[bytes], target: Path, name: str, expected: dict[str, Any]) -> None:
+def _copy_checked(source: IO[bytes], target: Path, member: tarfile.TarInfo, expected: _File) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    digest, size = hashlib.sha256(), 0
-    with target.open("wb") as out:
-        while block := source.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
-            out.write(block)
-        out.flush()
-        os.fsync(out.fileno())
-    if (size, digest.hexdigest()) != (expected["bytes"], expected["sha256"]):
-        raise BackupError(f"The backup is damaged: {name} is not what its manifest says.")
+    digest = hashlib.sha256()
+    if member.size == expected.bytes:  # else don't fill the disk with what is refused anyway
+        with target.open("wb") as out:
+            while block := source.read(_BLOCK):
+                digest.update(block)
+                out.write(block)
+            out.flush()
+            os.fsync(out.fileno())
+    if (member.size, digest.hexdigest()) != (expected.bytes, expected.sha256):
+        raise BackupError(f"The backup is damaged: {member.name} is not what its manifest says.")
 
 
-def _check_store(path: Path) -> None:
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            for check in ("integrity_check", "foreign_key_check"):
-                found = connection.execute(f"PRAGMA {check}").fetchall()
-                if found not in ([], [("ok",)]):
-                    raise BackupError(f"The backup's store is damaged: {found[0]}.")
-        store = SqlStore(path)  # brings an older schema up to date, refuses a newer
-    except (sqlite3.Error, StoreCorruptError) as error:
-        raise BackupError(f"The backup's store is damaged: {error}.") from error
-    try:
-        store.models.renew_identity(secrets.token_hex(16))  # what indices remember of the old content is void
-    finally:
-        store.close()
+def _check(staged: Path, told: Summary) -> None:
+    """Raise BackupError unless the store and the models are whole, and the store holds what the manifest says."""
+    store = staged / STORE_FILE
+    check_store(store)
+    found, expected = asdict(_summarise(store)), asdict(told) | {"models": sorted(told.models)}
+    for name in ("galleries", "classes", "shots", "images", "models"):
+        if found[name] != expected[name]:
+            raise BackupError(f"The backup is damaged: its {name} are {found[name]}, not {expected[name]}.")
+    for folder in (staged / MODELS_FOLDER).glob("*"):
+        check_model(folder)
+    with closing(SqlStore(store)) as opened:
+        opened.models.renew_identity(secrets.token_hex(16))  # what indices remember of the old content is void
 
 
 def _put_in_place(staged: Path, home: Path) -> None:
-    for artefact in (staged / MODELS_FOLDER).glob("*"):
+    for artefact in list((staged / MODELS_FOLDER).glob("*")):
         target = home / MODELS_FOLDER / artefact.name
         target.parent.mkdir(exist_ok=True)
-        if not target.exists():
-            flush(artefact)
-            artefact.rename(target)
-            flush(target.parent)
+        if _same(artefact, target):
+            continue
+        flush(artefact)
+        if target.exists():  # damaged, or calibrated otherwise
+            target.rename(staged / artefact.name)
+        artefact.rename(target)
+        flush(target.parent)
     shutil.rmtree(home / INDEX_FOLDER, ignore_errors=True)
     _settle(home / STORE_FILE)
     (staged / STORE_FILE).replace(home / STORE_FILE)
     flush(home)
+
+
+def _same(artefact: Path, other: Path) -> bool:
+    """Whether there is an artefact of the same manifest in the other place, and whole."""
+    try:
+        check_model(other)
+        return (artefact / MANIFEST_FILE).read_bytes() == (other / MANIFEST_FILE).read_bytes()
+    except (BackupError, OSError):
+        return False
 
 
 def _settle(store: Path) -> None:

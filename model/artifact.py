@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,8 @@ WEIGHTS_FILE = "weights.safetensors"
 GRAPH_FILE = "graph.xml"
 GRAPH_WEIGHTS_FILE = "graph.bin"
 INT8_FOLDER = "int8"
+_MANIFEST_BYTES = 1 << 24
+_PLACE = 8
 
 
 class ArtifactError(Exception):
@@ -191,11 +194,21 @@ def check_files(path: Path, manifest: Manifest) -> None:
     _read(path / files_of(manifest)[-2], manifest.weights.sha256)
 
 
-def _read(file: Path, sha256: str) -> bytes:
+def _content(file: Path, most: int | None = None) -> bytes:
+    """What is in the file. Raises ArtifactError for what is none, whose reading may never end, and beyond `most`."""
     try:
-        data = file.read_bytes()
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactError(f"{file} is not a file")
+        if most is not None and found.st_size > most:
+            raise ArtifactError(f"{file} has {found.st_size} bytes; this release reads up to {most}")
+        return file.read_bytes()
     except OSError as error:
         raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _read(file: Path, sha256: str) -> bytes:
+    data = _content(file)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ArtifactError(f"{file} is not the file that {MANIFEST_FILE} names: its SHA-256 differs")
     return data
@@ -204,7 +217,7 @@ def _read(file: Path, sha256: str) -> bytes:
 def _build(manifest: Manifest, data: bytes, path: Path) -> tuple[nn.Module, Similarity]:
     from safetensors.torch import load  # noqa: PLC0415 - torch
 
-    from model.networks import build_network  # noqa: PLC0415 - torch
+    from model.networks import build_network, embedding_dim  # noqa: PLC0415 - torch
     from model.similarity import build_similarity  # noqa: PLC0415 - torch
 
     try:
@@ -216,6 +229,11 @@ def _build(manifest: Manifest, data: bytes, path: Path) -> tuple[nn.Module, Simi
     except (SafetensorError, RuntimeError, ValueError) as error:
         summary = str(error).splitlines()[0]
         raise ArtifactError(f"{path / WEIGHTS_FILE} does not fit the network in {MANIFEST_FILE}: {summary}") from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ArtifactError(f"{path / WEIGHTS_FILE} has values that are not finite")
+    dim = embedding_dim(manifest.network, manifest.preprocess)
+    if dim != manifest.similarity.dim:
+        raise ArtifactError(f"{path / MANIFEST_FILE} compares {manifest.similarity.dim} numbers of embeddings of {dim}")
     return network.eval(), similarity.eval()
 
 
@@ -227,10 +245,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     file = path / MANIFEST_FILE
     try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+        content: Any = json.loads(_content(file, _MANIFEST_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{file} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ArtifactError(f"{file} is not a JSON object")
@@ -242,7 +258,7 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = ".".join(str(part) for part in first["loc"][:_PLACE])
         raise ArtifactError(f"{file} is not valid: {place}: {first['msg']}") from error
     if checksum != manifest.checksum:
         raise ArtifactError(f"{file} was changed after it was written: its checksum does not match")

@@ -25,6 +25,9 @@ T = TypeVar("T")
 EngineName = Literal["auto", "torch", "torch-half", "openvino", "openvino-int8"]
 
 
+_SUMMARY = 200
+
+
 class DeviceError(Exception):
     """The device or the engine that was asked for is not there."""
 
@@ -147,7 +150,11 @@ def _openvino(artifact: Artifact, threads: int | None) -> Engine:
         raise DeviceError("OpenVINO is not installed here")
     from model.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
 
-    return OpenVinoEngine(artifact, threads)
+    try:
+        return OpenVinoEngine(artifact, threads)
+    except RuntimeError as error:
+        summary = " ".join(str(error).split())[:_SUMMARY]
+        raise DeviceError(f"OpenVINO can't run the model in {artifact.path}: {summary}") from error
 
 
 def _torch(artifact: Artifact, gpu: torch.device | None, threads: int | None, *, half: bool) -> Engine:

@@ -50,7 +50,7 @@ def restore(
     with one_line_problems():
         _refuse_server("pg_restore puts a backup back")
         folder = home_folder(home)
-        _tell(folder, put_back(file, folder, replace), as_json)
+        _tell(folder, put_back(file, folder, over=replace), as_json)
 
 
 def export(

@@ -101,4 +101,5 @@ def _place_of(connection: sa.Connection) -> _Place | None:
         return None
     query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.in_([_STORE_ID, _COMMITS]))
     facts: dict[str, str] = {row.key: row.value for row in connection.execute(query)}
-    return _Place(facts.get(_STORE_ID, ""), int(facts.get(_COMMITS, 0)))
+    commits = facts.get(_COMMITS, "")
+    return _Place(facts.get(_STORE_ID, ""), int(commits) if commits.isdecimal() else 0)

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.backup import BackupError, back_up, restore, serving
+from app.backup import back_up, restore, serving
+from app.backup_checks import BackupError
 from app.cli import cli
 from app.errors import ConflictError, OneshotError
 from app.export import export_gallery
@@ -119,7 +120,7 @@ def test_restoring_over_a_store_takes_asking_and_leaves_nothing_of_it(home: Path
     with pytest.raises(ConflictError, match="has a store already"):
         restore(file, home)
     assert "new" in contents(home)
-    restore(file, home, replace=True)
+    restore(file, home, over=True)
     assert "new" not in contents(home)
     assert not any(b"<new image>" in content for content in files(home).values())
 
@@ -127,7 +128,7 @@ def test_restoring_over_a_store_takes_asking_and_leaves_nothing_of_it(home: Path
 def test_no_restore_while_served(home: Path, tmp_path: Path):
     back_up(home, tmp_path / "backup")
     with serving(home), serving(home), pytest.raises(ConflictError, match="being served"):
-        restore(tmp_path / "backup", home, replace=True)
+        restore(tmp_path / "backup", home, over=True)
     with serving(home, exclusive=True), pytest.raises(ConflictError, match="being restored"), serving(home):
         pass
 
@@ -155,7 +156,7 @@ def test_a_damaged_backup_touches_nothing(home: Path, tmp_path: Path, how: str):
     damaged(file, how)
     before = files(home)
     with pytest.raises((BackupError, ConflictError)):
-        restore(file, home, replace=True)
+        restore(file, home, over=True)
     after = files(home)
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) <= {"serving.lock"}

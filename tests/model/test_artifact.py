@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import pickle
 
 import pytest
 import torch
+from safetensors.torch import load, save
 
-from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, ArtifactError, load_artifact, write_manifest
+from model.artifact import (
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    ArtifactError,
+    load_artifact,
+    read_manifest,
+    write_manifest,
+)
+from model.manifest import SimilaritySpec
 from tests.factories import make_artifact, make_calibration
 
 
@@ -102,4 +113,43 @@ def test_missing_and_unreadable(tmp_path, folder):
         load_artifact(folder)
     (folder / MANIFEST_FILE).write_text("[1")
     with pytest.raises(ArtifactError, match="not JSON"):
+        load_artifact(folder)
+    (folder / MANIFEST_FILE).write_text("[" * 100_000)
+    with pytest.raises(ArtifactError, match="not JSON"):
+        load_artifact(folder)
+    with (folder / MANIFEST_FILE).open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ArtifactError, match="1073741824 bytes"):
+        load_artifact(folder)
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", [MANIFEST_FILE, WEIGHTS_FILE])
+def test_what_is_no_file_is_not_waited_for(folder, name):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(ArtifactError, match="is not a file"):
+        load_artifact(folder)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with pytest.raises(ArtifactError, match="is not a file"):
+        load_artifact(folder)
+
+
+def test_weights_that_are_not_finite(folder):
+    tensors = load((folder / WEIGHTS_FILE).read_bytes())
+    data = save({name: tensor * float("nan") for name, tensor in tensors.items()})
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    manifest = read_manifest(folder)
+    weights = manifest.weights.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    write_manifest(folder, manifest.model_copy(update={"weights": weights}))
+    with pytest.raises(ArtifactError, match="not finite"):
+        load_artifact(folder)
+
+
+def test_a_similarity_of_other_embeddings(tmp_path):
+    folder = make_artifact(tmp_path / "cosine", "cosine")
+    manifest = read_manifest(folder)
+    write_manifest(folder, manifest.model_copy(update={"similarity": SimilaritySpec(kind="cosine", dim=7)}))
+    with pytest.raises(ArtifactError, match="7 numbers of embeddings of 16"):
         load_artifact(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from model.artifact import (
     load_artifact,
     read_forms,
     read_manifest,
+    write_manifest,
 )
 from model.embedder import DeviceError, Embedder, choose_form
 from model.manifest import SimilarityKind
@@ -107,6 +109,20 @@ def test_a_tampered_int8_form_is_refused(carrier, name):
     file.write_bytes(data)
     with pytest.raises(ArtifactError, match="SHA-256 differs"):
         load_artifact(carrier / INT8_FOLDER)
+
+
+@pytest.mark.parametrize("content", [b"<net", b"no graph at all"])
+def test_a_graph_that_cannot_be_run_is_told_in_one_line(carrier, content):
+    folder = carrier / INT8_FOLDER
+    (folder / GRAPH_FILE).write_bytes(content)
+    manifest = read_manifest(folder)
+    sums = {"graph_sha256": hashlib.sha256(content).hexdigest(), "graph_bytes": len(content)}
+    assert manifest.quantised is not None
+    write_manifest(folder, manifest.model_copy(update={"quantised": manifest.quantised.model_copy(update=sums)}))
+    with pytest.raises(DeviceError, match="OpenVINO can't run the model") as caught:
+        Embedder(load_artifact(folder), "cpu", 1)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
 
 
 def test_forms_of_a_folder(carrier, tmp_path):
