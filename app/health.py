@@ -7,14 +7,19 @@ import time
 
 from app.errors import OneshotError
 from app.lifecycle import Lifecycle
+from app.logs import get_logger
 from app.models import Models
 from app.store.base import Store
 from app.workers import WorkPool
+
+log = get_logger(__name__)
 
 #: A probe of the store is good for this long: it is a durable write, and may be asked for by anybody.
 _FRESH_SECONDS = 2.0
 #: How long an answer waits for the probe. A store that is only busy gives its result to a later answer.
 _PATIENCE_SECONDS = 2.0
+#: A store that has not answered for so long, longer than any other writer is waited for, is no longer only busy.
+_SILENT_SECONDS = 15.0
 
 
 class Health:
@@ -25,8 +30,8 @@ class Health:
         self._models = models
         self._store = store
         self._storing = storing
-        self._probe: asyncio.Task[str | None] | None = None
-        self._probed = -_FRESH_SECONDS
+        self._probe: asyncio.Task[None] | None = None
+        self._probed = self._began = -_FRESH_SECONDS
         self._store_problem: str | None = None
 
     async def not_ready_because(self) -> str | None:
@@ -38,19 +43,24 @@ class Health:
         return self._models.primary.batcher.not_ready_because or await self._why_not_writable()
 
     async def _why_not_writable(self) -> str | None:
-        if self._probe is None and time.monotonic() - self._probed >= _FRESH_SECONDS:
-            self._probe = asyncio.create_task(self._write())
+        now = time.monotonic()
+        if self._probe is None and now - self._probed >= _FRESH_SECONDS:
+            self._began, self._probe = now, asyncio.create_task(self._write())
         if self._probe is not None:
             await asyncio.wait([self._probe], timeout=_PATIENCE_SECONDS)
+        if self._probe is not None and (silent := time.monotonic() - self._began) > _SILENT_SECONDS:
+            return f"The store has not answered for {silent:.0f} seconds."
         return self._store_problem
 
-    async def _write(self) -> str | None:
+    async def _write(self) -> None:
         try:
             await self._storing.run(self._store.check_writable)
             self._store_problem = None
         except OneshotError as error:
             self._store_problem = f"The store can't be written: {error.detail if error.public else error.title}"
+        except Exception:
+            log.exception("probe_failed")
+            self._store_problem = "Whether the store can be written can't be told; the log says why."
         finally:
             self._probed = time.monotonic()
             self._probe = None
-        return self._store_problem

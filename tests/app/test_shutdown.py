@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -199,6 +200,36 @@ def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: l
             connection.exec_driver_sql("UPDATE images SET checksum = checksum + 1")
         wait_for_ready(server.client, 503)
         assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+
+
+def test_ready_is_false_when_its_probe_fails_as_nobody_expected(serve, monkeypatch):
+    with serve() as server:
+        monkeypatch.setattr("app.health._FRESH_SECONDS", 0.0)
+        assert server.client.get("/readyz").status_code == 200
+
+        def fail() -> None:
+            raise RuntimeError("a bug, and what the log only is to have")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server.service.store, "check_writable", fail)
+            for _ in range(2):
+                detail = assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+                assert "the log says why" in detail
+        assert server.client.get("/readyz").status_code == 200
+
+
+def test_ready_is_false_when_its_probe_does_not_end(serve, monkeypatch):
+    monkeypatch.setattr("app.health._FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("app.health._PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("app.health._SILENT_SECONDS", 0.3)
+    with serve() as server:
+        go = threading.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(server.service.store, "check_writable", lambda: go.wait(30))
+            wait_for_ready(server.client, 503)
+            assert "not answered" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
+        go.set()
+        wait_for_ready(server.client, 200)
 
 
 def test_ready_is_false_while_the_disk_is_full(tmp_path: Path, artifact: Path, images: list[bytes]):
