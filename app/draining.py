@@ -14,6 +14,7 @@ from contextlib import suppress
 import uvicorn
 
 from app.heap import keep_what_is_there
+from app.heartbeat import Heart
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 
@@ -67,11 +68,16 @@ class DrainingServer(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, lifecycle: Lifecycle, alone: bool = True, last: float | None = None
+        self,
+        config: uvicorn.Config,
+        lifecycle: Lifecycle,
+        alone: bool = True,
+        last: float | None = None,
+        heart: Heart | None = None,
     ) -> None:
-        """`alone`: no other process accepts from the same socket."""
+        """`alone`: no other process accepts from the same socket. `heart`: what beats while the loop turns."""
         super().__init__(config)
-        self._lifecycle, self._alone, self._last = lifecycle, alone, last
+        self._lifecycle, self._alone, self._last, self._heart = lifecycle, alone, last, heart
         self._connecting: set[asyncio.Task[object]] = set()
         lifecycle.on_failure(self._stop)
 
@@ -84,6 +90,8 @@ class DrainingServer(uvicorn.Server):
         By itself, uvloop accepts one connection in each turn of the loop, and the turns of a busy one are long: clients
         would wait for seconds to be refused.
         """
+        if self._heart is not None:
+            self._heart.beat(asyncio.get_running_loop())
         await super().startup(sockets=[])
         for listening in sockets or []:
             listening.setblocking(False)

@@ -13,13 +13,16 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from ipaddress import ip_address
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
+from weakref import WeakSet
 
 from app.errors import StartupError
 from app.heap import give_large_blocks_back
+from app.heartbeat import Heart, Watch
 from app.settings import Settings, variable
 from model.extras import without_ray
 
@@ -32,6 +35,10 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 #: A worker that died is started again after this long, so that one that dies at once does not spin; one that can't
 #: start after twice as long each time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
+#: What a worker may take from its beginning to its first sign of life: it has to load its libraries.
+_START_SECONDS = 300.0
+#: A supervisor that did not look for so long was stopped itself, and its workers perhaps with it.
+_GAP_SECONDS = 5.0
 #: What a process may take to end beyond its limit for what is in flight: a change that is being committed, its last
 #: batch, its logs. A decoder that is still at work then ends with it.
 _LAST_SECONDS = 8.0
@@ -53,8 +60,11 @@ def serve(settings: Settings) -> int:
     return _Supervisor(settings, listening).run()
 
 
-def run_server(settings: Settings, listening: socket.socket, *, wait: bool = True) -> int:
-    """Serve in this process until interrupted; returns the exit code. `wait`: for the store's database."""
+def run_server(settings: Settings, listening: socket.socket, *, wait: bool = True, heart: Heart | None = None) -> int:
+    """Serve in this process until interrupted; returns the exit code.
+
+    `wait` is whether to wait for the store's database; `heart` beats while the event loop turns.
+    """
     from app.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
 
     configure_logging(settings.log_level, settings.log_format)
@@ -82,7 +92,7 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
     )
     app.state.url = _url(listening)  # told in the log once it is ready
     last = settings.shutdown_timeout + _LAST_SECONDS
-    server = DrainingServer(config, app.state.lifecycle, settings.workers == 1, last)
+    server = DrainingServer(config, app.state.lifecycle, settings.workers == 1, last, heart)
     # uvicorn has shut down when it passes the signal on, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listening])
@@ -132,19 +142,31 @@ def _url(listening: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+@dataclass(frozen=True)
+class _Worker:
+    """A process that serves."""
+
+    process: SpawnProcess
+    heart: Heart
+    started: float
+
+
 class _Supervisor:
     """Keeps `workers` processes serving one socket, and passes on what it is told to stop by.
 
-    A worker that dies is replaced. One of the first that can't start for a known reason (it has said so in its one
-    line) stops all. One that takes another's place does not: the others go on, and it is tried again and again. It
-    doesn't wait for the store's database itself, because it would take requests from them meanwhile.
+    A worker that dies is replaced, and one that gives no sign of life is killed first. One of the first that can't
+    start for a known reason (it has said so in its one line) stops all. One that takes another's place does not: the
+    others go on, and it is tried again and again. It doesn't wait for the store's database itself, because it would
+    take requests from them meanwhile.
     """
 
     def __init__(self, settings: Settings, listening: socket.socket) -> None:
         self._settings = settings
         self._listening = listening
         self._context = multiprocessing.get_context("spawn")
-        self._workers: list[SpawnProcess] = []
+        self._workers: list[_Worker] = []
+        self._watch = Watch(_GAP_SECONDS)
+        self._killed = WeakSet[SpawnProcess]()
         self._stopping = threading.Event()
         self._first: set[int | None] = set()
         self._pause = _PAUSE_SECONDS
@@ -159,21 +181,35 @@ class _Supervisor:
     def _serve(self) -> int:
         self._listening.listen(2048)
         self._workers = [self._start(wait=True) for _ in range(self._settings.workers)]
-        self._first = {worker.pid for worker in self._workers}
+        self._first = {worker.process.pid for worker in self._workers}
         code = 0
         while not self._stopping.is_set():
-            wait([worker.sentinel for worker in self._workers], timeout=0.5)
-            dead = [worker for worker in self._workers if not worker.is_alive()]
+            wait([worker.process.sentinel for worker in self._workers], timeout=0.5)
+            self._kill_silent()
+            dead = [worker.process for worker in self._workers if not worker.process.is_alive()]
             if dead and not self._stopping.is_set():
                 code = self._replace(dead)
         self._end()
         return code
 
-    def _start(self, *, wait: bool) -> SpawnProcess:
-        what = (self._settings, self._listening, wait)
-        worker = self._context.Process(target=_work, args=what, name="oneshot-worker")
-        worker.start()
-        return worker
+    def _start(self, *, wait: bool) -> _Worker:
+        heart = Heart(self._context)
+        what = (self._settings, self._listening, wait, heart)
+        process = self._context.Process(target=_work, args=what, name="oneshot-worker")
+        process.start()
+        return _Worker(process, heart, time.monotonic())
+
+    def _kill_silent(self) -> None:
+        """Kill workers that were stopped or hang; they are replaced like any other that died."""
+        self._watch.look()
+        for worker in self._workers:
+            limit = _START_SECONDS if worker.heart.last is None else self._settings.worker_timeout
+            silent = self._watch.silent(worker.heart.last or worker.started)
+            if silent > limit and worker.process not in self._killed:
+                told = f"worker {worker.process.pid} has given no sign of life for {silent:.0f} seconds"
+                sys.stderr.write(f"oneshot: {told}; killing it\n")
+                worker.process.kill()
+                self._killed.add(worker.process)
 
     def _replace(self, dead: list[SpawnProcess]) -> int:
         unable = [worker for worker in dead if worker.exitcode == CANNOT_START]
@@ -187,7 +223,9 @@ class _Supervisor:
             sys.stderr.write(f"oneshot: worker {worker.pid} died with exit code {worker.exitcode}; starting another\n")
         self._pause = min(2 * self._pause, _LONGEST_PAUSE_SECONDS) if unable else _PAUSE_SECONDS
         if not self._stopping.wait(self._pause):
-            self._workers = [worker if worker.is_alive() else self._start(wait=False) for worker in self._workers]
+            self._workers = [
+                worker if worker.process.is_alive() else self._start(wait=False) for worker in self._workers
+            ]
         return 0
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
@@ -198,21 +236,22 @@ class _Supervisor:
 
         let_nobody_in(self._listening)
         self._listening.close()  # each worker has its own handle, and takes what still waits for a connection
-        for worker in self._workers:
-            if worker.is_alive():
-                worker.terminate()
+        processes = [worker.process for worker in self._workers]
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
         deadline = time.monotonic() + self._settings.shutdown_timeout + _STOP_MARGIN_SECONDS
-        for worker in self._workers:
-            worker.join(max(0.0, deadline - time.monotonic()))
-            worker.kill()
+        for process in processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            process.kill()
 
 
-def _work(settings: Settings, listening: socket.socket, wait: bool) -> None:
+def _work(settings: Settings, listening: socket.socket, wait: bool, heart: Heart) -> None:
     """One worker process."""
     if settings.threads is None:  # each would take all cores otherwise
         settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
     threading.Thread(target=_follow_parent, args=(os.getppid(), _terminate), daemon=True).start()
-    sys.exit(run_server(settings, listening, wait=wait))
+    sys.exit(run_server(settings, listening, wait=wait, heart=heart))
 
 
 def _follow_parent(parent: int, stop: Callable[[], None]) -> None:

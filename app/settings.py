@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         "auto, torch, torch-half, openvino, openvino-int8 or ray",
     )
     workers: int = _count(1, "Processes that serve, sharing the port and the store.", "processes")
+    worker_timeout: float = _setting(
+        30.0,
+        "How long a worker may give no sign of life until it is killed and replaced.",
+        "a number of seconds, at least 2",
+        ge=2,
+    )
     shards: int = _count(1, "Parts that the galleries lie in, with the engine ray.", "processes")
     embedders: int = _count(
         4, "Most processes that run the network, with the engine ray; as many run as the load asks for.", "processes"
