@@ -324,7 +324,9 @@ class Recognizer:
 
     def _prepare_small(self, uploads: Sequence[Upload]) -> list[Picture] | None:
         """Prepare a single small image here and now: handing it to a thread takes longer. None for all others."""
-        if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or self._limits.max_pixels < _SMALL.max_pixels:
+        if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or not images.is_quick(uploads[0].data):
+            return None
+        if self._limits.max_pixels < _SMALL.max_pixels:
             return None
         try:
             with span("decode"):

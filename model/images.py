@@ -1,20 +1,13 @@
-"""Decode an uploaded image into 8-bit grey or RGB, or say exactly why that is not possible.
-
-ImageError
-├── EmptyImageError         no bytes at all
-├── UnsupportedFormatError  not one of the formats in MEDIA_TYPES, or an unusual kind of one
-├── CorruptImageError       such a format, but it cannot be decoded
-└── TooManyPixelsError      more pixels than allowed, or a longer side; found before decoding them
-"""
+"""Decode an uploaded image into 8-bit grey or RGB, or say exactly why that is not possible."""
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -22,10 +15,30 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from model import tiff
+from model import apart, heif, tiff
 from model.essentials import END_OF_JPEG, CostlyFileError, essentials, lacks_end
+from model.image_errors import (
+    CorruptImageError,
+    EmptyImageError,
+    ImageError,
+    ImageLimits,
+    TooManyPixelsError,
+    UnsupportedFormatError,
+)
 from model.levels import to_8_bit
 from model.metered import MeteredFile
+
+__all__ = [
+    "MEDIA_TYPES",
+    "CorruptImageError",
+    "EmptyImageError",
+    "ImageError",
+    "ImageLimits",
+    "TooManyPixelsError",
+    "UnsupportedFormatError",
+    "decode_image",
+    "is_quick",
+]
 
 MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -36,10 +49,13 @@ MEDIA_TYPES: Final[Mapping[str, str]] = MappingProxyType(
         "GIF": "image/gif",
         "TIFF": "image/tiff",
         "PPM": "image/x-portable-anymap",
+        "AVIF": "image/avif",
+        "HEIF": "image/heic",
     }
 )
 """The accepted formats by Pillow's name (PPM is the whole PBM/PGM/PPM family), with their media types."""
 
+_READ_HERE: Final = tuple(name for name in MEDIA_TYPES if name not in {"AVIF", "HEIF"})
 _PILLOW_FAILURES: Final = (
     ArithmeticError,
     AttributeError,
@@ -72,48 +88,6 @@ _BYTES_A_PIXEL: Final = 8
 _NOISE: Final = bytes(range(1, 255)) * 4
 
 
-class ImageError(ValueError):
-    """The bytes are not an image that can be used; ``str(error)`` says why."""
-
-
-class EmptyImageError(ImageError):
-    """There are no bytes."""
-
-
-class UnsupportedFormatError(ImageError):
-    """The bytes are of no accepted format, or of a kind of it that is not supported."""
-
-
-class CorruptImageError(ImageError):
-    """The format is accepted, but the image cannot be decoded."""
-
-
-class TooManyPixelsError(ImageError):
-    """The image has more pixels than the limit, or a longer side."""
-
-
-@dataclass(frozen=True)
-class ImageLimits:
-    """What an image may cost: ``max_pixels`` is width x height; both are checked before the pixels are decoded.
-
-    Each row takes memory of its own, so that 1 x 40,000,000 pixels would take thirty times the bytes of a square.
-    """
-
-    max_pixels: int = 40_000_000
-    max_side: int = 20_000
-
-    def check(self, width: int, height: int) -> None:
-        """Raise TooManyPixelsError for an image that is larger."""
-        if width * height > self.max_pixels:
-            raise TooManyPixelsError(
-                f"the image is {width}x{height} = {width * height} pixels; at most {self.max_pixels} are accepted"
-            )
-        if max(width, height) > self.max_side:
-            raise TooManyPixelsError(
-                f"the image is {width}x{height} pixels; at most {self.max_side} are accepted on each side"
-            )
-
-
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
     """Decode the first frame of an image file to mode ``L`` or ``RGB``; its ``format`` is that of the file.
 
@@ -126,6 +100,8 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
     """
     if not data:
         raise EmptyImageError("the image is empty (0 bytes)")
+    if container := heif.kind(data):
+        return apart.decode(data, limits, container)
     try:
         shown = essentials(data)
     except CostlyFileError as error:
@@ -135,14 +111,40 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
     return _decode(shown, limits)
 
 
+def is_quick(data: bytes) -> bool:
+    """Whether a small image of these bytes is decoded at once, and never by a process apart."""
+    return data[4:8] != b"ftyp" and not tiff.is_tiff(data)
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    """A large image at a fraction of its size, as a JPEG is decoded from the start."""
+    side = min(image.size)
+    factor = next((factor for factor in (8, 4, 2) if side >= factor * _DRAFT_SIDE), 1)
+    return image.reduce(factor) if factor > 1 else image
+
+
 def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
     with _open(data, limits) as image:
         width, height = image.size
         limits.check(width, height)
         if isinstance(image, TiffImageFile) and tiff.is_scrambled(image.tag_v2):
             raise UnsupportedFormatError(f"a TIFF image {tiff.kind(data)} is not supported")
+        if isinstance(image, TiffImageFile) and any(tile[0] == "libtiff" for tile in image.tile):
+            return apart.decode(data, limits, "TIFF")
         with _turn if width * height > _LARGE_PIXELS else nullcontext():
             return _decoded(image)
+
+
+def decode_here(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+    """What `decode_image` has done by a process apart: see `model.decoder`."""
+    try:
+        with Image.open(io.BytesIO(data), formats=(kind,)) as image:
+            limits.check(*image.size)
+            return _decoded(image)
+    except _PILLOW_FAILURES as error:
+        if isinstance(error, ImageError):
+            raise
+        raise CorruptImageError(f"the {kind} image cannot be decoded: {error}") from error
 
 
 def _decode_endless_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
@@ -178,7 +180,7 @@ def _check_memory(pixels: int, error: Exception) -> None:
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:
     file = MeteredFile(data)
     try:
-        image = Image.open(file, formats=tuple(MEDIA_TYPES))
+        image = Image.open(file, formats=_READ_HERE)
         file.opened = True
         return image
     except UnidentifiedImageError as error:
@@ -188,4 +190,6 @@ def _open(data: bytes, limits: ImageLimits) -> Image.Image:
         raise UnsupportedFormatError(f"the bytes are no image of an accepted format ({accepted})") from error
     except _PILLOW_FAILURES as error:
         _check_memory(limits.max_pixels, error)
+        if "unsupported" in str(error).lower():
+            raise UnsupportedFormatError(f"the image is of a kind that is not supported: {error}") from error
         raise CorruptImageError(f"the image's header cannot be read: {error}") from error

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from app.batching import Batcher
 from app.bulk import ManyImages, Picture, in_parts
@@ -188,6 +188,15 @@ def test_a_jpeg_with_a_second_picture_is_enrolled(served: Running, gallery: str,
     stored = served.client.get("/classes/b/image", params={"gallery": gallery})
     assert (stored.content, stored.headers["content-type"]) == (mpo, "image/jpeg")
     assert served.classify(png_bytes(draw_character(20)), gallery=gallery).json()["candidates"][0]["label"] == "b"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF here")
+def test_pictures_of_phones_are_taken(served: Running, gallery: str, images: list[bytes]):
+    avif = encode(draw_character(20).convert("RGB"), "AVIF")
+    found = batch(served, [("a.png", images[0]), ("b.avif", avif), ("c.avif", avif[:300])], gallery=gallery).json()
+    assert [item["problem"] for item in found["items"]] == [None, None, "undecodable-image"]
+    assert served.client.get("/classes/b/image", params={"gallery": gallery}).headers["content-type"] == "image/avif"
+    assert served.classify(avif, gallery=gallery).json()["label"] == "b"
 
 
 def test_missing_memory_for_an_image_is_no_fault_of_the_image(

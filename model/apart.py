@@ -1,0 +1,153 @@
+"""Images whose decoder works in one go are decoded by processes apart, which can be ended.
+
+What such a decoder takes does not follow from the bytes and pixels of the file, and no thread can be stopped. So time
+and memory are limited from outside: the process ends by itself (`model.decoder`), and the next image starts another.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from model.image_errors import CorruptImageError, ImageError, ImageLimits
+
+#: Most pixels, sides, bytes of memory and seconds; how many bytes come; Pillow's name of the format.
+REQUEST: Final = struct.Struct(">QQQdQ8s")
+#: What decoding one image may take: seconds of the processor, and address space.
+MAX_SECONDS = 10.0
+MAX_BYTES = 2 * 2**30
+
+_MOST: Final = min(4, os.cpu_count() or 1)
+_ROOT: Final = str(Path(__file__).parents[1])
+_COMMAND: Final = f"import sys; sys.path.insert(0, {_ROOT!r}); from model.decoder import main; main()"
+_LONGEST_LINE: Final = 65_536
+#: A system that is short of memory ends a process so.
+_KILLED: Final = -9
+_ERRORS: Final = {kind.__name__: kind for kind in ImageError.__subclasses__()}
+
+
+class _GoneError(Exception):
+    """The process ended before it took the image: it had waited for a while."""
+
+
+def decode(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+    """See `model.images.decode_image`; `kind` is Pillow's name of the format. May be called by any thread."""
+    return _decoders.decode(data, limits, kind)
+
+
+class _Decoders:
+    """A few processes, begun when they are needed."""
+
+    def __init__(self) -> None:
+        self._places = threading.BoundedSemaphore(_MOST)
+        self._idle: list[_Decoder] = []
+
+    def decode(self, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+        with self._places:
+            while True:
+                try:
+                    decoder = self._idle.pop()
+                except IndexError:
+                    return self._ask(_Decoder(), data, limits, kind)
+                with suppress(_GoneError):
+                    return self._ask(decoder, data, limits, kind)
+
+    def _ask(self, decoder: _Decoder, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+        try:
+            found = decoder.decode(data, limits, kind)
+        except ImageError:
+            if decoder.is_alive:
+                self._idle.append(decoder)
+            raise
+        except BaseException:
+            decoder.close()
+            raise
+        self._idle.append(decoder)
+        return found
+
+    def close(self) -> None:
+        """End those that wait."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+class _Decoder:
+    def __init__(self) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a program of our own
+            [sys.executable, "-c", _COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018, S101 - pipes
+        self._input, self._output = self._process.stdin, self._process.stdout
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def decode(self, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+        allowed = limits.max_pixels, limits.max_side, MAX_BYTES, MAX_SECONDS
+        try:
+            self._input.write(REQUEST.pack(*allowed, len(data), kind.encode()))
+            self._input.write(data)
+            self._input.flush()
+        except BrokenPipeError:
+            self.close()
+            raise _GoneError from None
+        line = self._output.readline(_LONGEST_LINE)
+        answer: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else self._end()
+        if error := answer.get("error"):
+            raise _ERRORS.get(error, CorruptImageError)(answer["detail"])
+        size, mode = (int(answer["width"]), int(answer["height"])), str(answer["mode"])
+        limits.check(*size)
+        pixels = self._output.read(size[0] * size[1] * len(mode))
+        image = Image.frombytes(mode, size, pixels)
+        image.format = kind
+        return image
+
+    def _end(self) -> dict[str, Any]:
+        """What it means that the process is no more."""
+        code = self._process.wait()
+        self.close()
+        if code == _KILLED:
+            raise MemoryError("the system ended a decoder")
+        if code == -getattr(signal, "SIGPROF", 0):
+            raise CorruptImageError(f"the image cannot be decoded: it takes more than {MAX_SECONDS:g} seconds")
+        if code < 0:
+            raise CorruptImageError(f"the image cannot be decoded: its decoder ended by signal {-code}")
+        raise RuntimeError(f"a decoder ended with exit code {code}")
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._input.close()
+        self._output.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _begin_anew() -> None:
+    global _decoders  # noqa: PLW0603 - a forked process may not talk to its parent's
+    _decoders = _Decoders()
+
+
+@atexit.register
+def _end_all() -> None:
+    _decoders.close()
+
+
+_decoders = _Decoders()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

@@ -1,0 +1,97 @@
+"""A process that decodes images, one after the other: see `model.apart`, which starts it and talks to it by pipes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+from model.apart import REQUEST
+from model.image_errors import CorruptImageError, ImageError, ImageLimits
+from model.images import decode_here, reduced
+
+#: Nobody has asked for so long.
+_IDLE_SECONDS: Final = 60.0
+_READ_BYTES: Final = 2**20
+
+
+def main() -> None:
+    """Answer until the other end is closed, or nobody asks for a while."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    _be_the_first_to_go()
+    while _is_asked() and (head := _read(REQUEST.size)):
+        max_pixels, max_side, max_bytes, max_seconds, length, kind = REQUEST.unpack(head)
+        data = _read(length)
+        _limit_memory(max_bytes)
+        _limit_time(max_seconds)
+        told, pixels = _answer(data, ImageLimits(max_pixels, max_side), kind.rstrip(b"\0").decode())
+        _limit_time(0)
+        answers.write(json.dumps(told).encode() + b"\n" + pixels)
+        answers.flush()
+
+
+def _is_asked() -> bool:
+    """Whether something came, or the end, before this process has waited long enough."""
+    return sys.platform == "win32" or bool(select.select([0], [], [], _IDLE_SECONDS)[0])
+
+
+def _answer(data: bytes, limits: ImageLimits, kind: str) -> tuple[dict[str, Any], bytes]:
+    try:
+        image = _decode(data, limits, kind)
+        return {"mode": image.mode, "width": image.width, "height": image.height}, image.tobytes()
+    except ImageError as error:
+        return _refusal(error)
+    except MemoryError:
+        return _refusal(CorruptImageError(f"the {kind} image cannot be decoded: it takes too much memory"))
+    except Exception as error:
+        return _refusal(CorruptImageError(f"the {kind} image cannot be decoded: {error}"))
+
+
+def _decode(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+    if kind == "HEIF":
+        importlib.import_module("pillow_heif").register_heif_opener(thumbnails=False)
+    return reduced(decode_here(data, limits, kind))
+
+
+def _refusal(error: ImageError) -> tuple[dict[str, Any], bytes]:
+    return {"error": type(error).__name__, "detail": str(error)[:1000]}, b""
+
+
+def _read(length: int) -> bytes:
+    """So many bytes, or none when the other end is closed."""
+    data = bytearray()
+    while len(data) < length:
+        piece = os.read(0, min(_READ_BYTES, length - len(data)))
+        if not piece:
+            return b""
+        data += piece
+    return bytes(data)
+
+
+def _be_the_first_to_go() -> None:
+    """Have a system that is short of memory end this process before any other."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
+
+
+def _limit_memory(most: int) -> None:
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on every system
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _limit_time(seconds: float) -> None:
+    """End this process by a signal after so much time of the processor; 0 takes that back."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
