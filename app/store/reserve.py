@@ -19,6 +19,7 @@ log = get_logger(__name__)
 
 #: What the file's name ends with, after that of the store.
 RESERVE = "-reserve"
+_BLOCK = 2**20
 
 
 class Reserve:
@@ -52,7 +53,7 @@ class Reserve:
 
     def _fill(self, file: int) -> None:
         try:
-            os.posix_fallocate(file, 0, self._size)
+            _allocate(file, self._size)
         except OSError:  # somebody was quicker: leave him what there is
             os.ftruncate(file, 0)
 
@@ -74,3 +75,11 @@ class Reserve:
     def _fill_again(self, file: int) -> None:
         if self._size and shutil.disk_usage(self._file.parent).free >= self._size:
             self._fill(file)
+
+
+def _allocate(file: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    for start in range(0, size, _BLOCK):  # macOS
+        os.pwrite(file, bytes(min(_BLOCK, size - start)), start)

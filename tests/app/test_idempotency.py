@@ -15,8 +15,10 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from app.keys import Scope, make_key
+from app.store.schema import receipts
 from tests.app.conftest import Running, assert_problem, make_settings, on_both_stores, running
 
 pytest_generate_tests = on_both_stores
@@ -183,6 +185,18 @@ def test_a_batch_of_which_nothing_was_enrolled_is_done_when_it_is_sent_again(
     assert [item["problem"] for item in send().json()["items"]] == ["class-exists"]
     served.client.delete("/classes/a", params={"gallery": gallery})
     assert [item["status"] for item in send().json()["items"]] == [201]
+
+
+def test_what_is_kept_of_a_large_batch_is_little(served: Running, images: list[bytes], gallery: str):
+    body = lines([("a", images[0])] + [("b", b"no image")] * 999)
+    query = {"gallery": gallery}
+    first = served.client.post("/enroll/batch", params=query, headers=keyed(body, gallery), **content(body))
+    assert first.json()["failed"] == 999
+    with served.service.store._database.read() as connection:
+        [kept] = connection.execute(sa.select(receipts.c.answer).order_by(receipts.c.number.desc()).limit(1)).scalars()
+    assert len(kept) < 2000
+    again = served.client.post("/enroll/batch", params=query, headers=keyed(body, gallery), **content(body))
+    assert again.json() == first.json()
 
 
 def test_two_batches_at_once_are_one(served: Running, images: list[bytes], gallery: str):

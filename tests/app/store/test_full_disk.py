@@ -81,7 +81,7 @@ print("left", *left)
 
 def on_a_full_disk(folder: Path, reserve: int) -> list[str]:
     command = [*small_disk(folder, 28), sys.executable, "-c", FILL, str(folder), str(reserve)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.splitlines()
 
