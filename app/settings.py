@@ -25,7 +25,7 @@ PREFIX = "ONESHOT_"
 ENV_FILE = ".env"
 #: Variables with the prefix that are read elsewhere: by training and the tests on real data, and by the verbs that ask
 #: a service.
-READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_CASES", "ONESHOT_DATASETS", "ONESHOT_URL"})
+READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_CASES", "ONESHOT_CORPUS", "ONESHOT_DATASETS", "ONESHOT_URL"})
 
 
 class SettingsError(ValueError):

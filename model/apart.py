@@ -89,6 +89,7 @@ class _Decoder:
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # decoders in C write what they dislike, in the words of the file
             env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018, S101 - pipes
