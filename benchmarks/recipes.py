@@ -62,11 +62,10 @@ def grouped(reports: list[Report]) -> list[list[Report]]:
 def page(reports: list[Report], faces: list[dict[str, Any]], tried: list[dict[str, Any]]) -> str:
     """Return docs/recipes.md; ``faces`` is what ``benchmarks.faces`` wrote, ``tried`` what ``faces_tried`` did."""
     groups = grouped(reports)
-    views = sorted({figure.views for report in reports for figure in report.figures})
     lines = [_HEAD, "## Accuracy", ""]
     lines += _table(
-        ("recipe", "measured on", "views", "seeds", *COLUMNS.values()),
-        [_accuracy(group, count) for group in groups for count in views if _measured(group, count)],
+        ("recipe", "measured on", "seeds", *COLUMNS.values()),
+        [_accuracy(group) for group in groups],
     )
     anchors = [f"{name}: {_published(key)}" for key, name in COLUMNS.items() if anchors_of(key)]
     lines += ["", "Published, in percent right: " + ". ".join(anchors) + ".", "", "## Cost", ""]
@@ -148,10 +147,6 @@ def _published(key: str) -> str:
     )
 
 
-def _measured(group: list[Report], views: int) -> bool:
-    return any(report.figure(key, views) for report in group for key in COLUMNS)
-
-
 def _joined(origin: Origin) -> bool:
     """Whether it was made of several trained models: it has a name of its own, and the recipe of the first of them."""
     return origin.name != origin.recipe.get("name", origin.name)
@@ -163,11 +158,11 @@ def _seeds(group: list[Report]) -> str:
     return ", ".join(str(report.origin.training_seed) for report in group)
 
 
-def _accuracy(group: list[Report], views: int) -> tuple[str, ...]:
+def _accuracy(group: list[Report]) -> tuple[str, ...]:
     origin = group[0].origin
-    cells = [origin.name, origin.data, str(views), _seeds(group)]
+    cells = [origin.name, origin.data, _seeds(group)]
     for key in COLUMNS:
-        figures = [figure for report in group if (figure := report.figure(key, views))]
+        figures = [figure for report in group if (figure := report.figure(key))]
         if len(figures) == 1:
             cells.append(f"{figures[0].value:.2f} ({figures[0].low:.2f} to {figures[0].high:.2f}), n={figures[0].n:,}")
         else:

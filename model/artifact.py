@@ -27,7 +27,6 @@ from model.manifest import (
     PreprocessSpec,
     QuantisedInfo,
     SimilaritySpec,
-    Views,
     WeightsInfo,
 )
 
@@ -104,7 +103,6 @@ def save_artifact(
     recipe: dict[str, JsonValue] | None = None,
     accuracy: tuple[Measurement, ...] = (),
     created: datetime | None = None,
-    views: Views = 1,
 ) -> Artifact:
     """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would."""
     from safetensors.torch import save  # noqa: PLC0415 - torch
@@ -124,7 +122,6 @@ def save_artifact(
         ),
         recipe=recipe or {},
         accuracy=accuracy,
-        views=views,
     )
     path.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights
@@ -160,9 +157,15 @@ def load_artifact(path: Path) -> Artifact:
     """Read the model in the folder ``path``; checksums are verified before a tensor is made.
 
     Raises:
-        ArtifactError: missing, tampered with, of another format version, or not what the manifest says.
+        ArtifactError: missing, tampered with, of another format version, not what the manifest says, or of several
+            views, which earlier releases made of each image.
     """
     manifest = read_manifest(path)
+    if manifest.views > 1:
+        raise ArtifactError(
+            f"{path} embeds each image by {manifest.views} views, which this release no longer does; "
+            "use the artefact that it was made from"
+        )
     if manifest.quantised is not None:
         xml = _read(path / GRAPH_FILE, manifest.quantised.graph_sha256)
         return Artifact(manifest, path, graph=Graph(xml, _read(path / GRAPH_WEIGHTS_FILE, manifest.weights.sha256)))

@@ -15,7 +15,6 @@ from model.artifact import Artifact
 from model.distances import Vectors
 from model.manifest import Manifest, Metric
 from model.preprocess import Prepared, Preprocess
-from model.views import make_views, pool_views
 
 if TYPE_CHECKING:  # torch takes seconds to import; serving by OpenVINO does without
     import torch
@@ -96,7 +95,6 @@ class Embedder(Preparer):
         self, artifact: Artifact, device: str = "auto", threads: int | None = None, engine: EngineName = "auto"
     ) -> None:
         super().__init__(artifact.manifest)
-        self._views = artifact.manifest.views
         self._engine = _engine(artifact, device, threads, engine)
 
     @property
@@ -110,16 +108,7 @@ class Embedder(Preparer):
         return self._engine.name
 
     def embed(self, batch: Prepared) -> Vectors:
-        """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim).
-
-        Each by as many views as the manifest says.
-        """
-        if self._views == 1:
-            return self._engine.embed(batch)
-        return pool_views(self._engine.embed(make_views(batch, self._views)), self._views, self._metric)
-
-    def embed_once(self, batch: Prepared) -> Vectors:
-        """Embed prepared images as ``embed`` does, each by a single view whatever the manifest says."""
+        """Embed prepared images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
         return self._engine.embed(batch)
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:

@@ -104,9 +104,6 @@ NetworkSpec = Annotated[
     KochSpec | ResidualSpec | ConvSpec | GradientsSpec | FocusSpec | EnsembleSpec, Field(discriminator="kind")
 ]
 
-Views = Literal[1, 3, 5, 9]
-"""How many views of an image are embedded for its vector; ``model.views`` makes them."""
-
 
 class SimilaritySpec(_Spec):
     """Which distance compares two embeddings of ``dim`` numbers."""
@@ -163,7 +160,9 @@ class Manifest(_Spec):
     recipe: dict[str, JsonValue] = Field(default_factory=dict, description="The recipe that trained the weights.")
     accuracy: tuple[Measurement, ...] = ()
     quantised: QuantisedInfo | None = Field(default=None, description="Set where this is an int8 form.")
-    views: Views = Field(default=1, description="How many views of an image make up its vector.")
+    views: Literal[1, 3, 5, 9] = Field(
+        default=1, description="Views of an image that its vector is the mean of; this release makes one."
+    )
     joined: tuple[str, ...] = Field(default=(), description="Names of the artefacts that were joined into this one.")
 
     @model_serializer(mode="wrap")

@@ -58,15 +58,10 @@ def _int8(manifest: Manifest) -> list[str]:
 
 
 def _accurate(manifest: Manifest) -> list[str]:
-    lines = []
-    if manifest.joined:
-        members = ", ".join(f"`{name}`" for name in manifest.joined)
-        lines.append(f"- Made by `oneshot-train ensemble` of {members}; the recipe below is the first one's.")
-    if manifest.views > 1:
-        lines.append(
-            f"- Each image is embedded by {manifest.views} slightly shifted views, at that many times the cost."
-        )
-    return lines
+    if not manifest.joined:
+        return []
+    members = ", ".join(f"`{name}`" for name in manifest.joined)
+    return [f"- Made by `oneshot-train ensemble` of {members}; the recipe below is the first one's."]
 
 
 def _data(manifest: Manifest) -> list[str]:

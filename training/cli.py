@@ -20,7 +20,6 @@ from model.artifact import Artifact, ArtifactError, load_artifact, write_manifes
 from model.embedder import DeviceError, pick_device
 from model.extras import without_ray
 from model.manifest import Measurement
-from model.views import checked_views
 from training.card import write_card
 from training.checkpoint import CheckpointError
 from training.data.folder import read_folder
@@ -144,7 +143,6 @@ def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
     part: Annotated[Part, typer.Option(help="held-out: the classes held out from training, to choose by.")] = (
         "evaluation"
     ),
-    views: Annotated[list[int] | None, typer.Option(help="Measure with this many views, too: 3, 5 or 9.")] = None,
     trials: Annotated[int, typer.Option(min=100, help="One-shot trials of the main figure.")] = 10_000,
     write: Annotated[bool, typer.Option(help="Write the figures into its manifest and model card.")] = False,
     threads: Threads = ALL_THREADS,
@@ -160,9 +158,9 @@ def evaluate_command(  # noqa: PLR0917 - typer reads options from the signature
     artifact = artifact_folder(artifact)
     loaded = load_artifact(artifact)
     folder = out or Path("reports") / loaded.manifest.name
-    options = [f"--part {part}", *(f"--views {count}" for count in views or ()), f"--trials {trials}"]
+    options = [f"--part {part}", f"--trials {trials}"]
     command = f"oneshot-train evaluate {artifact.resolve().name} {' '.join(options)}"
-    report = measure(loaded, data, command=command, part=part, views=tuple(views or ()), trials=trials, threads=threads)
+    report = measure(loaded, data, command=command, part=part, trials=trials, threads=threads)
     page = write_report(report, folder)
     _print_table(loaded.manifest.model_id, measurements(report))
     console.print(f"{page} shows it, {folder / 'report.json'} has every figure", soft_wrap=True)
@@ -201,11 +199,10 @@ def quantise_command(
 
 
 @app.command(name="ensemble")
-def ensemble_command(  # noqa: PLR0917 - typer reads options from the signature
+def ensemble_command(
     artifacts: Annotated[list[Path], typer.Argument(help="Folders of artefacts that one recipe trained; one or more.")],
     out: Annotated[Path, typer.Option(help="Folder of the new artefact.")],
     data: Datasets = Path("datasets"),
-    views: Annotated[int, typer.Option(help="Views of each image: 1, 3, 5 or 9.")] = 1,
     name: Annotated[str | None, typer.Option(help="Its name; default the folder's.")] = None,
     threads: Threads = ALL_THREADS,
 ) -> None:
@@ -214,7 +211,7 @@ def ensemble_command(  # noqa: PLR0917 - typer reads options from the signature
 
     torch.set_num_threads(threads)
     members = [load_artifact(artifact_folder(folder)) for folder in artifacts]
-    made = join(members, data, out, name=name or out.resolve().name, views=checked_views(views))
+    made = join(members, data, out, name=name or out.resolve().name)
     console.print(f"{made.manifest.model_id} is in {out}; measure it with: oneshot-train evaluate {out}")
 
 

@@ -1,4 +1,4 @@
-"""Several artefacts as one, and several views of each image: more accurate, at as many times the cost."""
+"""Several artefacts as one: more accurate, at as many times the cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 from model.artifact import Artifact, load_artifact, save_artifact, write_manifest
 from model.embedder import Embedder
-from model.manifest import EnsembleSpec, MemberSpec, NetworkSpec, SimilaritySpec, Views
+from model.manifest import EnsembleSpec, MemberSpec, NetworkSpec, SimilaritySpec
 from model.networks import Ensemble, embedding_dim
 from model.preprocess import Preprocess
 from model.similarity import build_similarity
@@ -23,10 +23,8 @@ from training.recipe import Recipe
 _MEMBERS: TypeAdapter[tuple[MemberSpec, ...]] = TypeAdapter(tuple[MemberSpec, ...])
 
 
-def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str, views: Views = 1) -> Artifact:
+def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str) -> Artifact:
     """Write the artefact that compares by the mean cosine of ``members``, calibrated on the classes they held out.
-
-    With one member it is that network by more views.
 
     Raises:
         ValueError: the members don't fit: not all compare by cosine, take the same input and held out the same classes.
@@ -46,7 +44,6 @@ def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str
         similarity=similarity,
         calibration=first.calibration,  # until its own is fitted on its own vectors, below
         recipe=first.recipe,
-        views=views,
     )
     held_out = prepare(division.held_out, Preprocess(first.preprocess))
     vectors = embed(Embedder(made, "cpu"), held_out.pixels)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from pydantic import JsonValue, TypeAdapter
-from torch import Tensor
 
 from model.artifact import Artifact
 from model.distances import Vectors
 from model.embedder import Embedder
 from model.manifest import Manifest
 from model.preprocess import Preprocess
-from model.views import make_views, pool_views
 from training.data.labelled import DatasetError, LabelledImages, PreparedImages, prepare
 from training.data.omniglot import read_omniglot
 from training.data.parts import DataPart
 from training.episodes import Ints, Trials, free_trials, within_group_trials
-from training.evaluate import BATCH, embed
+from training.evaluate import embed
 
 Part = Literal["evaluation", "held-out"]
 """The evaluation set, which is read once per frozen recipe; or the classes held out from training, to choose by."""
@@ -47,7 +43,7 @@ class Subject:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """The index-form vectors (n, dim) of all images, by as many views as the manifest says."""
+        """The index-form vectors (n, dim) of all images."""
         return embed(self.embedder, self.data.pixels)
 
     @cached_property
@@ -124,17 +120,3 @@ def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", 
 def _data_part(recipe: dict[str, JsonValue]) -> dict[str, JsonValue]:
     part = recipe.get("data")
     return part if isinstance(part, dict) else {}
-
-
-def embed_views(embedder: Embedder, pixels: Tensor, counts: Sequence[int]) -> dict[int, Vectors]:
-    """Return the vectors by 1, 3, ... views, for each of ``counts``; fewer views are the first of more."""
-    most = max(counts, default=0)
-    if not most:
-        return {}
-    found: dict[int, list[Vectors]] = {count: [] for count in counts}
-    for part in torch.split(pixels, BATCH):
-        every = embedder.embed_once(make_views((part.float() / 255).numpy(), most)).reshape(len(part), most, -1)
-        for count in counts:
-            flat = np.ascontiguousarray(every[:, :count]).reshape(len(part) * count, -1)
-            found[count].append(pool_views(flat, count, embedder.metric))
-    return {count: np.concatenate(parts) for count, parts in found.items()}

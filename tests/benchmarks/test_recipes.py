@@ -22,7 +22,7 @@ from training.report.schema import (
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def made(name="omniglot", seed=0, value=98.0, *, width=64, date=NOON, views=1):
+def made(name="omniglot", seed=0, value=98.0, *, width=64, date=NOON):
     point = Point(value=0.05, low=0.04, high=0.06)
     rates = {"0.1": point, "0.01": point, "0.001": point}
     return Report(
@@ -47,9 +47,7 @@ def made(name="omniglot", seed=0, value=98.0, *, width=64, date=NOON, views=1):
             threads=1,
             versions={"python": "3.11"},
         ),
-        figures=(
-            Figure(key="runs", protocol="20 runs", value=value, low=97, high=99, n=400, over="20 runs", views=views),
-        ),
+        figures=(Figure(key="runs", protocol="20 runs", value=value, low=97, high=99, n=400, over="20 runs"),),
         cost=Cost(engine="torch", images_per_second=500.0, slowest=480, fastest=510, batch=64, rounds=9),
         within_way=(),
         across_way=(),
@@ -75,8 +73,8 @@ def test_seeds_of_one_recipe_are_one_row():
     reports = [made(seed=0, value=98), made(seed=1, value=99), made(width=32, value=90), made(name="koch", value=92)]
     assert [len(group) for group in grouped(reports)] == [2, 1, 1]
     text = page(reports, [], [])
-    assert "| omniglot | Omniglot | 1 | 0, 1 | 98.50 ± 0.71, n=400 |" in text
-    assert "| omniglot | Omniglot | 1 | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
+    assert "| omniglot | Omniglot | 0, 1 | 98.50 ± 0.71, n=400 |" in text
+    assert "| omniglot | Omniglot | 0 | 90.00 (97.00 to 99.00), n=400 |" in text
     assert "| omniglot | 500 (480 to 510) | 1,470,176 | 5.90 | 256 | 40 x 40 grey, crop ink | 20 |" in text
     assert "| omniglot | one alphabet | 5.00 ± 0.00 |" in text
     assert "| koch | one alphabet | 5.00 (4.00 to 6.00) |" in text
@@ -88,17 +86,11 @@ def test_a_newer_report_of_the_same_seed_takes_the_place_of_the_older():
     assert grouped([new, old]) == [[new]]
 
 
-def test_views_are_rows_of_their_own():
-    assert "| other | Omniglot | 5 | 0 |" in page(
-        [made(), made(name="other", views=5), made(views=5, seed=2, width=1)], [], []
-    )
-
-
 def test_a_model_that_was_joined_says_so_and_each_seed_has_its_command():
     joined = made(name="accurate")
     joined = joined.model_copy(update={"origin": joined.origin.model_copy(update={"recipe": made().origin.recipe})})
     text = page([made(seed=0), made(seed=1), joined], [], [])
-    assert "| accurate | Omniglot | 1 | several, joined |" in text
+    assert "| accurate | Omniglot | several, joined |" in text
     assert "`oneshot-train ensemble ... --out accurate`" in text
     assert "`oneshot-train fit omniglot`, `oneshot-train fit omniglot --set seed=1`, `oneshot-train evaluate" in text
 

@@ -57,6 +57,14 @@ def test_the_digest_names_the_embedding_not_the_calibration(folder, tmp_path):
     assert load_artifact(make_artifact(tmp_path / "other", "weighted-l1", seed=1)).manifest.digest != manifest.digest
 
 
+def test_several_views_of_an_image_are_of_earlier_releases(folder):
+    several = read_manifest(folder).model_copy(update={"views": 5})
+    write_manifest(folder, several)
+    assert read_manifest(folder).digest == several.digest
+    with pytest.raises(ArtifactError, match="by 5 views, which this release no longer does"):
+        load_artifact(folder)
+
+
 def test_a_changed_weight_file(folder):
     data = bytearray((folder / WEIGHTS_FILE).read_bytes())
     data[-1] ^= 1

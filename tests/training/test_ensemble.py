@@ -68,17 +68,6 @@ def test_the_distance_is_the_mean_of_the_members(members, tree, tmp_path):
     assert members[1].manifest.model_id in (tmp_path / "both" / "README.md").read_text("utf-8")
 
 
-def test_views_make_another_model(members, tree, tmp_path):
-    once, thrice = (join(members[:1], tree, tmp_path / f"v{views}", name="v", views=views) for views in (1, 3))
-    assert once.manifest.digest == members[0].manifest.digest != thrice.manifest.digest
-    images = make_images()
-    vectors = [Embedder(each, "cpu").embed(images) for each in (once, thrice)]
-    assert np.linalg.norm(vectors[1], axis=1) == pytest.approx(1, abs=1e-5)
-    assert not np.allclose(vectors[0], vectors[1], atol=1e-3)
-    assert np.allclose(vectors[1][2:3], Embedder(thrice, "cpu").embed(images[2:3]), atol=1e-5), "alone as in a batch"
-    assert thrice.manifest.calibration != once.manifest.calibration
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -96,29 +85,24 @@ def test_what_does_not_fit_is_not_joined(members, tree, tmp_path, changes, reaso
     assert not (tmp_path / "never").exists()
 
 
-def test_the_command_names_what_it_made_and_refuses_other_views(members, tree, tmp_path, capsys, monkeypatch):
+def test_the_command_names_what_it_made(members, tree, tmp_path, monkeypatch):
     command = ["oneshot-train", "ensemble", *(str(each.path) for each in members), "--data", str(tree)]
-    command += ["--out", str(tmp_path / "pair"), "--threads", "1", "--views"]
-    monkeypatch.setattr("sys.argv", [*command, "3"])
+    command += ["--out", str(tmp_path / "pair"), "--threads", "1"]
+    monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 0
-    assert (read_manifest(tmp_path / "pair").name, read_manifest(tmp_path / "pair").views) == ("pair", 3)
-    monkeypatch.setattr("sys.argv", [*command, "4"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert end.value.code == 2
-    assert "views are 1, 3, 5, 9, not 4" in capsys.readouterr().err
+    assert read_manifest(tmp_path / "pair").name == "pair"
 
 
-def test_an_int8_form_of_views_and_members(members, tree, tmp_path):
-    joined = join(members, tree, tmp_path / "both", name="both", views=3)
+def test_an_int8_form_of_members(members, tree, tmp_path):
+    joined = join(members, tree, tmp_path / "both", name="both")
     with pytest.raises(TrainingError, match="int8 has"):
         quantise(joined, tree, most_loss=-101)
     assert not (joined.path / INT8_FOLDER).exists()
     made, found = quantise(joined, tree, most_loss=100)
     assert found.f32 - found.int8 < 5, f"of {TRIALS} trials"
-    assert (made.manifest.views, made.manifest.joined) == (3, joined.manifest.joined)
+    assert made.manifest.joined == joined.manifest.joined
     assert made.manifest.quantised is not None
     assert made.manifest.quantised.source == joined.manifest.digest
     images = make_images()

@@ -26,7 +26,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     changes = ("data.held_out=['Beta', 'Gamma']", "optimizer.steps=40", "validate_every=20")
     fit(load_recipe(str(root / "tiny.toml"), changes), root / "data", root / "model")
     artifact = load_artifact(root / "model")
-    report = measure(artifact, root / "data", command="a command", part="held-out", views=(3,), trials=200)
+    report = measure(artifact, root / "data", command="a command", part="held-out", trials=200)
     return write_report(report, root / "out")
 
 

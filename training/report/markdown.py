@@ -8,7 +8,7 @@ from training.report.schema import Report
 from training.report.words import CAPTIONS, Table, tables
 
 _PLOTS = {
-    "figures": ("anchors", "views"),
+    "figures": ("anchors",),
     "ways": ("ways",),
     "verification": ("det", "roc", "reliability"),
     "open-set": ("open-set", "map", "training"),

@@ -37,7 +37,7 @@ from training.report.schema import (
     WayPoint,
 )
 from training.statistics import cluster_interval
-from training.subject import Part, Subject, embed_views, open_subject
+from training.subject import Part, Subject, open_subject
 from training.verification import balanced_pairs
 
 N_WAY = 20
@@ -65,7 +65,6 @@ def measure(
     *,
     command: str,
     part: Part = "evaluation",
-    views: Sequence[int] = (),
     trials: int = TRIALS,
     threads: int | None = None,
 ) -> Report:
@@ -73,17 +72,15 @@ def measure(
 
     Args:
         command: what the report says it was made by.
-        views: numbers of views to measure one-shot accuracy with; the manifest's own is always among them.
         trials: one-shot trials of the main figure; the others scale with it.
 
     Raises:
         DatasetError: the data is not in ``datasets``.
     """
     subject = open_subject(artifact, datasets, part, threads)
-    counts = sorted({artifact.manifest.views, *views})
-    figures = [*_one_shot(subject, counts, trials), *_pairs_right(subject, trials)]
+    figures = [_one_shot(subject, trials), *_pairs_right(subject, trials)]
     if subject.part == "evaluation":
-        figures = [*_official_runs(subject, datasets, counts), *figures, _digits(subject, datasets)]
+        figures = [_official_runs(subject, datasets), *figures, _digits(subject, datasets)]
     n_mistakes, mistakes = worst_mistakes(subject, _main_way(subject), trials, TRIAL_SEED)
     return Report(
         origin=origin_of(subject, command),
@@ -105,7 +102,7 @@ def measurements(report: Report) -> tuple[Measurement, ...]:
     """Return the report's figures as a manifest holds them."""
     return tuple(
         Measurement(
-            protocol=f"{figure.protocol}, {figure.views} views" if figure.views > 1 else figure.protocol,
+            protocol=figure.protocol,
             value=figure.value,
             unit="% right",
             n=figure.n,
@@ -125,31 +122,26 @@ def _main_way(subject: Subject) -> int:
 # -- one-shot --------------------------------------------------------------------------------------------------------
 
 
-def _one_shot(subject: Subject, counts: Sequence[int], n_trials: int) -> list[Figure]:
+def _one_shot(subject: Subject, n_trials: int) -> Figure:
     n_way = _main_way(subject)
     trials = subject.trials(n_way, n_trials, TRIAL_SEED, within=True)
     who = ", all drawers" if subject.grouped and subject.part == "evaluation" else ""
     name = f"{subject.data_name}{who}, {'within-alphabet ' if subject.grouped else ''}{n_way}-way one-shot"
-    own = subject.manifest.views
-    others = [count for count in counts if count != own]
-    vectors = {own: subject.vectors, **embed_views(subject.embedder, subject.data.pixels, others)}
-    right = {count: judge_trials(subject.embedder.metric, vectors[count], trials) for count in counts}
-    return [_figure("one-shot", name, right[count], trials.groups, subject.over, TRIAL_SEED, count) for count in counts]
+    right = judge_trials(subject.embedder.metric, subject.vectors, trials)
+    return _figure("one-shot", name, right, trials.groups, subject.over, TRIAL_SEED)
 
 
-def _official_runs(subject: Subject, datasets: Path, counts: Sequence[int]) -> list[Figure]:
+def _official_runs(subject: Subject, datasets: Path) -> Figure:
     preprocess, runs = Preprocess(subject.manifest.preprocess), read_runs(datasets)
-    figures = []
-    for count in counts:
 
-        def embed_images(images: Sequence[Image.Image], count: int = count) -> Vectors:
-            return embed_views(subject.embedder, prepare_pixels(images, preprocess), (count,))[count]
+    def embed_images(images: Sequence[Image.Image]) -> Vectors:
+        return embed(subject.embedder, prepare_pixels(images, preprocess))
 
-        right = judge_runs(runs, embed_images, subject.embedder.metric)
-        clusters = np.repeat(np.arange(right.shape[0]), right.shape[1])
-        name = "Omniglot, official 20 runs, 20-way one-shot"
-        figures.append(_figure("runs", name, right.ravel(), clusters, f"{len(runs)} runs", None, count))
-    return figures
+    right = judge_runs(runs, embed_images, subject.embedder.metric)
+    clusters = np.repeat(np.arange(right.shape[0]), right.shape[1])
+    return _figure(
+        "runs", "Omniglot, official 20 runs, 20-way one-shot", right.ravel(), clusters, f"{len(runs)} runs", None
+    )
 
 
 def _digits(subject: Subject, datasets: Path) -> Figure:
@@ -159,9 +151,7 @@ def _digits(subject: Subject, datasets: Path) -> Figure:
     trials = any_class_trials(data, n_draws=DIGIT_DRAWS, n_queries=DIGIT_QUERIES, seed=DIGIT_SEED)
     right = judge_trials(subject.embedder.metric, vectors, trials)
     name = "MNIST, 10-way one-shot, no fine-tuning"
-    return _figure(
-        "mnist", name, right, trials.groups, f"{DIGIT_DRAWS} draws of supports", DIGIT_SEED, subject.manifest.views
-    )
+    return _figure("mnist", name, right, trials.groups, f"{DIGIT_DRAWS} draws of supports", DIGIT_SEED)
 
 
 def _ways(subject: Subject, ways: tuple[int, ...], n_trials: int, *, within: bool) -> tuple[WayPoint, ...]:
@@ -191,7 +181,7 @@ def _pairs_right(subject: Subject, n_trials: int) -> list[Figure]:
         clusters = subject.class_clusters[subject.classes[pairs.images[:, 0]]]
         place = "all classes" if not subject.grouped else "one alphabet" if within else "all alphabets"
         name = f"{subject.data_name}, verification, negatives of {place}"
-        figures.append(_figure(key, name, right, clusters, subject.over, PAIR_SEED, subject.manifest.views))
+        figures.append(_figure(key, name, right, clusters, subject.over, PAIR_SEED))
     return figures
 
 
@@ -304,13 +294,11 @@ def embedding_cost(subject: Subject, rounds: int = COST_ROUNDS) -> Cost:
 
 
 def _figure(  # noqa: PLR0917 - the columns of a table
-    key: str, protocol: str, right: Bools, clusters: Ints, over: str, seed: int | None, views: int
+    key: str, protocol: str, right: Bools, clusters: Ints, over: str, seed: int | None
 ) -> Figure:
     point = _point(right, clusters)
     value, low, high = (round(100 * rate, 2) for rate in (point.value, point.low, point.high))
-    return Figure(
-        key=key, protocol=protocol, value=value, low=low, high=high, n=len(right), over=over, seed=seed, views=views
-    )
+    return Figure(key=key, protocol=protocol, value=value, low=low, high=high, n=len(right), over=over, seed=seed)
 
 
 def _point(outcomes: Bools, clusters: Ints) -> Point:

@@ -27,7 +27,7 @@ def as_page(report: Report, pictures: Mapping[str, str]) -> str:
     found = tables(report)
     sections = [
         _section("figures", "What was measured", _table(found["figures"]), _plots(pictures, "anchors")),
-        _section("ways", "More to choose from, more views", _plots(pictures, "ways", "views"), _folded(found["ways"])),
+        _section("ways", "More to choose from", _plots(pictures, "ways"), _folded(found["ways"])),
         _section(
             "verification",
             "Are two images of one class?",

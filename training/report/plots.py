@@ -63,7 +63,6 @@ def draw_all(report: Report) -> dict[str, str]:
     drawers: dict[str, Callable[[Report], Canvas | None]] = {
         "anchors": anchor_bars,
         "ways": accuracy_by_ways,
-        "views": accuracy_by_views,
         "det": detection_error_tradeoff,
         "roc": receiver_operating_characteristic,
         "open-set": identification,
@@ -113,11 +112,7 @@ def anchor_bars(report: Report) -> Canvas | None:
     """Errors of the official runs beside the published ones."""
     if report.figure("runs") is None:
         return None
-    own = [
-        Anchor(f"{report.origin.name}, {row.views} view{'s' * (row.views > 1)}", 100 - row.value)
-        for row in report.figures
-        if row.key == "runs"
-    ]
+    own = [Anchor(report.origin.name, 100 - row.value) for row in report.figures if row.key == "runs"]
     rows = sorted([*anchors_of("runs"), *own], key=lambda row: -row.value)
     canvas, axis = _canvas((5.2, 0.34 * len(rows) + 0.6))
     colours = [BLUE if row in own else _FAINT for row in rows]
@@ -164,28 +159,6 @@ def _band(axis: Axes, points: tuple[WayPoint, ...], name: str, colour: str) -> N
     axis.annotate(
         f"{values[-1]:.1f}", (ways[-1], values[-1]), (0, -13), textcoords="offset points", ha="center", color=colour
     )
-
-
-def accuracy_by_views(report: Report) -> Canvas | None:
-    """Accuracy against the number of views of an image."""
-    kinds = {"one-shot": ("all images", ORANGE), "runs": ("official 20 runs", BLUE)}
-    if len({figure.views for figure in report.figures}) < 2:
-        return None
-    canvas, axis = _canvas()
-    for key, (name, colour) in kinds.items():
-        rows = sorted((row for row in report.figures if row.key == key), key=lambda row: row.views)
-        if not rows:
-            continue
-        values = np.array([row.value for row in rows])
-        errors = np.abs(np.array([[row.low for row in rows], [row.high for row in rows]]) - values)
-        axis.errorbar(
-            [row.views for row in rows], values, errors, fmt="o-", color=colour, capsize=3, elinewidth=1, label=name
-        )
-    counts = sorted({figure.views for figure in report.figures})
-    axis.set(xlabel="views of an image, and so the cost of its embedding", ylabel="right, %")
-    axis.set_xticks(counts, [str(count) for count in counts])
-    axis.legend(loc="best")
-    return canvas
 
 
 # -- verification ----------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 REPORT_FILE = "report.json"
 
@@ -31,7 +31,6 @@ class Figure(_Part):
     n: int = Field(gt=0)
     over: str = Field(description="What the interval is bootstrapped over, such as '20 alphabets'.")
     seed: int | None = None
-    views: int = 1
     better: Literal["higher", "lower"] = "higher"
 
 
@@ -176,6 +175,18 @@ class Report(_Part):
     map: Map | None
     history: tuple[Look, ...]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_view(cls, content: Any) -> Any:
+        """Leave out what earlier releases measured by several views of each image."""
+        rows = content.get("figures") if isinstance(content, dict) else None
+        if not rows or not all(isinstance(row, dict) for row in rows):
+            return content
+        figures = [{**row} for row in rows if row.get("views", 1) == 1]
+        for row in figures:
+            row.pop("views", None)
+        return {**content, "figures": figures}
+
     def without_pictures(self) -> Report:
         """Return the report without any image of the data, small and free to pass on."""
         blank = {"query_image": "", "truth_image": "", "chosen_image": ""}
@@ -186,10 +197,9 @@ class Report(_Part):
             }
         )
 
-    def figure(self, key: str, views: int | None = None) -> Figure | None:
-        """Return the figure of that key, if it was measured; by the least number of views where none is named."""
-        found = (figure for figure in self.figures if figure.key == key and views in {None, figure.views})
-        return min(found, key=lambda figure: figure.views, default=None)
+    def figure(self, key: str) -> Figure | None:
+        """Return the figure of that key, if it was measured."""
+        return next((figure for figure in self.figures if figure.key == key), None)
 
     def write(self, file: Path) -> None:
         """Write it as JSON, a part a line; numbers keep seven digits, which is more than any of them is worth."""

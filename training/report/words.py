@@ -11,7 +11,6 @@ VERIFICATION_NAMES = {"within": "of one alphabet", "across": "of two alphabets",
 CAPTIONS = {
     "anchors": "Errors in the official 20 runs beside published ones. People, too, err.",
     "ways": "One-shot accuracy against the number of classes to choose from, with 95 % intervals.",
-    "views": "What several views of one image buy. Each view costs as much as the first.",
     "det": "Detection error trade-off on normal-deviate axes: lower left is better.",
     "roc": "Receiver operating characteristic; the horizontal axis is logarithmic.",
     "open-set": "Open-set identification. Dots: the threshold that the calibration gives for the wanted rate.",
@@ -48,18 +47,8 @@ def percent(point: Point) -> str:
 
 
 def _figures(report: Report) -> Table:
-    rows = sorted(report.figures, key=lambda row: row.views)
-    columns: tuple[str, ...] = (
-        "protocol",
-        "views",
-        "right",
-        "95 % interval",
-        "n",
-        "interval over",
-        "seed",
-        "published",
-    )
-    cells = tuple(_figure(row, report) for row in rows)
+    columns: tuple[str, ...] = ("protocol", "right", "95 % interval", "n", "interval over", "seed", "published")
+    cells = tuple(_figure(row, report) for row in report.figures)
     if not any(row[-1] for row in cells):
         columns, cells = columns[:-1], tuple(row[:-1] for row in cells)
     return Table(
@@ -77,7 +66,7 @@ def _figure(row: Figure, report: Report) -> tuple[str, ...]:
     )
     seed = "fixed trials" if row.seed is None else str(row.seed)
     interval = f"{row.low:.2f} to {row.high:.2f}"
-    return row.protocol, str(row.views), f"{row.value:.2f} %", interval, f"{row.n:,}", row.over, seed, published
+    return row.protocol, f"{row.value:.2f} %", interval, f"{row.n:,}", row.over, seed, published
 
 
 def _verification(report: Report) -> Table:
