@@ -97,9 +97,9 @@ class Access:
 class Gate:
     """Finds the key of a request, and counts what it asks, over all workers of a server. For one event loop."""
 
-    def __init__(self, settings: Settings, keys: KeyStore, storing: WorkPool) -> None:
+    def __init__(self, settings: Settings, keys: KeyStore, checking: WorkPool) -> None:
         self.asks = settings.api_keys == "on"
-        self._keys, self._storing = keys, storing
+        self._keys, self._checking = keys, checking
         self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
         self._known: dict[str, Key] = {}
         self._attempts = Attempts()
@@ -116,12 +116,16 @@ class Gate:
             raise UnauthorizedError("Two different keys were sent.")
         [text] = texts
         if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-            await self._storing.run(self.read_keys)
+            await self._checking.run(self._read_keys_once)
         key = self._known.get(id_of(text) or "")
         if not fits(key, text) or key is None or not key.valid():
             self._attempts.failed(address)
             raise UnauthorizedError("This key is not valid.")
         return key
+
+    def _read_keys_once(self) -> None:
+        if time.monotonic() - self._read_at >= _FRESH_SECONDS:  # nobody has while this waited for the thread
+            self.read_keys()
 
     def read_keys(self) -> None:
         """Read all keys from the store; those that were known go on for a while when it is away. Blocks."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from app.gallery_view import Found, Match
 from app.store.base import GalleryInfo, Ids, Vectors
 from model.manifest import Metric
 
-__all__ = ["Found", "Galleries", "Match"]
+__all__ = ["Edition", "Found", "Galleries", "Match"]
+
+#: Numbers that mean something to the view that gave them only.
+Edition: TypeAlias = tuple[object, ...]
 
 
 class Galleries(Protocol):
@@ -70,6 +73,9 @@ class Galleries(Protocol):
 
     def sizes(self) -> dict[str, int]:
         """Return the number of classes of each gallery, galleries of unknown models too."""
+
+    def edition(self, gallery: str) -> Edition:
+        """Return what is another whenever the gallery's classes, vectors or calibration are; compare for equality."""
 
     def moving(self, gallery: str) -> bool:
         """Whether the gallery has another model already than its view, which is being replaced."""

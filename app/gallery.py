@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
+from app.galleries import Edition
 from app.gallery_view import Found, GalleryView, Match
 from app.logs import get_logger
 from app.replay import LogCutError, changes_since
@@ -324,6 +325,12 @@ class GalleryIndex:
         self.refresh()
         view = self._by_name.get(gallery)
         return None if view is None else view.info.model_digest
+
+    def edition(self, gallery: str) -> Edition:
+        """See `Galleries.edition`."""
+        self.refresh()
+        view = self._by_name.get(gallery)
+        return () if view is None else view.edition
 
     def sample(self, gallery: str, limit: int, digest: str | None = None) -> tuple[list[str], Vectors, Metric]:
         """See `Galleries.sample`."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import ceil
+from secrets import token_hex
 
 import faiss
 import numpy as np
@@ -26,6 +28,9 @@ _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
 _MARGIN = 8
 #: Two scores of FAISS that are closer than this (relatively) may be in either order once computed exactly.
 _ROUNDING = 1e-5
+
+_SERIALS = count()
+_PROCESS = token_hex(8)  # parts of a gallery lie in processes that end and begin anew
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class GalleryView:
         self.searchable = True  # False for a model that isn't known: its classes are counted only
         self.outdated = False  # whether classes came that it can't have: the gallery has another model by now
         self.metric = metric
+        self._serial, self._applied = next(_SERIALS), 0
         self._lock = ReadWriteLock()
         self._index = faiss.IndexIDMap2(_FLAT_INDEX[metric](info.dim))  # ids: those of the store's supports
         self._class_of: dict[int, int] = {}  # support id -> class id
@@ -78,6 +84,11 @@ class GalleryView:
     def __len__(self) -> int:
         """Return the number of classes."""
         return len(self._classes) + (len(self.base) if self.base else 0)
+
+    @property
+    def edition(self) -> tuple[str, int, int]:
+        """Another whenever the view may be: which of the views of all processes it is, and what came into it."""
+        return _PROCESS, self._serial, self._applied
 
     @property
     def recent(self) -> int:
@@ -90,6 +101,7 @@ class GalleryView:
         for support_id, class_id in zip(changes.support_ids.tolist(), changes.class_ids.tolist(), strict=True):
             shots[class_id].append(support_id)
         with self._lock.writing():
+            self._applied += 1
             for class_id in changes.classes if self.base else ():
                 self._base().remove(class_id)
             present = {id_ for ids in shots.values() for id_ in ids}

@@ -25,11 +25,11 @@ _SILENT_SECONDS = 15.0
 class Health:
     """Answers from the network's thread, the store and the process's life. For one event loop."""
 
-    def __init__(self, lifecycle: Lifecycle, models: Models, store: Store, storing: WorkPool) -> None:
+    def __init__(self, lifecycle: Lifecycle, models: Models, store: Store, writing: WorkPool) -> None:
         self._lifecycle = lifecycle
         self._models = models
         self._store = store
-        self._storing = storing
+        self._writing = writing
         self._probe: asyncio.Task[None] | None = None
         self._probed = self._began = -_FRESH_SECONDS
         self._store_problem: str | None = None
@@ -54,7 +54,7 @@ class Health:
 
     async def _write(self) -> None:
         try:
-            await self._storing.run(self._store.check_writable)
+            await self._writing.run(self._store.check_writable)
             self._store_problem = None
         except OneshotError as error:
             self._store_problem = f"The store can't be written: {error.detail if error.public else error.title}"

@@ -38,15 +38,15 @@ from app.errors import (
 )
 from app.galleries import Found, Galleries
 from app.logs import get_logger
+from app.maps import GalleryMap, Maps, draw_map
 from app.names import DEFAULT_GALLERY
 from app.network import Network, Queue
 from app.pictures import prepare, prepare_again
-from app.projection import F64, Neighbours, Projection, nearest, project
 from app.receipts import Row, read_one, read_rows, row_of
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, Once, OnConflict, Store
 from app.tracing import span
 from app.uploads import Upload
-from app.workers import WorkPool
+from app.workers import Pools
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
 from model.distances import distances
@@ -58,9 +58,6 @@ _SMALL_BYTES = 16_384
 _SMALL = images.ImageLimits(max_pixels=128 * 128)
 #: Small images that are prepared in one turn of the event loop.
 _A_TURN = 8
-#: What a map shows at most: classes, and neighbours of each.
-MAP_SIZE = 2000
-MAP_NEIGHBOURS = 5
 
 
 @dataclass(frozen=True)
@@ -79,17 +76,6 @@ class Classification:
     decision: Decision
     prior: float
     explanation: Explanation | None
-
-
-@dataclass(frozen=True)
-class GalleryMap:
-    """Up to MAP_SIZE classes of a gallery with `size`: label, place, nearest others and their similarities (n, k)."""
-
-    labels: list[str]
-    projection: Projection
-    near: Neighbours
-    similarities: F64
-    size: int
 
 
 @dataclass(frozen=True)
@@ -124,10 +110,7 @@ def _rates_are_inputs(name: str) -> Iterator[None]:
 
 
 class Recognizer:
-    """The use cases over one model, one store and its index.
-
-    `decoding`, `storing` and `searching` are the thread pools for work on images, on the store, and on the index alone.
-    """
+    """The use cases over one model, one store and its index."""
 
     def __init__(
         self,
@@ -136,9 +119,8 @@ class Recognizer:
         batcher: Queue,
         store: Store,
         index: Galleries,
-        decoding: WorkPool,
-        storing: WorkPool,
-        searching: WorkPool,
+        pools: Pools,
+        maps: Maps,
         limits: images.ImageLimits,
         keep_images: bool = True,
     ) -> None:
@@ -148,14 +130,14 @@ class Recognizer:
         self._batcher = batcher
         self._store = store
         self._index = index
-        self._decoding = decoding
-        self._storing = storing
-        self._searching = searching
+        self._decoding, self._computing = pools.decoding, pools.computing
+        self._storing, self._writing, self._searching = pools.storing, pools.writing, pools.searching
+        self._maps = maps
         self._limits = limits
         self._keep_images = keep_images
         self._turns = asyncio.Semaphore(_A_TURN)
-        self._many = ManyImages(self._prepare, batcher, decoding)
-        self._stored = ManyImages(partial(prepare_again, embedder, limits), batcher, decoding)
+        self._many = ManyImages(self._prepare, batcher, pools.decoding)
+        self._stored = ManyImages(partial(prepare_again, embedder, limits), batcher, pools.decoding)
 
     @property
     def model_id(self) -> str:
@@ -212,11 +194,11 @@ class Recognizer:
 
     async def calibrate(self, gallery: str, prior: float | None) -> Calibration:
         """Fit the gallery's calibration to its own images. Raises GalleryNotFoundError, TooLittleDataError."""
-        return await self._storing.write(lambda: self._calibrations.fit(gallery, prior))
+        return await self._computing.write(lambda: self._calibrations.fit(gallery, prior))
 
     async def forget_calibration(self, gallery: str) -> None:
         """Go back to the model's calibration. Raises GalleryNotFoundError."""
-        await self._storing.write(lambda: self._calibrations.forget(gallery))
+        await self._writing.write(lambda: self._calibrations.forget(gallery))
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
@@ -231,7 +213,7 @@ class Recognizer:
             return read_one(before, gallery, label)
         [embedding], [picture] = await self._embed([upload])
         support = self._support(label, upload, Picture(embedding, picture.media_type))
-        return await self._storing.write(partial(enroll_one, self._store, gallery, support, on_conflict, once))
+        return await self._writing.write(partial(enroll_one, self._store, gallery, support, on_conflict, once))
 
     async def enroll_many(
         self, gallery: str, batch: Batch, on_conflict: OnConflict, once: Once | None = None
@@ -257,9 +239,9 @@ class Recognizer:
         how = (gallery, items, on_conflict)
         if once is None:
             enroll = partial(enroll_each, self._store, *how, keep_all=batch.keep_all)
-            return [row_of(result) for result in await self._storing.write(enroll)]
+            return [row_of(result) for result in await self._writing.write(enroll)]
         enroll_once = partial(enroll_each_once, self._store, once, *how, keep_all=batch.keep_all)
-        return read_rows(await self._storing.write(enroll_once), batch)
+        return read_rows(await self._writing.write(enroll_once), batch)
 
     async def _answered(self, once: Once | None) -> str | None:
         """What is kept of the answer to a request that was done before, to spare the network its images."""
@@ -291,16 +273,20 @@ class Recognizer:
     async def remove_class(self, gallery: str, label: str) -> None:
         """Delete a class and all that was stored of it."""
         with _default_is_empty(gallery, label):
-            await self._storing.write(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
+            await self._writing.write(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
 
     async def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
         """Give a class another label. Raises ClassExistsError when it is taken."""
         with _default_is_empty(gallery, label):
-            return await self._storing.write(lambda: self._store.rename_class(gallery, label, new_label))
+            return await self._writing.write(lambda: self._store.rename_class(gallery, label, new_label))
 
-    async def map(self, gallery: str) -> GalleryMap:
-        """A picture of the gallery's classes in two dimensions. Raises GalleryNotFoundError, ModelMismatchError."""
-        return await self._searching.run(lambda: self._map(gallery))
+    async def map(self, gallery: str, render: Callable[[GalleryMap, str], bytes]) -> bytes:
+        """A picture of the gallery's classes in two dimensions, as `render` gives it of that and the model's name.
+
+        Kept until the gallery changes. Raises GalleryNotFoundError, ModelMismatchError.
+        """
+        draw = partial(draw_map, self._index, self._calibrations, self._embedder, gallery)
+        return await self._maps.get(gallery, self._digest, lambda: render(draw(), self.model_id))
 
     async def list_galleries(self) -> list[GalleryRecord]:
         """All galleries."""
@@ -308,7 +294,7 @@ class Recognizer:
 
     async def remove_gallery(self, gallery: str) -> None:
         """Delete a gallery and all that was stored of it."""
-        await self._storing.write(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
+        await self._writing.write(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
@@ -377,18 +363,6 @@ class Recognizer:
     def _support(self, label: str, upload: Upload, embedded: Picture) -> NewSupport:
         image = upload.data if self._keep_images else None
         return NewSupport(label, image, embedded.media_type, embedded.values, self._digest)
-
-    def _map(self, gallery: str) -> GalleryMap:
-        calibration = self._calibrations.of(gallery)
-        try:
-            labels, vectors, metric = self._index.sample(gallery, MAP_SIZE, self._digest)
-            size = self._index.size(gallery)
-        except GalleryNotFoundError:
-            if gallery != DEFAULT_GALLERY:
-                raise
-            labels, vectors, metric, size = [], np.empty((0, 1), dtype=np.float32), self._embedder.metric, 0
-        near = nearest(metric, vectors, MAP_NEIGHBOURS)
-        return GalleryMap(labels, project(vectors), near, calibration.probability(near.distances), size)
 
     def _list_classes(self, gallery: str, limit: int, after: str | None, search: str | None) -> ClassPage:
         try:

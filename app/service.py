@@ -24,6 +24,7 @@ from app.galleries import Galleries
 from app.health import Health
 from app.inspecting import Inspector
 from app.lifecycle import Lifecycle
+from app.maps import Maps
 from app.metrics import Metrics
 from app.models import Models, ModelShelf, RunningModel
 from app.network import Network, Queue
@@ -32,11 +33,13 @@ from app.remodel import Remodeller
 from app.settings import Settings, variable
 from app.starting import choose_model, held_home
 from app.store import SqlStore, open_store
-from app.workers import WorkPool
+from app.workers import Pools, WorkPool
 from model.embedder import DeviceError
 from model.images import ImageLimits
 
 _STORE_THREADS = 4
+#: So many maps and calibrations may wait for the one thread that makes them.
+_LONG_WORK = 32
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,15 @@ class Service:
     models: Models
     store: SqlStore
     index: Galleries
-    storing: WorkPool
+    pools: Pools
     remodeller: Remodeller
     health: Health
     gate: Gate
+
+    @property
+    def storing(self) -> WorkPool:
+        """The threads that read the store."""
+        return self.pools.storing
 
     @property
     def embedder(self) -> Network:
@@ -99,11 +107,9 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     manifest = choose_model(settings, store, shelf, compute.device, compute.engine)
     index = compute.galleries(store, shelf, manifest)
     _read(index, store)
-    storing = _store_pool(settings, parts, _STORE_THREADS)
-    apart = store.remote or compute.searches > _STORE_THREADS  # a silent server keeps its threads waiting
-    searching = _store_pool(settings, parts, compute.searches) if apart else storing
-    decoding = WorkPool("decode", os.cpu_count() or 1, settings.max_queue)
-    parts.callback(decoding.close)
+    pools = _pools(settings, store, compute)
+    parts.callback(pools.close)
+    maps = Maps(index, pools.searching, pools.computing)
 
     def start(digest: str) -> RunningModel:
         embedder, batcher = compute.network(shelf, digest)
@@ -112,9 +118,8 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
             batcher=batcher,
             store=store,
             index=index,
-            decoding=decoding,
-            storing=storing,
-            searching=searching,
+            pools=pools,
+            maps=maps,
             limits=ImageLimits(settings.max_pixels),
             keep_images=settings.keep_images,
         )
@@ -126,7 +131,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     except ModelNotFoundError as error:
         raise StartupError(f"{variable('model')}: {error}") from error
-    models = Models(primary, shelf, index, searching, start)
+    models = Models(primary, shelf, index, pools.searching, start)
     parts.callback(models.close)
     _want(manifest.digest, store, settings.home)  # now that it runs
     remodeller = Remodeller(settings.home, store.models, store.version, models)
@@ -135,9 +140,9 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
         parts.callback(Inspector(settings.home, store).close)
     facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
     metrics.describe(version=version("oneshot"), model=primary.embedder.model_id, **facts)
-    health = Health(lifecycle, models, store, storing)
-    gate = Gate(settings, store.keys, storing)
-    return Service(settings, metrics, models, store, index, storing, remodeller, health, gate)
+    health = Health(lifecycle, models, store, pools.writing)
+    gate = Gate(settings, store.keys, pools.keys)
+    return Service(settings, metrics, models, store, index, pools, remodeller, health, gate)
 
 
 def _want(digest: str, store: SqlStore, home: Path) -> None:
@@ -149,11 +154,19 @@ def _want(digest: str, store: SqlStore, home: Path) -> None:
         raise StartupError(f"{variable('home')}: {home} can't be written: {error}") from error
 
 
-def _store_pool(settings: Settings, parts: ExitStack, threads: int) -> WorkPool:
+def _pools(settings: Settings, store: SqlStore, compute: Compute) -> Pools:
     # roomier than what comes before it: refusing an image that has been through the network would waste the pass
-    pool = WorkPool("store", threads, 2 * (settings.max_queue + settings.max_batch))
-    parts.callback(pool.close)
-    return pool
+    room = 2 * (settings.max_queue + settings.max_batch)
+    storing = WorkPool("store", _STORE_THREADS, room)
+    apart = store.remote or compute.searches > _STORE_THREADS  # a silent server keeps its threads waiting
+    return Pools(
+        decoding=WorkPool("decode", os.cpu_count() or 1, settings.max_queue),
+        storing=storing,
+        writing=WorkPool("write", _STORE_THREADS, room),
+        keys=WorkPool("keys", 1, room),
+        searching=WorkPool("store", compute.searches, room) if apart else storing,
+        computing=WorkPool("compute", 1, _LONG_WORK),
+    )
 
 
 def _read(index: Galleries, store: SqlStore) -> None:

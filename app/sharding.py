@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from app.errors import ClassNotFoundError, OneshotError
-from app.galleries import Found, Galleries, Match
+from app.galleries import Edition, Found, Galleries, Match
 from app.store.base import GalleryInfo, Ids, Store, Vectors
 from model.manifest import Metric
 
@@ -179,6 +179,10 @@ class ShardedGalleries:
         told: list[dict[str, int]] = self._all("sizes")
         names = sorted({name for each in told for name in each})
         return {name: sum(each.get(name, 0) for each in told) for name in names}
+
+    def edition(self, gallery: str) -> Edition:
+        """See `Galleries.edition`."""
+        return tuple(self._all("edition", gallery))
 
     def moving(self, gallery: str) -> bool:
         """See `Galleries.moving`: also when the parts are not of one model yet."""

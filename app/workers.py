@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from app.errors import OverloadedError, WriteInDoubtError
@@ -106,6 +107,23 @@ class WorkPool:
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads. Blocks."""
         self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The threads of a service. Those that write wait for nothing that somebody reads, and so do those for keys."""
+
+    decoding: WorkPool  # images
+    storing: WorkPool  # what reads the store
+    writing: WorkPool  # what changes it
+    keys: WorkPool  # the reading of keys
+    searching: WorkPool  # the index alone
+    computing: WorkPool  # one thread, for what takes seconds
+
+    def close(self) -> None:
+        """End all threads."""
+        for pool in (self.computing, self.decoding, self.searching, self.keys, self.writing, self.storing):
+            pool.close()
 
 
 def _tell_late_end(ending: asyncio.Future[R]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from app.access import AccessDep
 from app.deps import NoQueryDep, RecognizerDep, ServiceDep
@@ -15,9 +15,9 @@ from app.errors import (
     TooLittleDataError,
     WriteInDoubtError,
 )
+from app.maps import GalleryMap
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import problems
-from app.recognizer import GalleryMap
 from app.remodel import read_change
 from app.routes.models import change_public
 from app.schemas import (
@@ -57,10 +57,19 @@ async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQu
     await recognizer.remove_gallery(name)
 
 
-@router.get("/galleries/{name}/map", responses=problems(InvalidRequestError, GalleryNotFoundError, ModelMismatchError))
-async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> MapPublic:
+@router.get(
+    "/galleries/{name}/map",
+    response_model=MapPublic,
+    responses=problems(InvalidRequestError, GalleryNotFoundError, ModelMismatchError),
+)
+async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Response:
     """Lay a gallery's classes out in two dimensions, like near like, with the nearest others of each."""
-    return _map_public(name, *await service.models.answer(name, lambda it: it.map(name)))
+
+    def render(found: GalleryMap, model: str) -> bytes:  # not on the event loop: it may be a megabyte and more
+        return _map_public(name, found, model).model_dump_json(by_alias=True).encode()
+
+    body, _ = await service.models.answer(name, lambda it: it.map(name, render))
+    return Response(body, media_type="application/json")
 
 
 @router.get("/galleries/{name}/calibration", responses=problems(InvalidRequestError, GalleryNotFoundError))

@@ -48,7 +48,7 @@ async def get_models(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
 )
 async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query()]) -> ModelsPublic:
     """Change all galleries to a model; each answers with its present one until all its images are embedded anew."""
-    return await service.storing.write(lambda: _switch(service, query.digest))
+    return await service.pools.writing.write(lambda: _switch(service, query.digest))
 
 
 @router.post(
@@ -58,7 +58,7 @@ async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query(
 )
 async def roll_back(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
     """Go back to the model before; its vectors were kept, so only what was enrolled since is embedded."""
-    return await service.storing.write(lambda: _switch(service, previous_model(service.store.models)))
+    return await service.pools.writing.write(lambda: _switch(service, previous_model(service.store.models)))
 
 
 def _switch(service: Service, digest: str) -> ModelsPublic:

@@ -69,8 +69,8 @@ def test_what_waits_for_its_turn_at_its_deadline_is_not_done(serve, images: list
 
 
 def occupy(server: Running, free: threading.Event) -> None:
-    """Hold all threads of the store until they are set free."""
-    executor = server.service.storing._executor
+    """Hold all threads that write until they are set free."""
+    executor = server.service.pools.writing._executor
     for each in [executor.submit(free.wait, 20) for _ in range(executor._max_workers)]:
         each.result()
 
