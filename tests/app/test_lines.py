@@ -52,6 +52,7 @@ def test_labels_that_look_like_the_image(label: str):
         ('{"label": "a", "image": null}', "must be strings"),
         ('{"label": "a", "images": "AAAA"}', "keys label and image"),
         ('{"label": ["image"], "image": "AAAA"}', "must be strings"),
+        ('{"label": 7, "image": "AAAA"}', "must be strings"),
         (f'{{"label": {"9" * 4301}, "image": "AAAA"}}', "must be strings"),
         ('{"a\\"image": "AAAA", "label": "x"}', "keys label and image"),
         ('"image": "AAAA"', "line 1"),
