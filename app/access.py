@@ -21,7 +21,7 @@ from app.errors import ForbiddenError, StoreUnavailableError, UnauthorizedError
 from app.keys import Key, Scope, fits, id_of
 from app.names import DEFAULT_GALLERY
 from app.peers import KEY_ID, peer
-from app.quotas import Quotas
+from app.quotas import Counting
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.versions import reach
@@ -139,12 +139,17 @@ class Gate:
         self._read_at = time.monotonic()
 
     @cached_property
-    def _quotas(self) -> Quotas:
-        return Quotas(shared_folder())  # which starts a thread or opens a file, so only where keys are asked for
+    def _quotas(self) -> Counting:
+        return Counting(shared_folder())  # which starts a thread, so only where keys are asked for
 
-    def begin(self, key: Key) -> None:
-        """Count a request of the key; `end` must follow. Raises RateLimitedError."""
-        self._quotas.begin(key.id, key.rate or self._rate, key.concurrency or self._concurrency)
+    def close(self) -> None:
+        """End the thread that counts, where there is one."""
+        if "_quotas" in vars(self):
+            self._quotas.close()
+
+    async def begin(self, key: Key) -> None:
+        """Count a request of the key; `end` must follow. Raises RateLimitedError, StoreUnavailableError."""
+        await self._quotas.begin(key.id, key.rate or self._rate, key.concurrency or self._concurrency)
 
     def end(self, key: Key) -> None:
         """Count the end of a request."""
@@ -173,7 +178,7 @@ async def guard(request: Request, bearer: _Bearer, header: _Header) -> AsyncIter
     setattr(request.state, KEY_ID, key.id)
     access = request.state.access = Access(key)
     _judge(request, access)
-    gate.begin(key)
+    await gate.begin(key)
     try:
         await reach(service, request.scope)
         yield

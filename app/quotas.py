@@ -6,11 +6,13 @@ that the supervisor made for them. It needs to outlive no crash of the machine, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from math import floor
@@ -25,6 +27,8 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from app.errors import RateLimitedError, StoreUnavailableError
 
 _FILE = "quotas.sqlite"  # not .db: these are the metrics
+#: How long another process that has the file is waited for.
+_PATIENCE_SECONDS = 2.0
 _TABLES = """
 CREATE TABLE IF NOT EXISTS counts (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS running (key TEXT, pid INTEGER, count INTEGER, PRIMARY KEY (key, pid)) WITHOUT ROWID;
@@ -42,18 +46,27 @@ class Running(Protocol):
 
 
 class Quotas:
-    """What keys may ask. For one event loop; `folder` is that of the workers where there are several."""
+    """What keys may ask. For one thread; `folder` is that of the workers where there are several.
+
+    All methods raise StoreUnavailableError when the folder's file can't be used.
+    """
 
     def __init__(self, folder: Path | None = None) -> None:
         storage: Storage
+        self._shared: _SharedFile | None = None
         if folder is None:
             storage, self._running = MemoryStorage(), _RunningHere()  # the storage starts a thread
         else:
-            shared = _SharedFile(folder / _FILE)
+            shared = self._shared = _SharedFile(folder / _FILE)
             storage, self._running = SharedStorage(shared), _RunningAnywhere(shared)
         self._limiter = SlidingWindowCounterRateLimiter(storage)
 
     _running: Running
+
+    def wait_until(self, moment: float) -> None:
+        """Wait for other processes until then (`time.monotonic`) at the longest, in what is asked next."""
+        if self._shared is not None:
+            self._shared.wait_until = moment
 
     def begin(self, key: str, rate: str, concurrency: int) -> None:
         """Count a request; `end` must follow. Raises RateLimitedError."""
@@ -74,6 +87,60 @@ class Quotas:
         if not self._limiter.hit(item, key):
             wait = self._limiter.get_window_stats(item, key).reset_time - time.time()
             raise RateLimitedError(f"This key may ask {rate.replace('/', ' times a ')}.", max(1, round(wait + 0.5)))
+
+
+class Counting:
+    """`Quotas` for an event loop, which waits for no other process: a file that is shared is used in a thread."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._quotas = Quotas() if folder is None else None
+        self._thread = None if folder is None else ThreadPoolExecutor(1, thread_name_prefix="quotas")
+
+    async def begin(self, key: str, rate: str, concurrency: int) -> None:
+        """See `Quotas.begin`. Raises StoreUnavailableError when another process keeps the file for too long."""
+        if self._thread is None:
+            self._here().begin(key, rate, concurrency)
+            return
+        give_up = time.monotonic() + _PATIENCE_SECONDS  # all who wait, wait at once
+        begun = self._thread.submit(self._begin, key, rate, concurrency, give_up)
+        try:
+            await asyncio.wrap_future(begun)
+        except asyncio.CancelledError:
+            self._thread.submit(self._undo, begun, key)
+            raise
+
+    def end(self, key: str) -> None:
+        """See `Quotas.end`. Waits for nothing."""
+        if self._thread is None:
+            self._here().end(key)
+        else:
+            with suppress(RuntimeError):  # after the service's end: what its process was doing is forgotten with it
+                self._thread.submit(self._end, key)
+
+    def _here(self) -> Quotas:
+        if self._quotas is None:  # in the thread, which alone may use the file
+            self._quotas = Quotas(self._folder)
+        return self._quotas
+
+    def _begin(self, key: str, rate: str, concurrency: int, give_up: float) -> None:
+        quotas = self._here()
+        quotas.wait_until(give_up)
+        quotas.begin(key, rate, concurrency)
+
+    def _undo(self, begun: Future[None], key: str) -> None:
+        if not begun.cancelled() and begun.exception() is None:
+            self._end(key)
+
+    def _end(self, key: str) -> None:
+        quotas = self._here()
+        quotas.wait_until(time.monotonic())
+        quotas.end(key)
+
+    def close(self) -> None:
+        """End the thread."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
 
 
 @lru_cache(maxsize=1024)
@@ -101,15 +168,19 @@ class _SharedFile:
     """The file, and transactions on it."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, timeout=2.0, isolation_level=None)
-        self._connection.execute("PRAGMA journal_mode=WAL")
-        self._connection.execute("PRAGMA synchronous=OFF")
-        self._connection.executescript(_TABLES)
+        self.wait_until = time.monotonic() + _PATIENCE_SECONDS
+        with _told():
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE_SECONDS, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=OFF")
+            self._connection.executescript(_TABLES)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Alone with the file. Raises StoreUnavailableError."""
-        try:
+        with _told():
+            patience = max(0.0, self.wait_until - time.monotonic())
+            self._connection.execute(f"PRAGMA busy_timeout = {1000 * patience:.0f}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -117,8 +188,14 @@ class _SharedFile:
                 self._connection.execute("ROLLBACK")
                 raise
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreUnavailableError(f"What keys ask can't be counted: {error}") from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(f"What keys ask can't be counted: {error}") from error
 
 
 class _RunningAnywhere:
@@ -126,8 +203,10 @@ class _RunningAnywhere:
 
     def __init__(self, file: _SharedFile) -> None:
         self._file = file
+        self._owed: Counter[str] = Counter()  # ends that could not be written yet
 
     def enter(self, key: str, limit: int) -> bool:
+        self._pay()
         with self._file.transaction() as connection:
             rows = connection.execute("SELECT pid, count FROM running WHERE key = ?", (key,)).fetchall()
             if sum(count for _, count in rows) >= limit:
@@ -141,10 +220,19 @@ class _RunningAnywhere:
             return True
 
     def leave(self, key: str) -> None:
+        self._owed[key] += 1
+        with suppress(StoreUnavailableError):  # with the next one, then
+            self._pay()
+
+    def _pay(self) -> None:
+        if not self._owed:
+            return
         with self._file.transaction() as connection:
-            own = (key, os.getpid())
-            connection.execute("UPDATE running SET count = count - 1 WHERE key = ? AND pid = ?", own)
-            connection.execute("DELETE FROM running WHERE key = ? AND pid = ? AND count <= 0", own)
+            for key, count in self._owed.items():
+                own = (key, os.getpid())
+                connection.execute("UPDATE running SET count = count - ? WHERE key = ? AND pid = ?", (count, *own))
+                connection.execute("DELETE FROM running WHERE key = ? AND pid = ? AND count <= 0", own)
+        self._owed.clear()
 
 
 def _is_alive(pid: int) -> bool:

@@ -142,6 +142,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     metrics.describe(version=version("oneshot"), model=primary.embedder.model_id, **facts)
     health = Health(lifecycle, models, store, pools.writing)
     gate = Gate(settings, store.keys, pools.keys)
+    parts.callback(gate.close)
     return Service(settings, metrics, models, store, index, pools, remodeller, health, gate)
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from app.errors import RateLimitedError, StoreUnavailableError
-from app.quotas import Quotas, SharedStorage, _SharedFile
+from app.keys import Scope, make_key
+from app.quotas import Counting, Quotas, SharedStorage, _SharedFile
+from tests.app.conftest import assert_problem
 
 
 def allowed(quotas: Quotas, rate: str, tries: int, key: str = "k") -> int:
@@ -136,3 +142,83 @@ def test_a_count_that_cannot_be_written_is_told(tmp_path: Path):
     with pytest.raises(StoreUnavailableError, match="counted"):
         storage.incr("a", 1)
     assert not storage.check()
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """The file as another process has it that does not let go."""
+    with closing(sqlite3.connect(folder / "quotas.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def longest_turn(stop: asyncio.Event) -> float:
+    """The longest time for which nothing else got a turn of the event loop, as CPU time would not tell."""
+    longest = 0.0
+    while not stop.is_set():
+        began = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest = max(longest, time.monotonic() - began)
+    return longest
+
+
+def test_a_file_that_another_process_keeps_is_waited_for_once_and_not_by_the_event_loop(tmp_path: Path):
+    async def main() -> None:
+        counting, stop = Counting(tmp_path), asyncio.Event()
+        await counting.begin("k", "99/second", 9)
+        watching = asyncio.create_task(longest_turn(stop))
+        with kept(tmp_path):
+            began = time.monotonic()
+            counting.end("k")
+            outcomes = await asyncio.gather(
+                *(counting.begin("k", "99/second", 9) for _ in range(10)), return_exceptions=True
+            )
+            waited = time.monotonic() - began
+        stop.set()
+        assert all(isinstance(each, StoreUnavailableError) for each in outcomes), outcomes
+        assert 1.5 < waited < 10, "two seconds for all, not for each"
+        assert await watching < 1.5
+        for _ in range(9):  # the end that could not be written then is counted now, and no refused one is running
+            await counting.begin("k", "99/second", 9)
+        with pytest.raises(RateLimitedError, match="9 requests running"):
+            await counting.begin("k", "99/second", 9)
+        counting.close()
+
+    asyncio.run(main())
+
+
+def test_one_who_goes_while_he_waits_is_not_running(tmp_path: Path):
+    async def main() -> None:
+        counting = Counting(tmp_path)
+        await counting.begin("k", "99/second", 1)
+        counting.end("k")
+        for _ in range(3):
+            with kept(tmp_path):
+                asking = asyncio.create_task(counting.begin("k", "99/second", 1))
+                await asyncio.sleep(0.05)
+                asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+        await counting.begin("k", "99/second", 1)
+        counting.close()
+
+    asyncio.run(main())
+
+
+def test_others_are_answered_while_requests_wait_to_be_counted(serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("app.access.shared_folder", lambda: tmp_path)
+    with serve(api_keys="on") as server:
+        key, text = make_key("test", frozenset({Scope.READ}))
+        server.service.store.keys.add(key)
+        headers = {"X-API-Key": text}
+        assert server.client.get("/classes", headers=headers).status_code == 200
+        with kept(tmp_path), ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(httpx.get, f"{server.url}/classes", headers=headers, timeout=30)
+            longest = 0.0
+            while not asked.done():
+                began = time.monotonic()
+                assert server.client.get("/livez").status_code == 200
+                longest = max(longest, time.monotonic() - began)
+            assert_problem(asked.result(), 503, "store-unavailable")
+        assert longest < 1.5
+        assert server.client.get("/classes", headers=headers).status_code == 200
