@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
+import json
+import os
 import random
 import struct
 import zipfile
@@ -82,6 +85,33 @@ def zip_bomb(content: bytes, count: int) -> bytes:
     return buffer.getvalue()
 
 
+def white_picture() -> bytes:
+    """A good image of a megabyte, of which a kilobyte is left in a zip file."""
+    page = Image.new("L", (1000, 1000), 255)
+    page.paste(drawing(), (400, 400))
+    return encoded(page, "TIFF")
+
+
+def image_lines(count: int, size: int) -> bytes:
+    """NDJSON of so many classes, each of a good image with so many bytes behind it."""
+    image = encoded(drawing(), "PNG")
+    lines = ({"label": f"{n}", "image": base64.b64encode(image + os.urandom(size)).decode()} for n in range(count))
+    return b"\n".join(json.dumps(line).encode() for line in lines)
+
+
+def many_scans(size: tuple[int, int], count: int) -> bytes:
+    """A progressive JPEG that refines one thing over and over."""
+    data = encoded(Image.new("L", size, 200), "JPEG", progressive=True)
+    first = data.index(b"\xff\xc4", data.index(b"\xff\xda"))  # the tables of its second scan
+    second = data.index(b"\xff\xc4", data.index(b"\xff\xda", first))
+    return data[:second] + data[first:second] * (count - 2) + b"\xff\xd9"
+
+
+def black_png(width: int, height: int) -> bytes:
+    """A whole PNG of a shape that may take long to make."""
+    return _png_of(width, height, zlib.compress(bytes((width + 1) * height), 9))
+
+
 _Good = list[tuple[str, bytes]]
 
 
@@ -134,8 +164,11 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _png_bomb(width: int, height: int, rows: int | None = None) -> bytes:
+    return _png_of(width, height, zlib.compress(bytes((min(width, 20_000) + 1) * (rows or 2_000)), 9))
+
+
+def _png_of(width: int, height: int, body: bytes) -> bytes:
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = zlib.compress(bytes((min(width, 20_000) + 1) * (rows or 2_000)), 9)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", body) + _chunk(b"IEND", b"")
 
 

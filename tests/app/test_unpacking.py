@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import os
 import socket
 import struct
 import subprocess
@@ -19,12 +16,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from PIL import Image
 
 from app.lines import Lines, parse_lines
 from benchmarks.growth import peak
-from benchmarks.hostile import drawing, encoded, zip_bomb
-from benchmarks.proofs import Proof, record
+from benchmarks.hostile import drawing, encoded, image_lines, white_picture, zip_bomb
 from tests.app.conftest import Running
 from tests.app.processes import Server
 
@@ -102,23 +97,6 @@ def send(url: str, body: bytes, headers: dict[str, str], **query: str) -> httpx.
         return client.post("/enroll/batch", content=body, headers=headers, params=query)
 
 
-def recovered(url: str) -> float:
-    """Seconds until a good batch is taken again."""
-    began = time.monotonic()
-    body = json.dumps({"label": "good", "image": base64.b64encode(GOOD).decode()}).encode()
-    while send(url, body, NDJSON, gallery="after").status_code != 200:
-        assert time.monotonic() - began < 30
-        time.sleep(0.05)
-    return time.monotonic() - began
-
-
-def white_picture() -> bytes:
-    """A good image of a megabyte, of which a kilobyte is left in a zip file."""
-    page = Image.new("L", (1000, 1000), 255)
-    page.paste(drawing(), (400, 400))
-    return encoded(page, "TIFF")
-
-
 @pytest.mark.parametrize("what", ["zeros", "good images"])
 def test_sixty_zip_files_that_unpack_to_four_gigabytes(server: Server, what: str):
     content = white_picture() if what == "good images" else bytes(MB)
@@ -127,7 +105,6 @@ def test_sixty_zip_files_that_unpack_to_four_gigabytes(server: Server, what: str
     before = peak(server.process.pid)
     with Watch(server.url) as watch, ThreadPoolExecutor(60) as pool:
         answers = Counter(pool.map(lambda _: send(server.url, body, ZIP, gallery="zip").status_code, range(60)))
-    seconds = recovered(server.url)
     grown = peak(server.process.pid) - before
     assert set(answers) <= {200, 503, 504}, answers
     assert answers[200] > 0
@@ -135,30 +112,13 @@ def test_sixty_zip_files_that_unpack_to_four_gigabytes(server: Server, what: str
     assert watch.answers.total() == watch.answers[200] > 0, watch.answers
     if what == "zeros":  # nothing is held of them
         assert answers[504] == 0
-    record(
-        f"zip bombs of {what}",
-        Proof(
-            f"60 zip files of {len(body) // 1024} KiB at once, each of 60 files of 1 MiB, {what}",
-            'make test ARGS="tests/app/test_unpacking.py"',
-            {"zip files": 60, "images of a neighbour": watch.answers.total()},
-            {"zip file that unpacks to 60 MiB": 60},
-            0,
-            answers[504],
-            f"memory {grown:+.0f} MB at the peak",
-            f"answers: {', '.join(f'{count} x {status}' for status, count in sorted(answers.items()))}; taking batches "
-            f"again after {seconds:.1f} s; neighbours harmed: 0",
-        ),
-    )
 
 
 HOSTILE_LINES = {
     "one string": b'{"label": "a", "image": "' + b"A" * (60 * MB) + b'"}',
     "one list": b"[" + b"0," * (30 * MB) + b"0]",
     "many numbers in a line": b"\n".join([b'{"label": [' + b"0," * (5 * MB) + b'0], "image": ""}'] * 5),
-    "images": b"\n".join(
-        json.dumps({"label": f"{place}", "image": base64.b64encode(GOOD + os.urandom(700_000)).decode()}).encode()
-        for place in range(60)
-    ),
+    "images": image_lines(60, 700_000),
     "blank lines": b"\n" * (60 * MB),
 }
 

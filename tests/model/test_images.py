@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from benchmarks.hostile import many_scans
 from model.essentials import essentials
 from model.images import (
     MEDIA_TYPES,
@@ -239,14 +240,6 @@ def test_metadata_of_a_jpeg_is_left_out_except_for_the_first_that_says_how_it_is
     data = turned[:2] + odd + turned[2:]
     assert essentials(data) == turned
     assert np.abs(grey(data) - np.asarray(draw_character(1), float)).mean() < 2
-
-
-def many_scans(size: tuple[int, int], count: int) -> bytes:
-    """A progressive JPEG that refines one thing over and over."""
-    data = encode(Image.new("L", size, 200), "JPEG", progressive=True)
-    first = data.index(b"\xff\xc4", data.index(b"\xff\xda"))  # the tables of its second scan
-    second = data.index(b"\xff\xc4", data.index(b"\xff\xda", first))
-    return data[:second] + data[first:second] * (count - 2) + b"\xff\xd9"
 
 
 def test_the_scans_of_a_jpeg_are_counted_before_it_is_decoded():
