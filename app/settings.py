@@ -28,6 +28,14 @@ ENV_FILE = ".env"
 READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_CASES", "ONESHOT_CORPUS", "ONESHOT_DATASETS", "ONESHOT_URL"})
 
 
+#: Most that a setting may name, beyond all use: the system's calls and the libraries' refuse what is much more.
+_MOST = {"bytes": 10**12, "seconds": 86_400, "processes": 1000, "threads": 1000}
+#: A rate: a number that is not 0, and the time that it is for.
+RATE = r"[1-9][0-9]{0,8}/(second|minute|hour|day)"
+#: Of a wrong value, so much is shown.
+_SHOWN = 80
+
+
 class SettingsError(ValueError):
     """A setting has a wrong value; the text is one line that names the variable and what is allowed."""
 
@@ -36,8 +44,14 @@ def _setting(default: object, meaning: str, allowed: str, **constraints: Any) ->
     return Field(default, description=meaning, json_schema_extra={"allowed": allowed}, **constraints)
 
 
-def _count(default: int, meaning: str, unit: str) -> Any:
-    return _setting(default, meaning, f"a whole number of {unit}, at least 1", ge=1)
+def _count(default: int | None, meaning: str, unit: str, least: int = 1) -> Any:
+    most = _MOST.get(unit, 10**9)
+    return _setting(default, meaning, f"a whole number of {unit} from {least} to {most}", ge=least, le=most)
+
+
+def _seconds(default: float, meaning: str) -> Any:
+    most = _MOST["seconds"]
+    return _setting(default, meaning, f"a number of seconds above 0, at most {most}", gt=0, le=most)
 
 
 class Settings(BaseSettings):
@@ -66,7 +80,7 @@ class Settings(BaseSettings):
         "6000/minute",
         "How often one key may ask.",
         "<number>/second, /minute, /hour or /day",
-        pattern=r"^[1-9]\d*/(second|minute|hour|day)$",
+        pattern=f"^{RATE}$",
     )
     key_concurrency: int = _count(64, "How much one key may ask at once.", "requests")
     cors_origins: str | None = _setting(
@@ -78,11 +92,11 @@ class Settings(BaseSettings):
         "host names, separated by commas, or *",
     )
     home: Path = _setting(Path("./data"), "Folder of all state (the store). Created at need.", "a folder's path")
-    reserve_bytes: int = _setting(
+    reserve_bytes: int = _count(
         32 * 2**20,
         "What is kept free of the data folder's disk, so that a full one still lets classes be deleted.",
-        "a whole number of bytes, at least 0",
-        ge=0,
+        "bytes",
+        least=0,
     )
     store: str | None = _setting(
         None,
@@ -99,7 +113,7 @@ class Settings(BaseSettings):
         "auto",
         "Where the network runs; a device that is asked for and missing stops the start.",
         "auto, cpu, cuda, cuda:<number> or mps",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$",
     )
     engine: Literal["auto", "torch", "torch-half", "openvino", "openvino-int8", "ray"] = _setting(
         "auto",
@@ -111,19 +125,18 @@ class Settings(BaseSettings):
     worker_timeout: float = _setting(
         30.0,
         "How long a worker may give no sign of life until it is killed and replaced.",
-        "a number of seconds, at least 2",
+        "a number of seconds from 2 to 86400",
         ge=2,
+        le=_MOST["seconds"],
     )
     shards: int = _count(1, "Parts that the galleries lie in, with the engine ray.", "processes")
     embedders: int = _count(
         4, "Most processes that run the network, with the engine ray; as many run as the load asks for.", "processes"
     )
     embedder_gpus: float = _setting(
-        0.0, "GPUs of each of them; 0.25 lets four share one.", "a number, at least 0", ge=0
+        0.0, "GPUs of each of them; 0.25 lets four share one.", "a number from 0 to 1000", ge=0, le=1000
     )
-    threads: int | None = _setting(
-        None, "CPU threads of one forward pass; the engine decides when not set.", "a whole number, at least 1", ge=1
-    )
+    threads: int | None = _count(None, "CPU threads of one forward pass; the engine decides when not set.", "threads")
     max_upload_bytes: int = _count(10 * 2**20, "Largest request body.", "bytes")
     max_pending_bytes: int = _count(
         96 * 2**20, "Most bytes of all requests' bodies together, and of all answers; then 503.", "bytes"
@@ -137,26 +150,14 @@ class Settings(BaseSettings):
     )
     max_batch: int = _count(64, "Most images in one forward pass.", "images")
     max_queue: int = _count(256, "Most images that wait for the network; more are answered with 503.", "images")
-    request_timeout: float = _setting(
-        30.0, "Seconds that one request may take, its upload included; then 504.", "a number of seconds above 0", gt=0
-    )
-    head_timeout: float = _setting(
-        10.0,
-        "Seconds that a request's line and headers may take to come in; then 408.",
-        "a number of seconds above 0",
-        gt=0,
-    )
-    upload_timeout: float = _setting(
-        20.0, "Seconds that a request's body may take to come in; then 408.", "a number of seconds above 0", gt=0
-    )
+    request_timeout: float = _seconds(30.0, "Seconds that one request may take, its upload included; then 504.")
+    head_timeout: float = _seconds(10.0, "Seconds that a request's line and headers may take to come in; then 408.")
+    upload_timeout: float = _seconds(20.0, "Seconds that a request's body may take to come in; then 408.")
     upload_rate: int = _count(
         1024, "Least bytes a second that a body must come in with, over 5 seconds; then 408.", "bytes"
     )
-    send_timeout: float = _setting(
-        20.0,
-        "Seconds in which a client must take the next 64 KiB of its answer; then the connection is cut.",
-        "a number of seconds above 0",
-        gt=0,
+    send_timeout: float = _seconds(
+        20.0, "Seconds in which a client must take the next 64 KiB of its answer; then the connection is cut."
     )
     shutdown_timeout: int = _count(30, "How long a stop waits for what is in flight.", "seconds")
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
@@ -217,6 +218,7 @@ def _line(item: Mapping[str, Any]) -> str:
         return str(item["msg"]).removeprefix("Value error, ")
     name = str(item["loc"][0]).lower().removeprefix(PREFIX.lower())
     found = without_password(item["input"])
+    found = found if len(found) <= _SHOWN else found[:_SHOWN] + "..."
     return f"{variable(name)} ({option(name)}) is {found!r}; allowed: {allowed(Settings.model_fields[name])}"
 
 

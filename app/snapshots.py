@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from app.headers import whole_number
 from app.logs import get_logger
 from app.segment import Header, Segment, SegmentError, open_segment, read_header
 from app.segment_writer import write_segment
@@ -105,4 +106,5 @@ def _prefix(gallery_id: int, model_digest: str) -> str:
 
 def _seq(path: Path) -> int:
     number = path.name.rpartition("-")[2].rstrip("f")
-    return int(number) if number.isdigit() else -1
+    seq = whole_number(number)
+    return -1 if seq is None else seq

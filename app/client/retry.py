@@ -16,6 +16,8 @@ RETRIED = frozenset({429, 503})
 IN_DOUBT = frozenset({502, 504})
 #: A 504 that knows: the time was over before anything was done, and a second time may take as long.
 _IN_TIME = b"deadline-exceeded"
+#: Thirty years: of any longer time a program that waits for it would fail.
+_LONGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,11 @@ class Retry:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of a `Retry-After` header, given as seconds or as a date; None when there is none to understand."""
     text = headers.get("retry-after", "").strip()
-    if text.isdecimal():
-        return float(text)
+    if text.isascii() and text.isdecimal():
+        return min(float(text), _LONGEST)
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (date - datetime.now(UTC)).total_seconds()), _LONGEST)

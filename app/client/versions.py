@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 
 from app.client.calls import Call
-from app.headers import MIN_VERSION, VERSION
+from app.headers import MIN_VERSION, VERSION, whole_number
 
 
 class LastWrite:
@@ -27,10 +27,10 @@ class LastWrite:
 
     def note(self, response: httpx.Response) -> None:
         """Remember the version that a write was answered with."""
-        text = response.headers.get(VERSION, "")
-        if text.isascii() and text.isdecimal():
+        version = whole_number(response.headers.get(VERSION, ""))
+        if version is not None:
             with self._lock:
-                self._version = max(self._version, int(text))
+                self._version = max(self._version, version)
 
     def forget_unknown(self, response: httpx.Response) -> bool:
         """Whether the request asked for a version that the store never had; then it is forgotten.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from app.commands.output import Json, print_json, print_line, print_table
 from app.commands.target import fail
 from app.keys import Key, Scope, make_key
 from app.names import clean_gallery
-from app.settings import SettingsError, load_settings
+from app.settings import RATE, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from app.store.keys import KeyStore
@@ -25,7 +26,8 @@ cli = typer.Typer(
 )
 
 Home = Annotated[Path | None, typer.Option(help="Data folder. [ONESHOT_HOME; default: ./data]")]
-_RATE = re.compile(r"[1-9]\d*/(second|minute|hour|day)")
+#: The longest that a key may be made for: a thousand years.
+_MOST_DAYS = 365_000
 
 
 @contextmanager
@@ -57,15 +59,21 @@ def create(  # noqa: PLR0917 - typer gives all by name
         str | None, typer.Option(help="How often it may ask, such as 100/minute; default: the service's.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="How much it may ask at once; default: the service's.")
+        int | None, typer.Option(min=1, max=10**9, help="How much it may ask at once; default: the service's.")
     ] = None,
-    days: Annotated[float | None, typer.Option(min=0, help="Days until it expires; without, never.")] = None,
+    days: Annotated[
+        float | None, typer.Option(min=0, max=_MOST_DAYS, help="Days until it expires; without, never.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Make a key, and print it this one time: only its hash is kept. A running service knows it at once."""
-    if rate is not None and not _RATE.fullmatch(rate):
-        raise typer.BadParameter("a number, then /second, /minute, /hour or /day", param_hint="--rate")
+    if rate is not None and not re.fullmatch(RATE, rate):
+        raise typer.BadParameter(
+            "a number of at most 9 digits, then /second, /minute, /hour or /day", param_hint="--rate"
+        )
+    if days is not None and math.isnan(days):  # which is neither below a limit nor above it
+        raise typer.BadParameter("nan is no number", param_hint="--days")
     try:
         galleries = frozenset(map(clean_gallery, gallery)) if gallery else None
     except ValueError as error:
