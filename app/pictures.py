@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TypeVar
 
 from app.bulk import Picture
 from app.errors import (
     BadImageError,
     BlankImageError,
     EmptyImageError,
+    OneshotError,
     OverloadedError,
     TooManyPixelsError,
     UndecodableImageError,
@@ -19,6 +20,8 @@ from app.errors import (
 from app.network import Network
 from app.uploads import Upload
 from model import images
+
+T = TypeVar("T")
 
 _ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
     images.EmptyImageError: EmptyImageError,
@@ -33,26 +36,40 @@ def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> Pic
 
     Raises BadImageError, naming the upload's field, and OverloadedError where there is no memory for it now.
     """
-    with _told_of(upload):
+
+    def seen() -> Picture | None:
         image = images.decode_image(upload.data, limits)
         prepared = network.prepare(image)
         if not network.shows_something(image, prepared):
-            raise BlankImageError("there is nothing to see in it: all of it has nearly the same shade", upload.field)
+            return None
         return Picture(prepared, images.MEDIA_TYPES[str(image.format)])
+
+    picture = _told_of(upload, seen)
+    if picture is None:
+        raise BlankImageError("there is nothing to see in it: all of it has nearly the same shade", upload.field)
+    return picture
 
 
 def prepare_again(network: Network, limits: images.ImageLimits, upload: Upload) -> Picture:
     """An image that was accepted once, as the network takes it, also where it would be refused now."""
-    with _told_of(upload):
+
+    def prepared() -> Picture:
         image = images.decode_image(upload.data, replace(limits, max_side=limits.max_pixels))
         return Picture(network.prepare(image), images.MEDIA_TYPES[str(image.format)])
 
+    return _told_of(upload, prepared)
 
-@contextmanager
-def _told_of(upload: Upload) -> Iterator[None]:
+
+def _told_of(upload: Upload, work: Callable[[], T]) -> T:
+    """The outcome of work on an image, or what the client is told of its failure.
+
+    That is raised without the error it comes from, and where the image is no more: an error may outlive its request by
+    minutes, and holds what the functions held that it went through, which is up to 8 bytes for each pixel.
+    """
     try:
-        yield
+        return work()
     except images.ImageError as error:
-        raise _ERRORS.get(type(error), BadImageError)(str(error), upload.field) from error
-    except MemoryError:  # its frames would hold what there is
-        raise OverloadedError(f"{upload.field}: there is no memory for it now; try again in a moment.") from None
+        failure: OneshotError = _ERRORS.get(type(error), BadImageError)(str(error), upload.field)
+    except MemoryError:
+        failure = OverloadedError(f"{upload.field}: there is no memory for it now; try again in a moment.")
+    raise failure
