@@ -55,15 +55,12 @@ def project(vectors: F32) -> Projection:
 def _principal_axes(centred: F64) -> F64:
     """The two axes (2, D) of greatest variance of rows (n, D), of length 1, or 0 where nothing is left to vary.
 
-    From the smaller of the two matrices of products, and no more of its eigenvectors than these two: an SVD of 2,000
-    rows takes many times as long.
+    From the smaller of the two matrices of products: an SVD of 2,000 rows takes many times as long. By numpy, as
+    scipy would hold the interpreter's lock meanwhile, and with it everybody.
     """
-    from scipy.linalg import eigh  # noqa: PLC0415 - slow to import, and few ask for maps
-
     n, dim = centred.shape
     products = centred.T @ centred if dim <= n else centred @ centred.T
-    size = len(products)
-    squares, found = eigh(products, subset_by_index=[max(0, size - 2), size - 1], overwrite_a=True, check_finite=False)
+    squares, found = (part[..., -2:] for part in np.linalg.eigh(products))
     axes = np.zeros((2, dim))
     for place, (square, vector) in enumerate(zip(squares[::-1], found.T[::-1], strict=True)):
         if square > _NOTHING * squares[-1]:
