@@ -90,6 +90,20 @@ def test_a_page_of_another_site_cannot_enrol(server: Running, foreign: str, page
     assert labels(server) == before
 
 
+def test_a_page_of_another_site_cannot_delete_or_read(server: Running, foreign: str, page: Page):
+    assert server.enroll("kept", stroke_png(BOX), gallery="coveted").status_code in {200, 201}
+    page.goto(foreign)
+    ask = """([url, method, mode]) => fetch(url, {method, mode}).then(
+        async answer => answer.type + (await answer.text()), () => "refused")"""
+    for path in ("/classes/kept?gallery=coveted", "/galleries/coveted"):
+        for mode in ("cors", "no-cors"):
+            assert page.evaluate(ask, [server.url + path, "DELETE", mode]) == "refused"
+    for path in ("/classes?gallery=coveted", "/classes/kept/image?gallery=coveted"):
+        assert page.evaluate(ask, [server.url + path, "GET", "cors"]) == "refused"
+        assert page.evaluate(ask, [server.url + path, "GET", "no-cors"]) == "opaque"
+    assert server.client.get("/classes?gallery=coveted").json()["classes"][0]["label"] == "kept"
+
+
 def test_a_page_without_an_origin_cannot_enrol(server: Running, foreign: str, page: Page):
     page.goto(foreign)
     page.set_content("<iframe sandbox=allow-scripts src='data:text/html,<p>inner'></iframe>")
