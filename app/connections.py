@@ -78,13 +78,14 @@ class GuardedConnection(HttpToolsProtocol):
     """A connection that waits only so long for a head, from its start or the last answer's end, and for its reader.
 
     What uvicorn's class leaves to its heirs: `cycle` is the request that came last, `send_400_response` is called when
-    the parser, or what it calls, fails.
+    the parser, or what it calls, fails; the parser calls `on_header` for the fields of a head, and for those that may
+    follow a body in chunks.
     """
 
     def __init__(self, *args: Any, head_seconds: float, send_seconds: float, **named: Any) -> None:
         super().__init__(*args, **named)
         self._head_seconds, self._send_seconds = head_seconds, send_seconds
-        self._head_bytes = 0
+        self._head_bytes = self._field_bytes = self._unseen_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
         self._fault: OneshotError | None = None
@@ -101,7 +102,11 @@ class GuardedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Stop the clock when the head is complete; start it with the first byte of the next."""
+        self._unseen_bytes += len(data)
         super().data_received(data)
+        if self._unseen_bytes > MAX_HEAD_BYTES + len(data) and not self.transport.is_closing():
+            self._fault = _too_large()
+            self.send_400_response("")
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget_head()
         elif not self.transport.is_closing():
@@ -126,17 +131,39 @@ class GuardedConnection(HttpToolsProtocol):
             cast("OnePiece", self.transport).flush()
         return answering
 
-    def on_headers_complete(self) -> None:
-        """Begin the request, unless its head is too large; it may have come with others in one piece."""
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
+    def on_message_begin(self) -> None:
+        """Count anew."""
+        self._field_bytes = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Keep a piece of the address, unless it is too long; it may have come with others in one piece."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field, unless there are too many. Those after a body are of no use here, but are kept as well."""
+        self._count(len(name) + len(value) + 4)
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body; what frames it, such as the extensions of chunks, counts until one comes."""
+        self._unseen_bytes = 0
+        super().on_body(body)
+
+    def _count(self, size: int) -> None:
+        self._unseen_bytes = 0
+        self._field_bytes += size
+        if self._field_bytes > MAX_HEAD_BYTES:
             self._fault = _too_large()
             raise self._fault  # to the parser, which stops
-        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request in the form of every error."""
-        self._refuse(self._fault or RequestError(msg))
+        """Answer what is no request in the form of every error; where an answer is on its way, only close."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            self._refuse(self._fault or RequestError(msg))
 
     def pause_writing(self) -> None:
         """Start the reader's clock: something waits to be sent."""

@@ -114,6 +114,36 @@ def test_a_large_head_in_one_piece_is_refused(server: Running, before: bytes):
     assert_problem(answer[answer.index(b"HTTP/1.1 431") :], 431, "head-too-large")
 
 
+TRAILERS = {
+    "many": b"X-T: aaaaaaaa\r\n" * 20_000,
+    "one": b"X-T: " + b"a" * 2_000_000,
+    "a name": b"X" * 2_000_000,
+    "an extension": b"1;" + b"a" * 2_000_000,
+}
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("kind", TRAILERS)
+def test_what_follows_a_body_is_limited_as_a_head_is(served: Running, kind: str, answered: bool):
+    path = b"/nothing" if answered else b"/classify"
+    head = b"POST %s HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    last = b"" if kind == "an extension" else b"0\r\n"
+    with connect(served) as connection:
+        connection.sendall(head + b"3\r\nabc\r\n" + last)
+        if answered:
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 404")
+        answer, _ = drip(connection, (TRAILERS[kind][at : at + 50_000] for at in itertools.count(0, 50_000)), 0.01)
+    assert_problem(answer, 431, "head-too-large")
+
+
+def test_small_fields_and_extensions_around_a_body_are_no_harm(server: Running, images: list[bytes]):
+    chunk = b"%x;name=value\r\n%b\r\n0\r\nX-Sum: 7\r\n\r\n" % (len(images[0]), images[0])
+    head = b"POST /classify HTTP/1.1\r\nHost: [::1]\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n"
+    with connect(server) as connection:
+        connection.sendall(head + b"Connection: close\r\n\r\n" + chunk)
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
 @pytest.mark.parametrize("data", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: 9x\r\n\r\n"])
 def test_what_is_no_request_is_a_problem(server: Running, data: bytes):
     with connect(server) as connection:
