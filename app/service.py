@@ -163,8 +163,8 @@ def _pools(settings: Settings, store: SqlStore, compute: Compute) -> Pools:
     return Pools(
         decoding=WorkPool("decode", os.cpu_count() or 1, settings.max_queue),
         storing=storing,
-        writing=WorkPool("write", _STORE_THREADS, room),
-        keys=WorkPool("keys", 1, room),
+        writing=WorkPool("store", _STORE_THREADS, room),
+        keys=WorkPool("store", 1, room),
         searching=WorkPool("store", compute.searches, room) if apart else storing,
         computing=WorkPool("compute", 1, _LONG_WORK),
     )
