@@ -39,7 +39,7 @@ def test_the_page_in_a_browser(browser: Browser, page_file: Path, scheme: str, w
     page.on("console", lambda message: errors.append(message.text))
     page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else errors.append(asked.url))
     page.goto(page_file.as_uri())
-    assert page.locator("figure svg").count() >= 8
+    assert page.locator("figure svg").count() >= 7
     assert page.locator(".mistake img").count() % 3 == 0
     assert page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert page.evaluate("document.documentElement.scrollWidth") == width, "nothing sticks out"
