@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,18 +61,25 @@ def test_what_takes_too_long_even_then_is_in_doubt(serve, images: list[bytes], m
 def test_what_waits_for_its_turn_at_its_deadline_is_not_done(serve, images: list[bytes]):
     with serve(request_timeout=0.5) as server:
         free = threading.Event()
-        busy = ThreadPoolExecutor(1).submit(occupy, server, free)
+        busy = occupy(server, free)
         assert_problem(server.enroll("a", images[0]), 504, "deadline-exceeded")
         free.set()
-        busy.result(10)
+        wait(busy, 10)
         assert server.client.get("/classes/a").status_code == 404
 
 
-def occupy(server: Running, free: threading.Event) -> None:
-    """Hold all threads that write until they are set free."""
+def occupy(server: Running, free: threading.Event) -> list[Future[bool]]:
+    """Hold all threads that write, from now until they are set free."""
     executor = server.service.pools.writing._executor
-    for each in [executor.submit(free.wait, 20) for _ in range(executor._max_workers)]:
-        each.result()
+    everyone = threading.Barrier(executor._max_workers + 1)
+
+    def hold() -> bool:
+        everyone.wait(20)
+        return free.wait(20)
+
+    busy = [executor.submit(hold) for _ in range(executor._max_workers)]
+    everyone.wait(20)
+    return busy
 
 
 def test_a_deletion_is_answered_as_done_also_when_the_index_fails(serve, images: list[bytes], monkeypatch):
