@@ -9,14 +9,13 @@ from typing import Any, Final, TypeAlias
 
 from benchmarks.training_step import measure
 from model.preprocess import Preprocess
-from training.batches import Batches, distorted_batches, make_batches
+from training.batches import make_batches
 from training.checkpoint import CHECKPOINT_FILE, write_checkpoint
-from training.data.division import Division
-from training.data.labelled import PreparedImages, prepare
+from training.data.labelled import prepare
 from training.history import History
 from training.loop import Progress, train
 from training.machine import Machine
-from training.recipe import Recipe, load_recipe
+from training.recipe import load_recipe
 from training.run import Run, start_run
 
 Row: TypeAlias = dict[str, Any]
@@ -31,7 +30,8 @@ def step_costs(recipes: Sequence[str], datasets: Path, machine: Machine, steps: 
     for name in recipes:
         recipe = load_recipe(name)
         division = recipe.data.read(datasets)
-        batches = _batches(recipe, division, machine)
+        training = prepare(division.training, Preprocess(recipe.preprocess))
+        batches = make_batches(recipe, division, training, machine)
         whole, data = measure(start_run(recipe, batches.n_classes, machine), batches, steps)
         yield {
             "recipe": name,
@@ -63,7 +63,7 @@ def train_within(
     division = recipe.data.read(datasets)
     preprocess = Preprocess(recipe.preprocess)
     training, held_out = prepare(division.training, preprocess), prepare(division.held_out, preprocess)
-    batches = _batches(recipe, division, machine, training)
+    batches = make_batches(recipe, division, training, machine)
     step = measure(start_run(recipe, batches.n_classes, machine), batches, _PROBED)[0]
     left = seconds - (time.perf_counter() - began)
     settings = (*changes, f"optimizer.steps={max(1, int((1 - _SPARE) * left / step))}")
@@ -104,10 +104,3 @@ def keep_weights(run: Run, folder: Path) -> None:
     run.averaged, run.best = {}, {}
     tensors = {name: value for name, value in run.tensors().items() if not name.startswith("optimizer/")}
     write_checkpoint(folder / CHECKPOINT_FILE, tensors, run.facts())
-
-
-def _batches(recipe: Recipe, division: Division, machine: Machine, training: PreparedImages | None = None) -> Batches:
-    made = make_batches(recipe, division, machine)
-    if made is not None:
-        return made
-    return distorted_batches(recipe, training or prepare(division.training, Preprocess(recipe.preprocess)))

@@ -17,7 +17,7 @@ import torch
 
 from model.embedder import pick_device
 from model.preprocess import Preprocess
-from training.batches import Batches, distorted_batches, make_batches
+from training.batches import Batches, make_batches
 from training.data.labelled import prepare
 from training.loop import train_step
 from training.machine import Machine
@@ -62,7 +62,7 @@ def main() -> int:
         recipe = load_recipe(name, tuple(options.changes))
         division = recipe.data.read(options.data)
         training = prepare(division.training, Preprocess(recipe.preprocess))
-        batches = make_batches(recipe, division, machine) or distorted_batches(recipe, training)
+        batches = make_batches(recipe, division, training, machine)
         run = start_run(recipe, batches.n_classes, machine)
         whole, data = measure(run, batches, options.steps)
         worst = max(worst, data / whole)

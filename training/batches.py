@@ -102,15 +102,15 @@ def distorted_batches(recipe: Recipe, training: PreparedImages) -> Batches:
     return DistortedBatches(sampler, Augment(recipe.augment))
 
 
-def make_batches(recipe: Recipe, division: Division, machine: Machine) -> Batches | None:
-    """Return the batches of a recipe whose data is drawings; None: images that are read are distorted.
+def make_batches(recipe: Recipe, division: Division, training: PreparedImages, machine: Machine) -> Batches:
+    """Return the batches of a recipe: photographs of the drawings of ``division``, or ``training`` distorted.
 
     Raises:
-        DatasetError: there are too few classes.
+        DatasetError: there are too few classes, or images of one.
         ValueError: the network's input is of a size that the camera does not take.
     """
     if not isinstance(recipe.data, SymbolsPart) or division.drawings is None:
-        return None
+        return distorted_batches(recipe, training)
     sampler = DrawingSampler(division.drawings, recipe.sampler.classes, recipe.data.same)
     # Compiling takes a minute, which only a GPU earns back.
     compiled = machine.device.type == "cuda"

@@ -62,7 +62,7 @@ def fit(
         held_out,
         folder,
         n_way=division.n_way,
-        batches=make_batches(recipe, division, machine),
+        batches=make_batches(recipe, division, training, machine),
         machine=machine,
         listen=note,
         checkpoint_seconds=checkpoint_seconds,

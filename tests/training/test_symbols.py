@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from model.manifest import SimilaritySpec
+from model.preprocess import Preprocess
 from tests.factories import draw_character
 from tests.training.synthetic import write_tree
 from training.batches import make_batches
-from training.data.labelled import DatasetError, Drawings
+from training.data.labelled import DatasetError, Drawings, prepare
 from training.data.symbols.build import Drawn, build_pack, pack
 from training.data.symbols.concepts import (
     Concept,
@@ -361,8 +362,8 @@ def test_a_batch_is_the_same_for_the_same_state(datasets, tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE)
     recipe = load_recipe(str(tmp_path / "r.toml"))
     division = recipe.data.read(datasets)
-    batches = make_batches(recipe, division, Machine())
-    assert batches is not None
+    training = prepare(division.training, Preprocess(recipe.preprocess))
+    batches = make_batches(recipe, division, training, Machine())
     one, two = (batches.draw(torch.Generator().manual_seed(3), 0, Machine()) for _ in range(2))
     assert torch.equal(one[0], two[0])
     assert one[0].shape == (12, 3, 24, 24)
