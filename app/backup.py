@@ -7,7 +7,6 @@ which deleted content could linger) and the artefacts of the models that its gal
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import io
 import json
@@ -18,8 +17,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +28,12 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 from app.backup_checks import BackupError, check_model, check_store
 from app.errors import ConflictError, StartupError
 from app.flushing import flush
+from app.locks import INDEX_FOLDER, serving
 from app.models import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
 from app.store.sqlite import beside, translated_errors
 from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of
 
-INDEX_FOLDER = "index"
-SERVING_LOCK = "serving.lock"
 _MANIFEST = "manifest.json"
 _FORMAT: Literal[1] = 1
 _FILES = "|".join((MANIFEST_FILE, WEIGHTS_FILE, GRAPH_FILE, GRAPH_WEIGHTS_FILE))
@@ -77,19 +74,6 @@ class _Manifest(BaseModel):
     def summary(self) -> Summary:
         """What it says that the backup holds."""
         return Summary(**self.model_dump(exclude={"format", "files"}))
-
-
-@contextmanager
-def serving(home: Path, exclusive: bool = False) -> Iterator[None]:
-    """Hold the data folder: shared by any number of servers, or, for a restore, alone. Raises ConflictError."""
-    home.mkdir(parents=True, exist_ok=True)
-    with (home / SERVING_LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            other = "is being served; stop its servers first" if exclusive else "is being restored"
-            raise ConflictError(f"The data folder {home} {other}.") from None
-        yield
 
 
 def back_up(home: Path, file: Path) -> Summary:

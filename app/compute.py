@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from app.backup import INDEX_FOLDER
 from app.batching import Batcher
 from app.galleries import Galleries
 from app.gallery import GalleryIndex
 from app.lifecycle import Lifecycle
+from app.locks import INDEX_FOLDER
 from app.metrics import Metrics
 from app.models import ModelShelf
 from app.network import Network, Queue

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.backup import serving
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
+from app.locks import serving
 from app.models import ModelShelf
 from app.settings import Settings, variable
 from app.store import SqlStore

@@ -76,7 +76,7 @@ def rollback(home: Home = None) -> None:
 
 @contextmanager
 def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
-    from app.backup import serving  # noqa: PLC0415 - heavy
+    from app.locks import serving  # noqa: PLC0415 - heavy
     from app.models import ModelShelf  # noqa: PLC0415
     from app.store import open_store  # noqa: PLC0415
 

@@ -15,12 +15,12 @@ from typing import Any
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
-from app.backup import INDEX_FOLDER
 from app.batching import Batcher
 from app.errors import ModelNotFoundError, OneshotError
 from app.following import Follower
 from app.gallery import GalleryIndex
 from app.heap import give_large_blocks_back
+from app.locks import INDEX_FOLDER
 from app.logs import configure_logging
 from app.main import create_app
 from app.models import ModelShelf

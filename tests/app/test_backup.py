@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from app.backup import back_up, restore, serving
+from app.backup import back_up, restore
 from app.backup_checks import BackupError
 from app.cli import cli
 from app.errors import ConflictError, OneshotError
 from app.export import export_gallery
+from app.locks import serving
 from app.store import OnConflict, SqlStore
 from tests.app.conftest import Running
 from tests.app.store.helpers import put_new_store, support
