@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from app.decision import Decision
 from app.worker_metrics import all_workers
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -96,11 +95,11 @@ class Metrics:
         """State what is running (the version, model, device and engine) as labels of ``oneshot_info``."""
         self._info.labels(*(facts.get(name, "") for name in _FACTS)).set(1)
 
-    def observe_decision(self, decision: Decision) -> None:
-        """Count a classification, and note how sure it was."""
-        self.classifications.labels("unknown" if decision.label is None else "known").inc()
-        if decision.candidates:
-            self.similarity.observe(decision.candidates[0].similarity)
+    def observe_decision(self, known: bool, similarity: float | None) -> None:
+        """Count a classification; `similarity` is the best candidate's, None where there is none."""
+        self.classifications.labels("known" if known else "unknown").inc()
+        if similarity is not None:
+            self.similarity.observe(similarity)
 
     def set_galleries(self, sizes: dict[str, int]) -> None:
         """Note the galleries' sizes (classes in each). Names stay out of the labels: there may be very many."""

@@ -135,7 +135,8 @@ async def classified(request: Request, service: Service, query: ClassifyQuery) -
         found, model = await service.models.answer(
             query.gallery, lambda it: it.classify(upload, query.gallery, query.k, wanted, query.explain)
         )
-    service.metrics.observe_decision(found.decision)
+    best = next((each.similarity for each in found.decision.candidates), None)
+    service.metrics.observe_decision(found.decision.label is not None, best)
     return _classify_public(found, query.gallery, model)
 
 
