@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from app.gallery_view import Found, Match
 from app.store.base import GalleryInfo, Ids, Vectors
 from model.manifest import Metric
 
-__all__ = ["Edition", "Found", "Galleries", "Match"]
-
 #: Numbers that mean something to the view that gave them only.
 Edition: TypeAlias = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A class and the distance from the query to its nearest shot: `model.distances.distances`, never negative."""
+
+    label: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """The classes nearest to a query, nearest first; of equally near, by label.
+
+    And what to judge them by: how many classes the gallery has, and the JSON of its own calibration, None where it has
+    none.
+    """
+
+    matches: list[Match]
+    size: int
+    calibration: str | None = None
 
 
 class Galleries(Protocol):

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
-from app.galleries import Edition
-from app.gallery_view import Found, GalleryView, Match
+from app.galleries import Edition, Found, Match
+from app.gallery_view import GalleryView
 from app.logs import get_logger
 from app.replay import LogCutError, changes_since
 from app.segment import SEGMENT_FROM
@@ -19,7 +19,6 @@ from app.snapshots import Snapshots
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
 from model.manifest import Manifest, Metric
 
-__all__ = ["Found", "GalleryIndex", "GalleryView", "Match"]
 log = get_logger(__name__)
 
 _PATIENCE_SECONDS = 0.5

@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from app.errors import ClassNotFoundError
+from app.galleries import Found, Match
 from app.rwlock import ReadWriteLock
 from app.segment import Segment
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Vectors
@@ -31,27 +32,6 @@ _ROUNDING = 1e-5
 
 _SERIALS = count()
 _PROCESS = token_hex(8)  # parts of a gallery lie in processes that end and begin anew
-
-
-@dataclass(frozen=True)
-class Match:
-    """A class and the distance from the query to its nearest shot: `model.distances.distances`, never negative."""
-
-    label: str
-    distance: float
-
-
-@dataclass(frozen=True)
-class Found:
-    """The classes nearest to a query, nearest first; of equally near, by label.
-
-    And what to judge them by: how many classes the gallery has, and the JSON of its own calibration, None where it has
-    none.
-    """
-
-    matches: list[Match]
-    size: int
-    calibration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

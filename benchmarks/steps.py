@@ -18,7 +18,7 @@ from typing import get_args
 import numpy as np
 
 from app.decision import decide, gallery_threshold
-from app.gallery_view import Match
+from app.galleries import Match
 from benchmarks.peers.material import make
 from model import DEFAULT_ARTIFACT
 from model.artifact import INT8_FOLDER, load_artifact

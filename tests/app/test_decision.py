@@ -14,7 +14,7 @@ from app.decision import (
     gallery_threshold,
     pair_threshold,
 )
-from app.gallery import Match
+from app.galleries import Match
 from model.calibration import UnsupportedRateError
 from tests.factories import make_calibration
 

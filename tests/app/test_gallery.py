@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from app.errors import ClassNotFoundError, GalleryNotFoundError, ModelMismatchError, StoreUnavailableError
-from app.gallery import GalleryIndex, Match
+from app.galleries import Match
+from app.gallery import GalleryIndex
 from app.store import Changes, NewSupport, OnConflict, SqlStore
 from model.distances import distances
 from model.manifest import Manifest, Metric
