@@ -29,7 +29,7 @@ from app.backup_checks import BackupError, check_model, check_store
 from app.errors import ConflictError, StartupError
 from app.flushing import flush
 from app.locks import INDEX_FOLDER, serving
-from app.models import MODELS_FOLDER, ModelShelf
+from app.model_shelf import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
 from app.store.sqlite import beside, translated_errors
 from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of

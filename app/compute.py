@@ -10,7 +10,7 @@ from app.gallery import GalleryIndex
 from app.lifecycle import Lifecycle
 from app.locks import INDEX_FOLDER
 from app.metrics import Metrics
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.network import Network, Queue
 from app.settings import Settings
 from app.snapshots import Snapshots, part_folder

@@ -26,7 +26,8 @@ from app.inspecting import Inspector
 from app.lifecycle import Lifecycle
 from app.maps import Maps
 from app.metrics import Metrics
-from app.models import Models, ModelShelf, RunningModel
+from app.model_shelf import ModelShelf
+from app.models import Models, RunningModel
 from app.network import Network, Queue
 from app.recognizer import Recognizer
 from app.remodel import Remodeller

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import ConflictError, ModelNotFoundError, StartupError, StoreCorruptError, StoreUnavailableError
 from app.locks import serving
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.settings import Settings, variable
 from app.store import SqlStore
 from app.store.models import MODEL

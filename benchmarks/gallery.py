@@ -19,7 +19,7 @@ import numpy as np
 
 from app.client import Client
 from app.gallery import GalleryIndex
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.snapshots import Snapshots
 from app.store import NewSupport, OnConflict, SqlStore
 from benchmarks.characters import Characters, Vectors, embedded, served_embedder

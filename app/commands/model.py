@@ -15,7 +15,7 @@ from app.commands.target import one_line_problems
 from app.settings import load_settings
 
 if TYPE_CHECKING:
-    from app.models import ModelShelf
+    from app.model_shelf import ModelShelf
     from app.store import SqlStore
 
 cli = typer.Typer(help="Which model a data folder has, and changing it.", no_args_is_help=True)
@@ -77,7 +77,7 @@ def rollback(home: Home = None) -> None:
 @contextmanager
 def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
     from app.locks import serving  # noqa: PLC0415 - heavy
-    from app.models import ModelShelf  # noqa: PLC0415
+    from app.model_shelf import ModelShelf  # noqa: PLC0415
     from app.store import open_store  # noqa: PLC0415
 
     folder = home_folder(home)

@@ -11,7 +11,7 @@ from ray.serve.handle import DeploymentHandle
 from app.errors import OneshotError
 from app.galleries import Galleries
 from app.line import Line
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.network import Network, Queue
 from app.on_ray.asking import Shards, ask, ask_soon
 from app.on_ray.nodes import form

@@ -22,7 +22,7 @@ from app.batching import Batcher
 from app.bulk import ManyImages, Picture, enroll_each
 from app.commands.folders import Enrolled
 from app.errors import ClassExistsError, InvalidRequestError, ModelMismatchError, OneshotError, StartupError
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.names import clean_gallery, clean_label
 from app.on_ray.nodes import absolute, form, network_device
 from app.on_ray.sources import Source, read

@@ -23,7 +23,7 @@ from app.heap import give_large_blocks_back
 from app.locks import INDEX_FOLDER
 from app.logs import configure_logging
 from app.main import create_app
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.on_ray.compute import Cluster
 from app.on_ray.nodes import form, network_device
 from app.settings import Settings

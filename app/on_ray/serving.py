@@ -15,7 +15,7 @@ from ray import serve
 
 from app.errors import StartupError
 from app.logs import configure_logging, get_logger
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.on_ray.application import QUIET, build
 from app.on_ray.nodes import absolute, form
 from app.settings import Settings, variable

@@ -18,7 +18,7 @@ from app.backup import back_up, restore
 from app.backup_checks import BackupError
 from app.cli import cli
 from app.errors import StoreCorruptError
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.store import STORE_FILE, OnConflict, SqlStore
 from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, write_manifest
 from tests.app.store.helpers import put_new_store, support

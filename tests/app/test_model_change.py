@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.store.models import MODEL
 from model.artifact import read_manifest
 from tests.app.conftest import Running, assert_problem

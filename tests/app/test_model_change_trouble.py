@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from app.errors import UndecodableImageError
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.remodel import Held, remodel
 from app.store import OnConflict, SqlStore
 from app.store.models import Progress

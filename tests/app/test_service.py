@@ -16,7 +16,7 @@ import pytest
 from app.errors import StartupError
 from app.main import create_app
 from app.metrics import Metrics
-from app.models import ModelShelf
+from app.model_shelf import ModelShelf
 from app.service import Service, open_service
 from app.starting import choose_model
 from app.store import STORE_FILE, open_store
