@@ -20,11 +20,12 @@ from app.errors import (
     UnsupportedMediaTypeError,
 )
 from app.idempotency import Fingerprint
+from app.images import Upload
 from app.lines import Lines, parse_lines
 from app.multipart import Part, read_parts
 from app.names import clean_label
 from app.room import Room
-from app.uploads import Upload, capped
+from app.uploads import capped
 from app.zipped import ZipArchive, ZippedFile
 
 NDJSON = "application/x-ndjson"

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 
-from app.batching import F32
 from app.errors import ClassExistsError, InferenceError, OneshotError, OverloadedError
+from app.images import EmbeddedImage, PreparedImage, Upload
 from app.logs import get_logger
 from app.network import Queue
 from app.receipts import Result, read_one, write_one, write_rows
 from app.store.base import EnrollOutcome, NewSupport, Once, OnConflict, Store
-from app.uploads import Upload
 from app.workers import WorkPool
+from model.distances import Vectors
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -28,15 +27,7 @@ _PART_BYTES = 65_536
 _PAUSE_SECONDS = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """An image for the network (C, S, S), or its vector (D,); and the media type of its file."""
-
-    values: F32
-    media_type: str
-
-
-Embedded: TypeAlias = Picture | OneshotError
+Outcome: TypeAlias = EmbeddedImage | OneshotError
 
 
 def in_parts(uploads: Sequence[Upload]) -> Iterator[Sequence[Upload]]:
@@ -56,19 +47,19 @@ class ManyImages:
     Where others are refused because the queues are full, it waits; the request's deadline ends it.
     """
 
-    def __init__(self, prepare: Callable[[Upload], Picture], batcher: Queue, decoding: WorkPool) -> None:
+    def __init__(self, prepare: Callable[[Upload], PreparedImage], batcher: Queue, decoding: WorkPool) -> None:
         self._prepare = prepare
         self._batcher = batcher
         self._decoding = decoding
         self.part = min(_PART, batcher.max_queue)
         """Images that go through the queue together, at most."""
 
-    async def embed(self, uploads: Sequence[Upload]) -> list[Embedded]:
+    async def embed(self, uploads: Sequence[Upload]) -> list[Outcome]:
         """The vector (D,) or an error for each image, in order."""
         parts = [uploads[start : start + self.part] for start in range(0, len(uploads), self.part)]
         turns = asyncio.Semaphore(_PARTS_AT_ONCE)
 
-        async def in_turn(part: Sequence[Upload]) -> list[Embedded]:
+        async def in_turn(part: Sequence[Upload]) -> list[Outcome]:
             async with turns:
                 return await self._embed_part(part)
 
@@ -76,11 +67,11 @@ class ManyImages:
 
     async def embed_parts(
         self, batch: AsyncIterator[list[tuple[int, Upload]]]
-    ) -> AsyncGenerator[Iterator[tuple[int, Upload, Embedded]], None]:
+    ) -> AsyncGenerator[Iterator[tuple[int, Upload, Outcome]], None]:
         """Embed images that come in parts, with their places, while the next part is made ready; in order."""
-        running: deque[tuple[list[tuple[int, Upload]], asyncio.Task[list[Embedded]]]] = deque()
+        running: deque[tuple[list[tuple[int, Upload]], asyncio.Task[list[Outcome]]]] = deque()
 
-        async def oldest() -> Iterator[tuple[int, Upload, Embedded]]:
+        async def oldest() -> Iterator[tuple[int, Upload, Outcome]]:
             part, task = running[0]
             embedded = await task
             running.popleft()
@@ -98,17 +89,17 @@ class ManyImages:
                 task.cancel()
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
 
-    async def _embed_part(self, uploads: Sequence[Upload]) -> list[Embedded]:
+    async def _embed_part(self, uploads: Sequence[Upload]) -> list[Outcome]:
         [prepared] = await _patiently(lambda: self._decoding.map(self._prepare_each, [uploads]))
-        good = [each for each in prepared if isinstance(each, Picture)]
-        if not good:
-            return prepared
-        vectors = await _patiently(lambda: self._batcher.embed([each.values for each in good]))
-        embedded = map(_embedded, good, vectors, np.all(np.isfinite(vectors), axis=1))
-        return [next(embedded) if isinstance(each, Picture) else each for each in prepared]
+        good = [each for each in prepared if isinstance(each, PreparedImage)]
+        vectors: Iterable[Vectors] = ()
+        if good:
+            vectors = await _patiently(lambda: self._batcher.embed([each.pixels for each in good]))
+        embedded = map(_embedded, good, vectors)
+        return [next(embedded) if isinstance(each, PreparedImage) else each for each in prepared]
 
-    def _prepare_each(self, uploads: Sequence[Upload]) -> list[Embedded]:
-        prepared: list[Embedded] = []
+    def _prepare_each(self, uploads: Sequence[Upload]) -> list[PreparedImage | OneshotError]:
+        prepared: list[PreparedImage | OneshotError] = []
         for upload in uploads:
             try:
                 prepared.append(self._prepare(upload))
@@ -128,10 +119,10 @@ async def _patiently(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def _embedded(picture: Picture, vector: F32, finite: bool) -> Embedded:
-    if not finite:
+def _embedded(image: PreparedImage, vector: Vectors) -> Outcome:
+    if not np.isfinite(vector).all():
         return InferenceError("the network made a vector that is not finite")
-    return Picture(vector, picture.media_type)
+    return EmbeddedImage(vector, image.media_type)
 
 
 def enroll_one(

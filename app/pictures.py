@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from app.bulk import Picture
 from app.errors import (
     BadImageError,
     BlankImageError,
@@ -17,8 +16,8 @@ from app.errors import (
     UndecodableImageError,
     UnsupportedImageError,
 )
+from app.images import PreparedImage, Upload
 from app.network import Network
-from app.uploads import Upload
 from model import images
 
 T = TypeVar("T")
@@ -31,18 +30,18 @@ _ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
 }
 
 
-def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> Picture:
+def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> PreparedImage:
     """The image as the network takes it.
 
     Raises BadImageError, naming the upload's field, and OverloadedError where there is no memory for it now.
     """
 
-    def seen() -> Picture | None:
+    def seen() -> PreparedImage | None:
         image = images.decode_image(upload.data, limits)
         prepared = network.prepare(image)
         if not network.shows_something(image, prepared):
             return None
-        return Picture(prepared, images.MEDIA_TYPES[str(image.format)])
+        return PreparedImage(prepared, images.MEDIA_TYPES[str(image.format)])
 
     picture = _told_of(upload, seen)
     if picture is None:
@@ -50,12 +49,12 @@ def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> Pic
     return picture
 
 
-def prepare_again(network: Network, limits: images.ImageLimits, upload: Upload) -> Picture:
+def prepare_again(network: Network, limits: images.ImageLimits, upload: Upload) -> PreparedImage:
     """An image that was accepted once, as the network takes it, also where it would be refused now."""
 
-    def prepared() -> Picture:
+    def prepared() -> PreparedImage:
         image = images.decode_image(upload.data, replace(limits, max_side=limits.max_pixels))
-        return Picture(network.prepare(image), images.MEDIA_TYPES[str(image.format)])
+        return PreparedImage(network.prepare(image), images.MEDIA_TYPES[str(image.format)])
 
     return _told_of(upload, prepared)
 

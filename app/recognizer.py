@@ -16,7 +16,7 @@ import numpy as np
 
 from app.batches import Batch
 from app.batching import F32
-from app.bulk import ManyImages, Picture, enroll_each, enroll_each_once, enroll_one, in_parts
+from app.bulk import ManyImages, enroll_each, enroll_each_once, enroll_one, in_parts
 from app.calibrations import Calibrations
 from app.decision import (
     Decision,
@@ -37,6 +37,7 @@ from app.errors import (
     TooManyPixelsError,
 )
 from app.galleries import Found, Galleries
+from app.images import EmbeddedImage, PreparedImage, Upload
 from app.logs import get_logger
 from app.maps import GalleryMap, Maps, draw_map
 from app.names import DEFAULT_GALLERY
@@ -45,7 +46,6 @@ from app.pictures import prepare, prepare_again
 from app.receipts import Row, read_one, read_rows, row_of
 from app.store.base import ClassPage, ClassRecord, EnrollOutcome, GalleryRecord, NewSupport, Once, OnConflict, Store
 from app.tracing import span
-from app.uploads import Upload
 from app.workers import Pools
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
@@ -154,10 +154,10 @@ class Recognizer:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
         return (await self._embed(uploads))[0]
 
-    async def _embed(self, uploads: Sequence[Upload]) -> tuple[F32, list[Picture]]:
+    async def _embed(self, uploads: Sequence[Upload]) -> tuple[F32, list[PreparedImage]]:
         with self._batcher.expect(len(uploads)):  # an image that will be refused need not be decoded
             prepared = await self._prepared(uploads)
-            vectors = await self._batcher.embed([each.values for each in prepared])
+            vectors = await self._batcher.embed([each.pixels for each in prepared])
         if not np.isfinite(vectors).all():
             raise InferenceError("the network made a vector that is not finite")
         return vectors, prepared
@@ -211,8 +211,8 @@ class Recognizer:
         """
         if (before := await self._answered(once)) is not None:
             return read_one(before, gallery, label)
-        [embedding], [picture] = await self._embed([upload])
-        support = self._support(label, upload, Picture(embedding, picture.media_type))
+        [vector], [image] = await self._embed([upload])
+        support = self._support(label, upload, EmbeddedImage(vector, image.media_type))
         return await self._writing.write(partial(enroll_one, self._store, gallery, support, on_conflict, once))
 
     async def enroll_many(
@@ -253,7 +253,7 @@ class Recognizer:
         for each in await self._stored.embed([Upload(data, "image") for data in pictures]):
             if isinstance(each, OneshotError):
                 raise each
-            vectors.append(each.values)
+            vectors.append(each.vector)
         return np.stack(vectors)
 
     async def get_class(self, gallery: str, label: str) -> ClassRecord:
@@ -298,7 +298,7 @@ class Recognizer:
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
-    async def _prepared(self, uploads: Sequence[Upload]) -> list[Picture]:
+    async def _prepared(self, uploads: Sequence[Upload]) -> list[PreparedImage]:
         # only so many in one turn of the loop, so that a busy one still looks at its connections, and refuses in time
         await self._turns.acquire()
         asyncio.get_running_loop().call_soon(self._turns.release)
@@ -306,9 +306,9 @@ class Recognizer:
             return here
         parts = list(in_parts(uploads))
         prepared = await self._decoding.map(lambda part: [self._prepare(upload) for upload in part], parts)
-        return [picture for part in prepared for picture in part]
+        return [image for part in prepared for image in part]
 
-    def _prepare_small(self, uploads: Sequence[Upload]) -> list[Picture] | None:
+    def _prepare_small(self, uploads: Sequence[Upload]) -> list[PreparedImage] | None:
         """Prepare a single small image here and now: handing it to a thread takes longer. None for all others."""
         if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or not images.is_quick(uploads[0].data):
             return None
@@ -320,7 +320,7 @@ class Recognizer:
         except TooManyPixelsError:
             return None
 
-    def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> Picture:
+    def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> PreparedImage:
         return prepare(self._embedder, limits or self._limits, upload)
 
     def _find(self, gallery: str, query: F32, k: int) -> Found:
@@ -360,9 +360,9 @@ class Recognizer:
         except OneshotError as error:  # it is removed all the same; the next request's refresh makes this good
             log.warning("index_not_refreshed", reason=error.detail)
 
-    def _support(self, label: str, upload: Upload, embedded: Picture) -> NewSupport:
+    def _support(self, label: str, upload: Upload, embedded: EmbeddedImage) -> NewSupport:
         image = upload.data if self._keep_images else None
-        return NewSupport(label, image, embedded.media_type, embedded.values, self._digest)
+        return NewSupport(label, image, embedded.media_type, embedded.vector, self._digest)
 
     def _list_classes(self, gallery: str, limit: int, after: str | None, search: str | None) -> ClassPage:
         try:

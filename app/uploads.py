@@ -25,6 +25,7 @@ from app.errors import (
     UploadTimeoutError,
 )
 from app.headers import whole_number
+from app.images import Upload
 from app.multipart import Part, read_parts
 from app.problems import invalid_fields
 from app.room import Room
@@ -36,14 +37,6 @@ RATE_SECONDS = 5.0
 
 #: A label of the greatest length, with every character escaped, takes 3 kB.
 _MAX_JSON_BYTES = 16_384
-
-
-@dataclass(frozen=True)
-class Upload:
-    """An image as it was sent; `field` is its name in error messages."""
-
-    data: bytes
-    field: str
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
 from app.batching import Batcher
-from app.bulk import ManyImages, Picture, enroll_each
+from app.bulk import ManyImages, enroll_each
 from app.commands.folders import Enrolled
 from app.errors import ClassExistsError, InvalidRequestError, ModelMismatchError, OneshotError, StartupError
+from app.images import EmbeddedImage, Upload
 from app.model_shelf import ModelShelf
 from app.names import clean_gallery, clean_label
 from app.on_ray.nodes import absolute, form, network_device
@@ -31,7 +32,6 @@ from app.receipts import Result
 from app.settings import Settings
 from app.starting import choose_model, held_home
 from app.store import EnrollOutcome, NewSupport, OnConflict, SqlStore, open_store
-from app.uploads import Upload
 from app.workers import WorkPool
 from model.embedder import DeviceError, Embedder
 from model.images import ImageLimits
@@ -165,7 +165,7 @@ class EnrolClasses:
             if isinstance(found, OneshotError):
                 item.result = found
             else:
-                item.picture = found
+                item.embedded = found
 
     def _commit(self, items: Sequence[_Item], rule: OnConflict) -> None:
         supports = [item.support(self._network.digest, self._keep) for item in items]
@@ -178,7 +178,7 @@ class _Item:
 
     def __init__(self, label: str, file: str) -> None:
         self.label, self.file, self.data = label, file, b""
-        self.picture: Picture | None = None
+        self.embedded: EmbeddedImage | None = None
         self.result: Result | OSError | None = None
         self.skipped = False
 
@@ -200,9 +200,9 @@ class _Item:
 
     def support(self, digest: str, keep: bool) -> NewSupport:
         """What the store gets."""
-        assert self.picture is not None  # noqa: S101 - only what was embedded is committed
+        assert self.embedded is not None  # noqa: S101 - only what was embedded is committed
         image = self.data if keep else None
-        return NewSupport(self.label, image, self.picture.media_type, self.picture.values, digest)
+        return NewSupport(self.label, image, self.embedded.media_type, self.embedded.vector, digest)
 
     def outcome(self) -> Enrolled:
         """What became of it."""

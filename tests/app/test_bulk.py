@@ -14,9 +14,9 @@ import pytest
 from PIL import Image, features
 
 from app.batching import Batcher
-from app.bulk import ManyImages, Picture, in_parts
+from app.bulk import ManyImages, in_parts
 from app.errors import InferenceError
-from app.uploads import Upload
+from app.images import EmbeddedImage, PreparedImage, Upload
 from app.workers import WorkPool
 from model.images import ImageLimits
 from tests.app.conftest import Running, assert_problem
@@ -148,13 +148,13 @@ def test_a_vector_that_is_not_finite_is_refused_alone():
     batcher, decoding = Batcher(lambda batch: batch), WorkPool("test", threads=1, max_pending=9)
     batcher.start()
     try:
-        many = ManyImages(lambda upload: Picture(np.frombuffer(upload.data, np.float32), "x"), batcher, decoding)
+        many = ManyImages(lambda upload: PreparedImage(np.frombuffer(upload.data, np.float32), "x"), batcher, decoding)
         uploads = [Upload(np.array(row, np.float32).tobytes(), str(place)) for place, row in enumerate(rows)]
         found = asyncio.run(many.embed(uploads))
     finally:
         batcher.close()
         decoding.close()
-    kept = {place: each.values.tolist() for place, each in enumerate(found) if isinstance(each, Picture)}
+    kept = {place: each.vector.tolist() for place, each in enumerate(found) if isinstance(each, EmbeddedImage)}
     assert kept == {place: rows[place] for place in (0, 2, 5, 6)}
     assert [type(found[place]) for place in (1, 3, 4)] == [InferenceError] * 3
 
@@ -163,10 +163,10 @@ def test_whatever_an_image_raises_is_its_own_alone(served: Running, gallery: str
     raised = iter([RecursionError("deep"), MemoryError(), KeyError("MPO")])
     real = served.app.state.service.recognizer._many._prepare
 
-    def prepare(upload: Upload) -> Picture:
+    def prepare(upload: Upload) -> PreparedImage:
         if upload.field == "image[1]":
             raise next(raised)
-        found: Picture = real(upload)
+        found: PreparedImage = real(upload)
         return found
 
     many = served.app.state.service.recognizer._many

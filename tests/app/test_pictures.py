@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 from app.errors import BadImageError, BlankImageError, UndecodableImageError
+from app.images import Upload
 from app.network import Network
 from app.pictures import prepare
-from app.uploads import Upload
 from benchmarks.growth import look
 from benchmarks.hostile import black_png, encoded
 from model.artifact import load_artifact
