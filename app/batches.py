@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.batch import Item
 from app.blocks import Blocks
 from app.errors import (
     EmptyImageError,
@@ -30,7 +31,6 @@ from app.zipped import ZipArchive, ZippedFile
 
 NDJSON = "application/x-ndjson"
 ZIP = "application/zip"
-Item = tuple[str, Upload] | OneshotError
 
 #: Bytes that are parsed, unpacked or handed on at once, unless a single image has more.
 _PART_BYTES = 2**20
@@ -45,12 +45,10 @@ class BatchLimits:
     images: int
 
 
-class Batch:
-    """A batch on its way into the store: its images come a few at a time, and those that are refused are let go.
+class RequestBatch:
+    """The `app.batch.Batch` of a request. All that is held of its images counts in the room for uploads.
 
-    `items` are those that came so far, in order; `labels` are theirs, also of those that were refused since. All that
-    is held of them counts in the room for uploads. With `keep_all`, the images of one label belong together, and none
-    replaces another. `passed_over` files were no images.
+    `passed_over` files were no images.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Batch:
         self._held = _Held(request)
 
     async def parts(self, most: int) -> AsyncGenerator[list[tuple[int, Upload]], None]:
-        """Images with their places, up to `most` at once; a second time, those that are still held.
+        """See `Batch`.
 
         Raises OverloadedError when there is no room for more, RequestError when the rest of the body can't be used,
         ClientDisconnect as soon as nobody waits for the answer.
@@ -80,7 +78,7 @@ class Batch:
                 yield part
 
     def refuse(self, place: int, error: OneshotError) -> None:
-        """Let an image go that can't be enrolled."""
+        """See `Batch`."""
         error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames would hold the image
         item = self.items[place]
         self.items[place] = error
@@ -100,7 +98,7 @@ class _Held:
         self.take, self.give = partial(room.take, request.scope), partial(room.give, request.scope)
 
 
-async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerprint | None = None) -> Batch:
+async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerprint | None = None) -> RequestBatch:
     """The batch, once its body is there, and in the fingerprint if one is taken.
 
     Raises RequestError when the body as a whole can't be used.
@@ -113,17 +111,17 @@ async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerp
         if fingerprint is not None:  # not of the body as it is: what separates its parts is another each time
             for part in parts:
                 await fingerprint.add(part.name, part.filename or "", part.data)
-        return Batch(request, _from_parts(parts, limits))
+        return RequestBatch(request, _from_parts(parts, limits))
     body = body if fingerprint is None else fingerprint.passing(body)
     if kind in {NDJSON, "application/jsonl", "application/ndjson"}:
-        return Batch(request, _at_once(await _from_lines(body, _Held(request), limits)))
+        return RequestBatch(request, _at_once(await _from_lines(body, _Held(request), limits)))
     if kind in {ZIP, "application/x-zip-compressed"}:
         content = Blocks()
         async for chunk in body:
             content.append(chunk)
         archive = await asyncio.to_thread(ZipArchive, content, limits.body, limits.images)
         source = _from_zip(archive, _Held(request), limits)
-        return Batch(request, source, keep_all=True, passed_over=archive.passed_over)
+        return RequestBatch(request, source, keep_all=True, passed_over=archive.passed_over)
     raise UnsupportedMediaTypeError(
         f"Send multipart/form-data with files 'image', {NDJSON} or {ZIP}; got {kind or 'no content type'}."
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeAlias
 
-from app.batches import Batch
+from app.batch import Batch
 from app.errors import ClassExistsError, InvalidRequestError, OneshotError
 from app.store.base import ClassRecord, EnrollOutcome
 

@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from app.batches import Batch
+from app.batch import Batch
 from app.batching import F32
 from app.bulk import ManyImages, enroll_each, enroll_each_once, enroll_one, in_parts
 from app.calibrations import Calibrations
