@@ -11,18 +11,12 @@ from app.names import label_from_path
 from app.recognizer import Recognizer
 from app.schemas import EmptyQuery
 from app.service import Service
-from app.settings import Settings
 from app.waiting import started
 
 
 async def get_service(request: Request) -> Service:
     """The running parts, put there by the lifespan. Raises NotReadyError while the database is waited for."""
     return started(request.app)
-
-
-async def get_settings(service: ServiceDep) -> Settings:
-    """The settings that the service runs with."""
-    return service.settings
 
 
 async def get_recognizer(service: ServiceDep) -> Recognizer:
@@ -43,7 +37,6 @@ async def get_label(
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
-SettingsDep = Annotated[Settings, Depends(get_settings)]
 RecognizerDep = Annotated[Recognizer, Depends(get_recognizer)]
 LabelDep = Annotated[str, Depends(get_label)]
 #: For routes without query parameters: a mistyped or misplaced one is refused instead of ignored.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import GalleryNotFoundError, ModelMismatchError, OneshotError, StoreUnavailableError
-from app.galleries import Edition, Found, Match
+from app.galleries import Edition, Found
 from app.gallery_view import GalleryView
 from app.logs import get_logger
 from app.replay import LogCutError, changes_since
@@ -293,10 +293,6 @@ class GalleryIndex:
     def _manifest_of(self, digest: str) -> Manifest | None:
         """The manifest of a model whose galleries can be searched."""
         return self._manifest if digest == self._digest else self._others(digest)
-
-    def search(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> list[Match]:
-        """Return the matches of `find` alone."""
-        return self.find(gallery, query, k, digest).matches
 
     def find(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Found:
         """See `Galleries.find`."""

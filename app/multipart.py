@@ -26,11 +26,6 @@ class Part:
         """Whether it was sent as a file: with a file name, or with a content type that is no text."""
         return self.filename is not None or not (self.content_type or "text/plain").startswith("text/")
 
-    @property
-    def given_as(self) -> str:
-        """The part in words, for error messages."""
-        return "a file" if self.is_file else "a text part"
-
 
 async def read_parts(content_type: str, stream: AsyncIterator[bytes], max_parts: int) -> list[Part]:
     """All parts of the body. The stream itself is expected to stop at the byte cap.

@@ -277,10 +277,3 @@ class Remodeller:
                 if self._stopping.is_set():
                     work.cancel()
                     raise UnavailableError("stopping") from None
-
-
-def _in_public(error: Exception) -> str:
-    """What went wrong, without what only the log is to have."""
-    if not isinstance(error, OneshotError):
-        return OneshotError.title
-    return (error.detail if error.public else error.title).rstrip(".")

@@ -114,7 +114,7 @@ class Bench:
             rows[found > best] = start + near.argmax(axis=0)[found > best]
             best = np.maximum(best, found)
         exact = [content.labels[content.owners[row]] for row in rows]
-        right = [index.search("default", q, 1)[0].label == label for q, label in zip(queries, exact, strict=True)]
+        right = [index.find("default", q, 1).matches[0].label == label for q, label in zip(queries, exact, strict=True)]
         store.close()
         return float(np.mean(right))
 

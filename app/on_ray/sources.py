@@ -22,16 +22,11 @@ class Source:
     files: tuple[str, ...]
 
 
-def sources_of(paths: Sequence[str], label: str | None = None) -> list[Source]:
-    """All classes with all their images, in order. Raises OSError for what isn't there, ValueError when there is none.
-
-    A class of very many images stays one.
-    """
-    return find_sources(paths, label)[0]
-
-
 def find_sources(paths: Sequence[str], label: str | None = None) -> tuple[list[Source], list[str]]:
-    """As `sources_of`, with the files that are passed over."""
+    """All classes with all their images, in order, and the files that are passed over.
+
+    A class of very many images stays one. Raises OSError for what isn't there, ValueError when there is no image.
+    """
     files: dict[str, list[str]] = {}
     passed_over: list[str] = []
     for path in paths:

@@ -68,7 +68,7 @@ def test_a_large_gallery_comes_back_with_all_its_vectors_and_a_segment_of_its_ow
     try:
         index = index_of(restored)
         assert index.size("g") == COUNT - 1
-        found = {n: index.search("g", vectors[n], 1)[0].label for n in range(COUNT)}
+        found = {n: index.find("g", vectors[n], 1).matches[0].label for n in range(COUNT)}
         assert found.pop(7) != "c7"
         assert found == {n: f"c{n}" for n in range(COUNT) if n != 7}
         assert len(list((back / "index").glob("g*"))) == 1

@@ -59,7 +59,7 @@ def test_search_is_the_search_of_all_vectors_one_by_one(store: SqlStore, metric:
         every = distances(metric, each[np.newaxis], vectors)[0]
         nearest = {f"c{owner}": every[owners == owner].min() for owner in owners}
         expected = sorted(nearest.items(), key=lambda item: item[1])[:k]
-        found = index.search("g", each, k)
+        found = index.find("g", each, k).matches
         assert labels(found) == [label for label, _ in expected]
         assert [match.distance for match in found] == pytest.approx([d for _, d in expected], abs=1e-6)
 
@@ -71,7 +71,7 @@ def test_the_distance_is_the_one_that_verification_computes(store: SqlStore, met
     store.enroll("g", [support(str(number), vector, manifest) for number, vector in enumerate(vectors)], REPLACE)
     index = GalleryIndex(store, manifest)
     for each in [*queries, vectors[3]]:
-        for match in index.search("g", each, 10):
+        for match in index.find("g", each, 10).matches:
             one = distances(metric, each[np.newaxis], vectors[[int(match.label)]])[0, 0]
             assert match.distance == pytest.approx(float(one), abs=2e-7)
             assert match.distance >= 0
@@ -83,8 +83,8 @@ def test_one_class_with_a_thousand_near_shots_hides_no_other(store: SqlStore):
     near = [support("crowd", (0.001 * number, 0)) for number in range(1000)]
     store.enroll("g", [*near, support("x", (5, 0)), support("y", (6, 0)), support("z", (7, 0))], ADD)
     index = GalleryIndex(store, OURS)
-    assert labels(index.search("g", query(0, 0), 3)) == ["crowd", "x", "y"]
-    assert labels(index.search("g", query(0, 0), 100)) == ["crowd", "x", "y", "z"]
+    assert labels(index.find("g", query(0, 0), 3).matches) == ["crowd", "x", "y"]
+    assert labels(index.find("g", query(0, 0), 100).matches) == ["crowd", "x", "y", "z"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -93,25 +93,25 @@ def test_equally_near_classes_come_in_the_order_of_their_labels(store: SqlStore,
     names = [f"{number:03}" for number in np.random.default_rng(6).permutation(200)]
     store.enroll("g", [support(name, (1, 0), manifest) for name in names], REPLACE)
     index = GalleryIndex(store, manifest)
-    assert labels(index.search("g", query(1, 0), 3)) == ["000", "001", "002"]
-    assert labels(index.search("g", query(0, 1), 3)) == ["000", "001", "002"]
+    assert labels(index.find("g", query(1, 0), 3).matches) == ["000", "001", "002"]
+    assert labels(index.find("g", query(0, 1), 3).matches) == ["000", "001", "002"]
 
 
 def test_a_class_is_as_near_as_its_nearest_shot(store: SqlStore):
     store.enroll("g", [support("two", (9, 0)), support("one", (2, 0)), support("two", (1, 0))], ADD)
-    assert GalleryIndex(store, OURS).search("g", query(0, 0), 5) == [Match("two", 1.0), Match("one", 2.0)]
+    assert GalleryIndex(store, OURS).find("g", query(0, 0), 5).matches == [Match("two", 1.0), Match("one", 2.0)]
 
 
 def test_the_l2_distance_is_not_squared(store: SqlStore):
     store.enroll("g", [support("a", (3, 4))], REPLACE)
-    assert GalleryIndex(store, OURS).search("g", query(0, 0), 1) == [Match("a", 5.0)]
+    assert GalleryIndex(store, OURS).find("g", query(0, 0), 1).matches == [Match("a", 5.0)]
 
 
 def test_labels_come_back_as_they_were(store: SqlStore, odd_labels: list[str]):
     store.enroll("g", [support(label, (number, 0)) for number, label in enumerate(odd_labels)], REPLACE)
     index = GalleryIndex(store, OURS)
     for number, label in enumerate(odd_labels):
-        assert labels(index.search("g", query(number, 0), 1)) == [label]
+        assert labels(index.find("g", query(number, 0), 1).matches) == [label]
         assert index.vectors("g", label).tolist() == [[number, 0]]
 
 
@@ -141,7 +141,7 @@ def test_an_empty_store_and_an_empty_gallery(store: SqlStore):
     index = GalleryIndex(store, OURS)
     assert index.sizes() == {}
     for call in (
-        lambda: index.search("g", query(0, 0), 1),
+        lambda: index.find("g", query(0, 0), 1).matches,
         lambda: index.vectors("g", "a"),
         lambda: index.size("g"),
     ):
@@ -149,7 +149,7 @@ def test_an_empty_store_and_an_empty_gallery(store: SqlStore):
             call()
     store.enroll("g", [support("a", (0, 0))], REPLACE)
     store.remove_class("g", "a")
-    assert index.search("g", query(0, 0), 5) == []
+    assert index.find("g", query(0, 0), 5).matches == []
     assert index.size("g") == 0
     with pytest.raises(ClassNotFoundError) as missing:
         index.vectors("g", "a")
@@ -171,7 +171,7 @@ def test_an_empty_store_and_an_empty_gallery(store: SqlStore):
 def test_a_query_that_cannot_be(store: SqlStore, vector: np.ndarray, k: int):
     store.enroll("g", [support("a", (0, 0))], REPLACE)
     with pytest.raises(ValueError, match=r"k must|a query must"):
-        GalleryIndex(store, OURS).search("g", vector, k)
+        GalleryIndex(store, OURS).find("g", vector, k)
 
 
 def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStore):
@@ -185,7 +185,7 @@ def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStor
     assert {name: view._index.ntotal for name, view in index._by_name.items()} == {"ours": 1, "theirs": 0, "larger": 0}
     for name, manifest in (("theirs", theirs), ("larger", larger)):
         with pytest.raises(ModelMismatchError) as error:
-            index.search(name, query(0, 0), 1)
+            index.find(name, query(0, 0), 1)
         assert (error.value.gallery, error.value.pinned, error.value.offered) == (name, manifest.digest, OURS.digest)
         with pytest.raises(ModelMismatchError):
             index.vectors(name, "a")
@@ -193,7 +193,7 @@ def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStor
     store.remove_gallery("larger")
     assert index.sizes() == {"ours": 1, "theirs": 1}
     store.enroll("larger", [support("b", (1, 0))], REPLACE)  # the name comes back with our model
-    assert labels(index.search("larger", query(0, 0), 1)) == ["b"]
+    assert labels(index.find("larger", query(0, 0), 1).matches) == ["b"]
 
 
 # -- following the store ---------------------------------------------------------------------------------
@@ -202,21 +202,21 @@ def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStor
 def test_every_kind_of_change_is_seen_by_the_next_call(store: SqlStore):
     index = GalleryIndex(store, OURS)
     store.enroll("g", [support("a", (1, 0)), support("b", (5, 0))], REPLACE)
-    assert labels(index.search("g", query(0, 0), 2)) == ["a", "b"]
+    assert labels(index.find("g", query(0, 0), 2).matches) == ["a", "b"]
     store.enroll("g", [support("a", (9, 0))], REPLACE)
-    assert labels(index.search("g", query(0, 0), 2)) == ["b", "a"]
+    assert labels(index.find("g", query(0, 0), 2).matches) == ["b", "a"]
     store.enroll("g", [support("a", (0, 0))], ADD)
-    assert index.search("g", query(0, 0), 2) == [Match("a", 0.0), Match("b", 5.0)]
+    assert index.find("g", query(0, 0), 2).matches == [Match("a", 0.0), Match("b", 5.0)]
     assert index.vectors("g", "a").tolist() == [[9, 0], [0, 0]]
     store.remove_class("g", "a")
-    assert labels(index.search("g", query(0, 0), 2)) == ["b"]
+    assert labels(index.find("g", query(0, 0), 2).matches) == ["b"]
     store.enroll("g", [support("a", (2, 0))], REPLACE)
-    assert labels(index.search("g", query(0, 0), 2)) == ["a", "b"]
+    assert labels(index.find("g", query(0, 0), 2).matches) == ["a", "b"]
     store.remove_gallery("g")
     with pytest.raises(GalleryNotFoundError):
-        index.search("g", query(0, 0), 2)
+        index.find("g", query(0, 0), 2)
     store.enroll("g", [support("z", (1, 0))], REPLACE)
-    assert labels(index.search("g", query(0, 0), 2)) == ["z"]
+    assert labels(index.find("g", query(0, 0), 2).matches) == ["z"]
     assert index.sizes() == {"g": 1}
 
 
@@ -227,10 +227,10 @@ def test_a_change_through_another_store_object_is_seen(store: SqlStore, where: W
         for number in range(5):
             store.enroll("g", [support(f"c{number}", (number, 0))], REPLACE)
             assert theirs.reaches(store.written())
-            assert labels(theirs.search("g", query(number, 0), 1)) == [f"c{number}"]
+            assert labels(theirs.find("g", query(number, 0), 1).matches) == [f"c{number}"]
             other.enroll("g", [support(f"c{number}", (number, 7))], REPLACE)
             assert ours.reaches(other.written())
-            assert ours.search("g", query(number, 7), 1) == [Match(f"c{number}", 0.0)]
+            assert ours.find("g", query(number, 7), 1).matches == [Match(f"c{number}", 0.0)]
         other.remove_gallery("g")
         assert ours.reaches(other.written())
         assert ours.sizes() == {}
@@ -244,9 +244,9 @@ def test_a_change_by_another_process_is_seen(store: SqlStore, path: Path):
         assert peer.answer() == "open"
         for number in range(5):
             assert peer.do("enroll", "g", f"c{number}", [number, 0], OURS.digest) == "done"
-            assert index.search("g", query(number, 0), 1) == [Match(f"c{number}", 0.0)]
+            assert index.find("g", query(number, 0), 1).matches == [Match(f"c{number}", 0.0)]
         assert peer.do("enroll", "g", "c0", [0, 9], OURS.digest) == "done"
-        assert index.search("g", query(0, 9), 1) == [Match("c0", 0.0)]
+        assert index.find("g", query(0, 9), 1).matches == [Match("c0", 0.0)]
         assert peer.do("remove", "g", "c1") == "done"
         assert index.size("g") == 4
         assert peer.do("drop", "g") == "done"
@@ -283,7 +283,7 @@ def test_the_log_is_read_only_when_something_changed(watched: WatchedStore):
     watched.enroll("g", [support("a", (0, 0))], REPLACE)
     index = GalleryIndex(watched, OURS)
     for _ in range(20):
-        index.search("g", query(0, 0), 1)
+        index.find("g", query(0, 0), 1)
         index.sizes()
         watched.list_galleries()
     assert watched.reads == 1
@@ -297,8 +297,8 @@ def test_a_commit_while_the_log_is_read_is_seen_by_the_next_call(watched: Watche
     index = GalleryIndex(watched, OURS)
     watched.enroll("g", [support("a", (0, 0))], REPLACE)
     watched.meanwhile = lambda: watched.enroll("g", [support("b", (1, 0))], REPLACE)
-    assert labels(index.search("g", query(0, 0), 9)) == ["a"]
-    assert labels(index.search("g", query(0, 0), 9)) == ["a", "b"]
+    assert labels(index.find("g", query(0, 0), 9).matches) == ["a"]
+    assert labels(index.find("g", query(0, 0), 9).matches) == ["a", "b"]
 
 
 def test_an_error_of_the_store_is_passed_on_and_made_good(watched: WatchedStore):
@@ -306,8 +306,8 @@ def test_an_error_of_the_store_is_passed_on_and_made_good(watched: WatchedStore)
     watched.enroll("g", [support("a", (0, 0))], REPLACE)
     watched.instead = StoreUnavailableError("not now")
     with pytest.raises(StoreUnavailableError):
-        index.search("g", query(0, 0), 1)
-    assert labels(index.search("g", query(0, 0), 1)) == ["a"]
+        index.find("g", query(0, 0), 1)
+    assert labels(index.find("g", query(0, 0), 1).matches) == ["a"]
 
 
 def test_a_view_that_broke_halfway_is_built_anew(watched: WatchedStore):
@@ -324,7 +324,7 @@ def test_a_view_that_broke_halfway_is_built_anew(watched: WatchedStore):
     with pytest.raises(AssertionError):
         index.refresh()
     for gallery, expected in (("g", ["b", "a"]), ("h", ["y", "x"])):
-        assert labels(index.search(gallery, query(0, 0), 9)) == expected
+        assert labels(index.find(gallery, query(0, 0), 9).matches) == expected
 
 
 def test_searches_run_beside_changes(store: SqlStore):
@@ -335,7 +335,7 @@ def test_searches_run_beside_changes(store: SqlStore):
     def search() -> int:
         done = 0
         while not stop.is_set() or not done:
-            found = index.search("g", query(0, 0), 3)
+            found = index.find("g", query(0, 0), 3).matches
             assert found[:2] == [Match("stays", 0.0), Match("too", 1.0)]
             assert len(set(labels(found))) == len(found)
             assert index.vectors("g", "stays").tolist() == [[0, 0]]

@@ -77,7 +77,7 @@ def switch(store: SqlStore) -> None:
 
 
 def best(index: GalleryIndex, manifest: Manifest, number: int) -> str:
-    return index.search("g", vectors(manifest)[number], 1, manifest.digest)[0].label
+    return index.find("g", vectors(manifest)[number], 1, manifest.digest).matches[0].label
 
 
 def test_the_old_view_answers_until_the_new_one_is_whole(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
@@ -123,7 +123,7 @@ def test_a_request_that_must_see_a_new_class_waits_for_the_new_view(store: SqlSt
         assert not size.done()
         gate.event.set()
         assert size.result(20) == COUNT + 1
-    assert index.search("g", late, 1, NEW.digest)[0].label == "late"
+    assert index.find("g", late, 1, NEW.digest).matches[0].label == "late"
 
 
 def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: SqlStore, monkeypatch):
@@ -142,7 +142,7 @@ def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: 
     gate.event.set()
     wait_until_moved(index)
     assert index.size("g") == COUNT
-    assert index.search("g", vectors(OLD, seed=5)[0], 1, OLD.digest)[0].label == "late"
+    assert index.find("g", vectors(OLD, seed=5)[0], 1, OLD.digest).matches[0].label == "late"
     assert best(index, OLD, 7) != "c7"
 
 

@@ -96,7 +96,7 @@ def test_an_approximate_gallery_finds_what_an_exact_one_finds(store: SqlStore, h
     right = 0
     for query in queries:
         every = distances(metric, query[np.newaxis], vectors)[0]
-        found = index.search("g", query, 5)
+        found = index.find("g", query, 5).matches
         right += found[0].label == f"class {every.argmin():05}"
         for match in found:
             assert match.distance == pytest.approx(float(every[int(match.label[6:])]), abs=2e-6)
@@ -118,12 +118,12 @@ def test_changes_after_the_segment_count(store: SqlStore, home: Path):
     store.enroll("g", [NewSupport("class 00004", None, "image/png", far + 1, digest)], ADD)
     store.rename_class("g", "class 00005", "renamed")
     store.remove_class("g", "class 00006")
-    assert [m.label for m in index.search("g", far, 2)] == ["class 00003", "class 00004"]
-    assert index.search("g", vectors[4], 1)[0].label == "class 00004"
+    assert [m.label for m in index.find("g", far, 2).matches] == ["class 00003", "class 00004"]
+    assert index.find("g", vectors[4], 1).matches[0].label == "class 00004"
     assert len(index.vectors("g", "class 00004")) == 2
-    assert index.search("g", vectors[5], 1)[0].label == "renamed"
-    assert "class 00006" not in [m.label for m in index.search("g", vectors[6], 500)]
-    assert len(index.search("g", vectors[6], 500)) == index.size("g") == 499
+    assert index.find("g", vectors[5], 1).matches[0].label == "renamed"
+    assert "class 00006" not in [m.label for m in index.find("g", vectors[6], 500).matches]
+    assert len(index.find("g", vectors[6], 500).matches) == index.size("g") == 499
     assert len(index.labelled("g")[0]) == 500
 
 
@@ -137,8 +137,8 @@ def test_a_restart_maps_the_segment_instead_of_building(store: SqlStore, home: P
     assert again.size("g") == 599
     assert (base := base_of(again))
     assert base.rows == 600
-    assert again.search("g", vectors[7], 1)[0].label == "class 00007"
-    assert again.search("g", vectors[1], 1)[0].label != "class 00001"
+    assert again.find("g", vectors[7], 1).matches[0].label == "class 00007"
+    assert again.find("g", vectors[1], 1).matches[0].label != "class 00001"
 
 
 def test_two_processes_share_a_segment_and_each_other_s_changes(home: Path):
@@ -151,7 +151,7 @@ def test_two_processes_share_a_segment_and_each_other_s_changes(home: Path):
         assert two.size("g") == 400
         stores[0].remove_class("g", "class 00009")
         one.refresh()
-        assert "class 00009" not in [m.label for m in two.search("g", vectors[9], 10)]
+        assert "class 00009" not in [m.label for m in two.find("g", vectors[9], 10).matches]
         assert two.size("g") == one.size("g") == 399
         fill(stores[1], clustered("l2", 300, 5), start=1000)
         settled(two, 699)
@@ -200,7 +200,7 @@ def test_a_damaged_segment_is_noticed_and_built_anew(store: SqlStore, home: Path
         file.write_bytes(content if how == "flipped" else content[:-50])
     again = index_of(store, home)
     for number in range(0, 300, 7):
-        assert again.search("g", vectors[number], 1)[0].label == f"class {number:05}"
+        assert again.find("g", vectors[number], 1).matches[0].label == f"class {number:05}"
     settled(again, 300)
 
 
@@ -215,7 +215,7 @@ def test_a_segment_of_an_older_state_catches_up_and_one_of_another_store_is_not_
     (home / "older").rename(home / "index")
     older = index_of(store, home)
     assert older.size("g") == 650
-    assert older.search("g", clustered("l2", 300, 3)[20], 1)[0].label == "class 00370"
+    assert older.find("g", clustered("l2", 300, 3)[20], 1).matches[0].label == "class 00370"
     other = sqlite3.connect(home / "store.db")
     other.execute("UPDATE meta SET value = 'restored' WHERE key = 'store_id'")
     other.commit()

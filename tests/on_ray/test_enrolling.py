@@ -74,19 +74,19 @@ def test_what_a_class_lacks(stored: list[bytes | None], images: list[bytes], rul
 
 
 def test_a_prefix_has_the_classes_of_the_folder(folder: Path):
-    from app.on_ray.sources import read, sources_of  # noqa: PLC0415 - an extra
+    from app.on_ray.sources import find_sources, read  # noqa: PLC0415 - an extra
 
-    by_folder, by_prefix = sources_of([str(folder)]), sources_of([f"file://{folder}"])
+    (by_folder, _), (by_prefix, _) = find_sources([str(folder)]), find_sources([f"file://{folder}"])
     assert [source.label for source in by_prefix] == [source.label for source in by_folder]
     for one, other in zip(by_folder, by_prefix, strict=True):
         assert [f"file://{quote(file)}" for file in one.files] == list(other.files)
         assert [read(file) for file in one.files] == [read(file) for file in other.files]
     assert len(by_folder) == CLASSES + 2
-    assert {source.label for source in sources_of([f"file://{folder}/c000"], "one")} == {"one"}
+    assert {source.label for source in find_sources([f"file://{folder}/c000"], "one")[0]} == {"one"}
     with pytest.raises(OSError, match="nowhere"):
-        sources_of([f"file://{folder}/nowhere"])
+        find_sources([f"file://{folder}/nowhere"])
     with pytest.raises(ValueError, match="nosuch"):
-        sources_of(["nosuch://bucket/a"])
+        find_sources(["nosuch://bucket/a"])
 
 
 # -- one process's work, without Ray -----------------------------------------------------------------------
@@ -96,10 +96,10 @@ def test_each_file_has_an_outcome_and_a_second_run_changes_nothing(folder: Path,
     import pyarrow as pa  # noqa: PLC0415
 
     from app.on_ray.enrolling import EnrolClasses  # noqa: PLC0415
-    from app.on_ray.sources import sources_of  # noqa: PLC0415
+    from app.on_ray.sources import find_sources  # noqa: PLC0415
 
     settings = make_settings(model=artifact, home=tmp_path / "home")
-    rows = [{"label": source.label, "files": list(source.files)} for source in sources_of([str(folder)])][:4]
+    rows = [{"label": source.label, "files": list(source.files)} for source in find_sources([str(folder)])[0]][:4]
     rows.append({"label": "x" * 300, "files": [str(folder / "lone.png"), str(folder / "gone.png")]})
 
     def enrol(rule: OnConflict) -> Counter[tuple[int, str | None, bool]]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.factories import encode
-from training.data.faces import of_people, read_faces, split_people
+from training.data.faces import read_faces, split_people
 from training.data.labelled import DatasetError
 
 PEOPLE, PHOTOGRAPHS = 12, 10
@@ -50,7 +50,7 @@ def test_people_are_split_without_one_in_both(tmp_path):
     assert sorted(train + test) == list(range(PEOPLE))
     assert split_people(PEOPLE, 4, split=5) == (train, test)
     assert any(split_people(PEOPLE, 4, split=split)[1] != test for split in range(3))
-    part = of_people(images, test)
+    part = images.of_classes(test)
     assert part.class_names == [images.class_names[person] for person in test]
     assert list(part.classes) == [person for person in range(4) for _ in range(PHOTOGRAPHS)]
     first = images.images[images.classes.index(test[2])]

@@ -50,20 +50,6 @@ def read_faces(root: Path) -> LabelledImages:
     )
 
 
-def of_people(images: LabelledImages, people: list[int]) -> LabelledImages:
-    """Return only the photographs of the classes ``people``, numbered anew in that order."""
-    number = {person: index for index, person in enumerate(people)}
-    kept = [index for index, label in enumerate(images.classes) if label in number]
-    return LabelledImages(
-        images=[images.images[index] for index in kept],
-        classes=[number[images.classes[index]] for index in kept],
-        sources=[images.sources[index] for index in kept],
-        class_names=[images.class_names[person] for person in people],
-        groups=[0] * len(people),
-        group_names=images.group_names,
-    )
-
-
 def split_people(n_people: int, n_test: int, split: int) -> tuple[list[int], list[int]]:
     """Return the people to train on and the ``n_test`` others to test on, each in order, of split 0, 1, 2 and so on.
 

@@ -74,7 +74,7 @@ def test_a_view_follows_two_classes_that_swap_their_labels(store: SqlStore):
     assert index.size("g") == 2
     for label, x in (("a", 1.0), ("b", 0.0)):
         np.testing.assert_array_equal(index.vectors("g", label), [[x, 0.0]])
-    assert [match.label for match in index.search("g", np.zeros(2, dtype=np.float32), 2)] == ["b", "a"]
+    assert [match.label for match in index.find("g", np.zeros(2, dtype=np.float32), 2).matches] == ["b", "a"]
 
 
 def test_a_sample_is_spread_over_all_classes_and_shows_their_oldest_shots(store: SqlStore):

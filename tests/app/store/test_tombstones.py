@@ -73,7 +73,7 @@ def test_a_follower_within_reach_catches_up_and_one_beyond_begins_anew(store: Sq
         store.remove_class("g", f"c{number}")
     assert index.size("g") == 10
     assert begun.count(0) == 2
-    assert [match.label for match in index.search("g", index.vectors("g", "c20")[0], 1)] == ["c20"]
+    assert [match.label for match in index.find("g", index.vectors("g", "c20")[0], 1).matches] == ["c20"]
 
 
 def test_a_segment_from_before_the_log_s_reach_is_built_anew(store: SqlStore, path: Path, monkeypatch):
@@ -88,7 +88,7 @@ def test_a_segment_from_before_the_log_s_reach_is_built_anew(store: SqlStore, pa
         store.remove_class("g", f"c{number}")
     index = opened()
     assert index.size("g") == 40 - 3 * KEPT
-    assert {match.label for match in index.search("g", index.vectors("g", "c20")[0], 40)} == {
+    assert {match.label for match in index.find("g", index.vectors("g", "c20")[0], 40).matches} == {
         f"c{number}" for number in range(3 * KEPT, 40)
     }
 
