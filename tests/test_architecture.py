@@ -172,7 +172,7 @@ def test_functions_stay_short():
         ("import faiss.contrib as f", "faiss.contrib"),
         ("from training.loop import fit", "training.loop.fit"),
         ("def late():\n    from training import loop", "training.loop"),
-        ("from .. import recognizer", "app.recognizer"),
+        ("from .. import errors", "app.errors"),
         ("from .base import Store", "app.store.base.Store"),
         ("importlib.import_module('training.loop')", "training.loop"),
     ],

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
+import app
 from app.errors import NotFoundError
 
 router = APIRouter(include_in_schema=False)
 
-_FOLDER = Path(__file__).parent.parent / "web"
+_FOLDER = Path(app.__file__).parent / "web"
 # Spelled out, because the operating system's list may miss or distort them.
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
