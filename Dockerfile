@@ -24,6 +24,7 @@ RUN python -m venv --without-pip /opt/oneshot \
 
 COPY README.md LICENSE NOTICE ./
 COPY app app
+COPY client client
 COPY model model
 COPY training training
 RUN pip --python /opt/oneshot/bin/python install --quiet --no-deps .

@@ -19,7 +19,7 @@ ifneq ($(usable),yes)
 .PHONY: $(VENV)/.home
 endif
 
-.PHONY: help serve test test-ray lint docs bench bench-omniglot bench-decisions bench-reliability sbom constraints clean
+.PHONY: help serve test test-ray lint docs client bench bench-omniglot bench-decisions bench-reliability sbom constraints clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -69,6 +69,9 @@ docs: $(VENV)/.docs ## build the documentation as a site in site/
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build -q
 	@echo "site/index.html is ready."
 
+client: $(VENV)/.test ## generate the synchronous Python client from the asynchronous one
+	@$(PY) client/generate_sync.py
+
 sbom: ## write sbom.json, a CycloneDX list of all that serving installs (into an environment of its own)
 	@"$(PYTHON)" -m venv --clear .venv-sbom
 	@.venv-sbom/bin/python -m pip install -qq --no-compile --constraint constraints.txt .
@@ -88,8 +91,8 @@ constraints: ## resolve every dependency anew (torch excepted) and rewrite const
 	@echo "constraints.txt is rewritten; see the difference with git diff, then make test."
 
 clean: ## remove the environment, caches and build leftovers (never your data)
-	@rm -rf $(VENV) .venv-constraints .venv-tools .venv-ray build dist ./*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
-	@find app model training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@rm -rf $(VENV) .venv-constraints .venv-tools .venv-ray build dist ./*.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
+	@find app client model training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.home:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

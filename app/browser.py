@@ -12,7 +12,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.headers import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
+from oneshot_client.wire import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
 #: An answer is data: nothing in it runs, and nobody frames it.

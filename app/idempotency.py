@@ -11,9 +11,9 @@ from typing import Any
 from starlette.requests import Request
 
 from app.errors import InvalidRequestError
-from app.headers import IDEMPOTENCY_KEY
 from app.peers import KEY_ID
 from app.store.base import Once
+from oneshot_client.wire import IDEMPOTENCY_KEY
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 #: More than this is digested in a thread.

@@ -16,13 +16,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import DeadlineExceededError, NotReadyError, OneshotError, OverloadedError, StartupError
-from app.headers import whole_number
 from app.lifecycle import Lifecycle
 from app.logs import get_logger
 from app.metrics import Metrics
 from app.problems import problem_response
 from app.tracing import QUIET_PATHS, identify
 from app.versions import tell_version
+from oneshot_client.wire import whole_number
 
 log = get_logger(__name__)
 

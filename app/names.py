@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote, unquote
 
 from pydantic import AfterValidator, Field
 
-DEFAULT_GALLERY = "default"
+from oneshot_client import wire
+
+DEFAULT_GALLERY: Final = wire.DEFAULT_GALLERY
 MAX_LABEL_LENGTH = 256
 GALLERY_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 

@@ -26,9 +26,10 @@ from app.errors import (
     UnsupportedMediaTypeError,
     UploadTimeoutError,
 )
-from app.problems import MEDIA_TYPE, TYPE_PREFIX
-from app.schemas import Problem
+from app.problems import MEDIA_TYPE
 from app.versions import describe_versions
+from oneshot_client.answers import Problem
+from oneshot_client.wire import PROBLEM_PREFIX
 
 Json = dict[str, Any]
 
@@ -121,7 +122,7 @@ def _content() -> Json:
 
 def _example(error: type[OneshotError]) -> Json:
     value = {
-        "type": TYPE_PREFIX + error.slug,
+        "type": PROBLEM_PREFIX + error.slug,
         "title": error.title,
         "status": error.status,
         "detail": (error.__doc__ or "").splitlines()[0],

@@ -22,12 +22,12 @@ from app.errors import (
     RequestError,
 )
 from app.logs import get_logger
-from app.schemas import FieldProblem, Problem
+from oneshot_client.answers import FieldProblem, Problem
+from oneshot_client.wire import PROBLEM_PREFIX
 
 log = get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-TYPE_PREFIX = "urn:oneshot:problem:"
 
 
 def problem_response(scope: Scope, error: OneshotError) -> JSONResponse:
@@ -37,7 +37,7 @@ def problem_response(scope: Scope, error: OneshotError) -> JSONResponse:
         error.detail if error.public else "Something went wrong on the server; its log has it under this request id."
     )
     problem = Problem(
-        type=TYPE_PREFIX + error.slug,
+        type=PROBLEM_PREFIX + error.slug,
         title=error.title,
         status=error.status,
         detail=detail,

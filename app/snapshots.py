@@ -7,12 +7,12 @@ is damaged, of another store or model, or ahead of the store is thrown away and 
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.headers import whole_number
 from app.logs import get_logger
 from app.segment import Header, Segment, SegmentError, open_segment, read_header
 from app.segment_writer import write_segment
@@ -106,5 +106,4 @@ def _prefix(gallery_id: int, model_digest: str) -> str:
 
 def _seq(path: Path) -> int:
     number = path.name.rpartition("-")[2].rstrip("f")
-    seq = whole_number(number)
-    return -1 if seq is None else seq
+    return int(number) if re.fullmatch("[0-9]{1,19}", number) else -1

@@ -24,11 +24,11 @@ from app.errors import (
     UnsupportedMediaTypeError,
     UploadTimeoutError,
 )
-from app.headers import whole_number
 from app.images import Upload
 from app.multipart import Part, read_parts
 from app.problems import invalid_fields
 from app.room import Room
+from oneshot_client.wire import whole_number
 
 M = TypeVar("M", bound=BaseModel)
 

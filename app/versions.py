@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Scope
 
 from app.errors import BehindError, InvalidRequestError
-from app.headers import MIN_VERSION, VERSION, whole_number
+from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
 
 if TYPE_CHECKING:
     from app.service import Service

@@ -16,11 +16,11 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.client import Client
-from app.client.bulk import run_many
 from benchmarks.faults import Server
 from benchmarks.gallery_page import write_page
 from benchmarks.proofs import run
+from oneshot_client import Client
+from oneshot_client.bulk import run_many
 from training.data.omniglot import read_files
 
 _ONE_BY_ONE = 150

@@ -25,8 +25,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from app.client import Client
 from benchmarks.omniglot_http import served, wilson_interval
+from oneshot_client import Client
 from training.data.labelled import DatasetError
 from training.report.origin import machine
 

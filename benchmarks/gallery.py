@@ -17,7 +17,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from app.client import Client
 from app.gallery import GalleryIndex
 from app.model_shelf import ModelShelf
 from app.snapshots import Snapshots
@@ -29,6 +28,7 @@ from benchmarks.proofs import run
 from model import DEFAULT_ARTIFACT
 from model.embedder import Embedder
 from model.images import decode_image
+from oneshot_client import Client
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _BATCH = 5_000

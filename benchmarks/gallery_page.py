@@ -35,7 +35,7 @@ _BULK = """
 
 `python -m benchmarks.bulk` (needs `ONESHOT_DATASETS`): {images:,} of Omniglot's evaluation images, each of another
 class, over HTTP to `oneshot serve --workers {workers}` on the same machine, all durable when answered. One by one: one
-client (`app.client.Client`), one connection, one image a request, the next when the one before is answered. In
+client (`oneshot_client.Client`), one connection, one image a request, the next when the one before is answered. In
 batches: the same client, `POST /enroll/batch` of {batch:,} images. Median of {rounds} rounds (lowest to highest).
 
 | way | images/s | times one by one |

@@ -14,7 +14,7 @@ import os
 import sys
 from pathlib import Path
 
-from app.client import DEFAULT_URL, Client, MissingError
+from oneshot_client import DEFAULT_URL, Client, MissingError
 
 GALLERY = "faces"
 

@@ -9,7 +9,7 @@ oneshot classify images/new
 import subprocess
 import sys
 
-from app.client import Client
+from oneshot_client import Client
 
 folder, port = sys.argv[1:3]
 url = f"http://127.0.0.1:{port}"

@@ -47,4 +47,4 @@ def anchors(file: Path) -> set[str]:
 
 def pages() -> list[Path]:
     """Every page that people read, generated ones included."""
-    return sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "model").rglob("*.md")])
+    return sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "model").rglob("*.md"), ROOT / "client/README.md"])

@@ -1,20 +1,24 @@
 """The rules of the house, read from the source: who may import whom, and how large a piece may grow."""
 
 import ast
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("app", "model", "training")
+PACKAGES = ("app", "client/oneshot_client", "model", "training")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 
 FORBIDDEN_PACKAGES = {
     "app": {"training", "benchmarks", "tests"},
-    "model": {"app", "training", "benchmarks", "tests"},
-    "training": {"app", "benchmarks", "tests"},
+    "client/oneshot_client": {"app", "model", "training", "benchmarks", "tests"},
+    "model": {"app", "oneshot_client", "training", "benchmarks", "tests"},
+    "training": {"app", "oneshot_client", "benchmarks", "tests"},
 }
 # Loading any of these runs code that a file chose.
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -97,6 +101,14 @@ def test_a_package_imports_only_what_it_may(package: str):
         if (bad := top_levels(imports_of(path)) & FORBIDDEN_PACKAGES[package])
     }
     assert broken == {}
+
+
+def test_the_client_needs_what_it_declares():
+    """Pillow is imported only by a caller who gives a Pillow image."""
+    project = tomllib.loads((ROOT / "client/pyproject.toml").read_text("utf-8"))["project"]
+    declared = {Requirement(line).name for line in project["dependencies"]}
+    imported = {name for path in sources("client/oneshot_client") for name in top_levels(imports_of(path))}
+    assert imported - sys.stdlib_module_names - {"oneshot_client", "PIL"} == declared == {"httpx", "pydantic"}
 
 
 def test_only_the_gallery_imports_faiss():

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from app.client import AsyncClient
 from app.commands.output import Gallery, Json, Yes, confirm, print_json, print_line, print_table
 from app.commands.target import NO, YES, Target, run, verb
 from app.names import DEFAULT_GALLERY
-from app.schemas import ClassPublic
+from oneshot_client import AsyncClient
+from oneshot_client.answers import ClassPublic
 
 cli = typer.Typer(help="List, search, show, rename and delete classes.", no_args_is_help=True)
 

@@ -10,8 +10,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.client import AsyncClient, OnConflict, ProblemError, RejectedError
-from app.client.bulk import run_many_async
 from app.commands.folders import Enrolled, Found, Labelled, find_images
 from app.commands.output import (
     Gallery,
@@ -29,6 +27,8 @@ from app.errors import OneshotError
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
 from model.extras import without_ray
+from oneshot_client import AsyncClient, OnConflict, ProblemError, RejectedError
+from oneshot_client.bulk import run_many_async
 
 #: Images and bytes of one request, well below what a service takes by default.
 _MOST_IMAGES = 100

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from app.client import AsyncClient
 from app.commands.output import Json, Yes, confirm, print_json, print_line, print_table
 from app.commands.target import Target, run, verb
-from app.schemas import CalibrationPublic
+from oneshot_client import AsyncClient
+from oneshot_client.answers import CalibrationPublic
 
 cli = typer.Typer(help="List, delete and calibrate galleries.", no_args_is_help=True)
 

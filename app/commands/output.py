@@ -18,8 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from app.client import ProblemError
 from model.folders import printable
+from oneshot_client import ProblemError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
 Gallery = Annotated[str, typer.Option("--gallery", "-g", help="Name of the gallery.")]

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from app.client import AsyncClient, ClientError, FaultError, ImageSource, Outcome, RejectedError
 from app.commands.folders import find_images
 from app.commands.output import (
     Gallery,
@@ -24,7 +23,8 @@ from app.commands.output import (
 )
 from app.commands.target import NO, PROBLEM, YES, Target, one_line_problems, run, verb
 from app.names import DEFAULT_GALLERY
-from app.schemas import ClassifyPublic
+from oneshot_client import AsyncClient, ClientError, FaultError, ImageSource, Outcome, RejectedError
+from oneshot_client.answers import ClassifyPublic
 
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, max=256, help="Requests in flight at once.")]
 Threshold = Annotated[

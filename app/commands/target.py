@@ -19,10 +19,10 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_type_hints
 import httpx
 import typer
 
-from app.client import DEFAULT_URL, AsyncClient, ClientError, Retry, UnreachableError
 from app.errors import OneshotError
 from app.settings import SettingsError, load_settings
 from model.folders import printable
+from oneshot_client import DEFAULT_URL, AsyncClient, ClientError, Retry, UnreachableError
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.batch_schemas import BatchItem, BatchPublic
 from app.batches import NDJSON, ZIP, BatchLimits, read_batch
 from app.deps import ServiceDep
 from app.errors import (
@@ -22,6 +21,7 @@ from app.idempotency import PARAMETER, fingerprint_of
 from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import FILES, IMAGE_PROBLEMS, form, problems
 from app.store.base import OnConflict
+from oneshot_client.answers import BatchItem, BatchPublic
 
 router = APIRouter(tags=["recognise"])
 

@@ -19,9 +19,10 @@ from app.errors import (
     WriteInDoubtError,
 )
 from app.openapi import FILE, json_body, problems
-from app.schemas import ClassPage, ClassPublic, GalleryQuery, PageQuery, RenameBody, ShotQuery
+from app.schemas import GalleryQuery, PageQuery, RenameBody, ShotQuery
 from app.store.base import ClassRecord
 from app.uploads import read_json
+from oneshot_client.answers import ClassPage, ClassPublic
 
 router = APIRouter(tags=["classes"])
 

@@ -20,18 +20,11 @@ from app.names import DEFAULT_GALLERY, GalleryName
 from app.openapi import problems
 from app.remodel import read_change
 from app.routes.models import change_public
-from app.schemas import (
-    CalibrateQuery,
-    CalibrationPublic,
-    GalleryList,
-    GalleryPublic,
-    MapPoint,
-    MapPublic,
-    NeighbourPublic,
-)
+from app.schemas import CalibrateQuery
 from app.store.base import GalleryRecord
 from app.store.models import Progress
 from model.calibration import Calibration
+from oneshot_client.answers import CalibrationPublic, GalleryList, GalleryPublic, MapPoint, MapPublic, NeighbourPublic
 
 router = APIRouter(tags=["galleries"])
 

@@ -17,9 +17,10 @@ from app.errors import (
 )
 from app.openapi import problems
 from app.remodel import Change, previous_model, read_change, want_model
-from app.schemas import ModelChangePublic, ModelsPublic, SwitchQuery
+from app.schemas import SwitchQuery
 from app.service import Service
 from app.store.models import Progress
+from oneshot_client.answers import ModelChangePublic, ModelsPublic
 
 router = APIRouter(tags=["models"])
 

@@ -32,21 +32,19 @@ from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label, i
 from app.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
 from app.recognizer import Classification, Verification, Wanted
 from app.routes.classes import class_public
-from app.schemas import (
-    Candidate,
-    ClassifyPublic,
-    ClassifyQuery,
-    EmbedPublic,
-    EnrollPublic,
-    EnrollQuery,
-    ExplanationPublic,
-    FnmrPublic,
-    VerifyPublic,
-    VerifyQuery,
-)
+from app.schemas import ClassifyQuery, EnrollQuery, VerifyQuery
 from app.service import Service
 from app.store.base import OnConflict
 from app.uploads import Form, FormSpec, missing, read_form, read_image
+from oneshot_client.answers import (
+    Candidate,
+    ClassifyPublic,
+    EmbedPublic,
+    EnrollPublic,
+    ExplanationPublic,
+    FnmrPublic,
+    VerifyPublic,
+)
 
 router = APIRouter(tags=["recognise"])
 

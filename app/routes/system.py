@@ -11,7 +11,7 @@ from app.deps import NoQueryDep, ServiceDep
 from app.errors import InvalidRequestError, NotReadyError, StoreUnavailableError
 from app.openapi import problems
 from app.remodel import read_change
-from app.schemas import HealthPublic, ModelPublic
+from oneshot_client.answers import HealthPublic, ModelPublic
 
 router = APIRouter(tags=["system"])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import json
 import subprocess
 import sys
@@ -20,8 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from app import client as package
-from app.client import (
+from oneshot_client import (
     AsyncClient,
     BusyError,
     Client,
@@ -33,8 +31,8 @@ from app.client import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from app.client.bulk import run_many, run_many_async
-from app.client.proxies import proxy_for
+from oneshot_client.bulk import run_many, run_many_async
+from oneshot_client.proxies import proxy_for
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
 
@@ -259,15 +257,6 @@ def test_the_asynchronous_client_does_the_same(served: Running, gallery: str, im
     asyncio.run(work())
 
 
-def test_both_clients_have_the_same_methods():
-    def methods(kind: type) -> dict[str, list[str]]:
-        found = inspect.getmembers(kind, inspect.isfunction)
-        return {name: list(inspect.signature(f).parameters) for name, f in found if not name.startswith("_")}
-
-    assert methods(Client) == methods(AsyncClient)
-    assert set(package.__all__) <= set(vars(package))
-
-
 def test_an_overloaded_service_is_asked_again(serve: Callable[..., Any], images: list[bytes]):
     """A queue of one image refuses most of eight at once, with Retry-After; nothing is lost, and no call fails."""
     with serve(max_queue=1, max_batch=1, max_images=1) as server, Client(server.url, retry=Retry(9)) as client:
@@ -416,6 +405,6 @@ def test_items_are_taken_as_they_are_needed_and_an_early_end_stops_the_rest():
 
 def test_it_needs_neither_torch_nor_the_server():
     heavy = ("torch", "faiss", "fastapi", "sqlalchemy", "numpy")
-    code = f"import json, sys, app.client; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    code = f"import json, sys, oneshot_client; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == []

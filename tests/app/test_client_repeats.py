@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.client import AsyncClient, Client, FaultError, MissingError, RejectedError, Retry, UnreachableError
+from oneshot_client import AsyncClient, Client, FaultError, MissingError, RejectedError, Retry, UnreachableError
 from tests.app.conftest import Running
 
 QUICK = Retry(3, 0.01)

@@ -16,8 +16,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import cli
-from app.client import Client, UnauthorizedError
 from app.commands.folders import find_images
+from oneshot_client import Client, UnauthorizedError
 from tests.app.conftest import Running
 from tests.factories import draw_character, png_bytes
 

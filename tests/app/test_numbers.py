@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import cli
-from app.client.retry import retry_after
-from app.client.versions import LastWrite
-from app.headers import MIN_VERSION, VERSION, whole_number
 from app.settings import Settings, SettingsError, load_settings, variable
+from oneshot_client.retry import retry_after
+from oneshot_client.versions import LastWrite
+from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
 from tests.app.conftest import Running
 
 LONG = "9" * 4301  # one digit more than `int` takes

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app.headers import MIN_VERSION, VERSION
 from app.keys import Scope, make_key
 from app.store import SqlStore
+from oneshot_client.wire import MIN_VERSION, VERSION
 from tests.app.conftest import Running, assert_problem, make_settings, running
 from tests.app.postgres import Postgres, missing
 

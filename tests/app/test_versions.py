@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.client import AsyncClient, Client, MissingError
-from app.headers import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 from app.main import create_app
 from app.versions import VIEWED, WRITES
+from oneshot_client import AsyncClient, Client, MissingError
+from oneshot_client.wire import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 from tests.app.conftest import Running, assert_problem, make_settings, running
 
 Nodes = tuple[Running, Running]

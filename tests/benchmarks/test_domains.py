@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.client import Client
 from benchmarks.domains import Figure, _nearest, closed_set, embed, read_set, strangers, table
+from oneshot_client import Client
 from tests.app.processes import Server
 from tests.factories import draw_character, encode, make_artifact
 from training.data.labelled import DatasetError

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from app.client.errors import ClientError
+from oneshot_client.errors import ClientError
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")

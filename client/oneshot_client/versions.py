@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from app.client.calls import Call
-from app.headers import MIN_VERSION, VERSION, whole_number
+from oneshot_client.calls import Call
+from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
 
 
 class LastWrite:

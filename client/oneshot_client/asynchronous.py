@@ -1,26 +1,19 @@
-"""The client for programs that wait."""
+"""The client. It is written once, for asyncio: `make client` generates sync.py, the same without `async`."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from asyncio import sleep
+from collections.abc import AsyncIterator, Iterable, Sequence
 from os import PathLike
+from time import monotonic
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
 
-from app.batch_schemas import BatchPublic
-from app.client import calls
-from app.client.bulk import Outcome, run_many
-from app.client.calls import DEFAULT_URL, Call, OnConflict
-from app.client.errors import UnreachableError, error_of
-from app.client.proxies import proxy_for
-from app.client.retry import Retry, retry_after
-from app.client.sources import ImageSource
-from app.client.versions import LastWrite
-from app.names import DEFAULT_GALLERY
-from app.schemas import (
+from oneshot_client import calls
+from oneshot_client.answers import (
+    BatchPublic,
     CalibrationPublic,
     ClassifyPublic,
     ClassPage,
@@ -31,15 +24,25 @@ from app.schemas import (
     ModelPublic,
     VerifyPublic,
 )
+from oneshot_client.bulk import Outcome, run_many_async
+from oneshot_client.calls import DEFAULT_URL, Call, OnConflict
+from oneshot_client.errors import UnreachableError, error_of
+from oneshot_client.proxies import proxy_for
+from oneshot_client.retry import Retry, retry_after
+from oneshot_client.sources import ImageSource
+from oneshot_client.versions import LastWrite
+from oneshot_client.wire import DEFAULT_GALLERY
 
 T = TypeVar("T")
 
 
-class Client:
-    """The service at `url`. Thread-safe; keeps its connections until `close` (or the end of a `with` block).
+class AsyncClient:
+    """The service at `url`. Keeps its connections until `close`, or the end of a block that it was opened for.
 
-    Every method raises a ClientError in one of its forms (app.client.errors), OSError for a file that can't be read,
-    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport`
+    One client may be shared by all threads (`Client`) or tasks (`AsyncClient`) of a program.
+
+    Every method raises a subclass of ClientError (oneshot_client.errors), OSError for a file that can't be read, and
+    ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport`
     replaces the network, and with it the proxies that the environment names.
     """
 
@@ -50,30 +53,30 @@ class Client:
         api_key: str | None = None,
         retry: Retry | None = None,
         timeout: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        transport = transport or httpx.HTTPTransport(proxy=proxy_for(url))
+        transport = transport or httpx.AsyncHTTPTransport(proxy=proxy_for(url))
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()
         self._written = LastWrite()
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        await self.close()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        await self._http.aclose()
 
     # -- recognise -----------------------------------------------------------------------------------------
 
-    def enroll(
+    async def enroll(
         self,
         label: str,
         image: ImageSource,
@@ -86,9 +89,9 @@ class Client:
 
         To do this again, in another process too, without doing it twice, give the same `idempotency_key`.
         """
-        return self._send(calls.enroll(label, image, gallery, on_conflict, idempotency_key))
+        return await self._send(calls.enroll(label, image, gallery, on_conflict, idempotency_key))
 
-    def classify(
+    async def classify(
         self,
         image: ImageSource,
         *,
@@ -101,9 +104,9 @@ class Client:
     ) -> ClassifyPublic:
         """Name the class of an image; `label` is None for a stranger. What is not given is the service's default."""
         params = {"gallery": gallery, "k": k, "fpir": fpir, "threshold": threshold, "prior": prior, "explain": explain}
-        return self._send(calls.classify(image, params))
+        return await self._send(calls.classify(image, params))
 
-    def verify(
+    async def verify(
         self,
         image1: ImageSource,
         image2: ImageSource | None = None,
@@ -116,15 +119,15 @@ class Client:
     ) -> VerifyPublic:
         """Tell whether two images, or an image and the class `label`, are the same."""
         params = {"gallery": gallery, "fmr": fmr, "threshold": threshold, "prior": prior}
-        return self._send(calls.verify(image1, image2, label, params))
+        return await self._send(calls.verify(image1, image2, label, params))
 
-    def embed(self, images: Sequence[ImageSource]) -> EmbedPublic:
+    async def embed(self, images: Sequence[ImageSource]) -> EmbedPublic:
         """Turn images into vectors."""
-        return self._send(calls.embed(images))
+        return await self._send(calls.embed(images))
 
     # -- many at a time ------------------------------------------------------------------------------------
 
-    def enroll_batch(
+    async def enroll_batch(
         self,
         items: Sequence[tuple[str, ImageSource]],
         *,
@@ -133,9 +136,9 @@ class Client:
         idempotency_key: str | None = None,
     ) -> BatchPublic:
         """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
-        return self._send(calls.enroll_batch(items, gallery, on_conflict, idempotency_key))
+        return await self._send(calls.enroll_batch(items, gallery, on_conflict, idempotency_key))
 
-    def enroll_zip(
+    async def enroll_zip(
         self,
         archive: bytes | str | PathLike[str],
         *,
@@ -148,7 +151,7 @@ class Client:
         The classes are those that `oneshot enroll` makes of the folder in it: the outermost folder's name, or, for an
         image in no folder, its file's without the ending. Several images of a class are all kept.
         """
-        return self._send(calls.enroll_zip(archive, gallery, on_conflict, idempotency_key))
+        return await self._send(calls.enroll_zip(archive, gallery, on_conflict, idempotency_key))
 
     def enroll_many(
         self,
@@ -157,16 +160,16 @@ class Client:
         gallery: str = DEFAULT_GALLERY,
         on_conflict: OnConflict = "replace",
         concurrency: int = 8,
-    ) -> Iterator[Outcome[tuple[str, ImageSource], EnrollPublic]]:
+    ) -> AsyncIterator[Outcome[tuple[str, ImageSource], EnrollPublic]]:
         """Enrol pairs of label and image, up to `concurrency` at once; one outcome for each, in order.
 
         Items of one label may overtake each other: where a label comes twice, use `add`.
         """
 
-        def one(item: tuple[str, ImageSource]) -> EnrollPublic:
-            return self.enroll(*item, gallery=gallery, on_conflict=on_conflict)
+        async def one(item: tuple[str, ImageSource]) -> EnrollPublic:
+            return await self.enroll(*item, gallery=gallery, on_conflict=on_conflict)
 
-        return run_many(one, items, concurrency)
+        return run_many_async(one, items, concurrency)
 
     def classify_many(
         self,
@@ -179,19 +182,19 @@ class Client:
         prior: float | None = None,
         explain: bool | None = None,
         concurrency: int = 8,
-    ) -> Iterator[Outcome[ImageSource, ClassifyPublic]]:
+    ) -> AsyncIterator[Outcome[ImageSource, ClassifyPublic]]:
         """Classify images, up to `concurrency` at once; one outcome for each, in order."""
 
-        def one(image: ImageSource) -> ClassifyPublic:
-            return self.classify(
+        async def one(image: ImageSource) -> ClassifyPublic:
+            return await self.classify(
                 image, gallery=gallery, k=k, fpir=fpir, threshold=threshold, prior=prior, explain=explain
             )
 
-        return run_many(one, images, concurrency)
+        return run_many_async(one, images, concurrency)
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
-    def list_classes(
+    async def list_classes(
         self,
         gallery: str = DEFAULT_GALLERY,
         *,
@@ -200,84 +203,86 @@ class Client:
         search: str | None = None,
     ) -> ClassPage:
         """One page of a gallery's classes in the order of their labels, of those that contain `search` if given."""
-        return self._send(calls.list_classes(gallery, limit, after, search))
+        return await self._send(calls.list_classes(gallery, limit, after, search))
 
-    def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> Iterator[ClassPublic]:
+    async def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> AsyncIterator[ClassPublic]:
         """All classes of a gallery, or all whose label contains `search`, fetched page by page."""
-        page = self.list_classes(gallery, limit=1000, search=search)
-        yield from page.classes
+        page = await self.list_classes(gallery, limit=1000, search=search)
+        for item in page.classes:
+            yield item
         while page.next is not None:
-            page = self.list_classes(gallery, limit=1000, after=page.next, search=search)
-            yield from page.classes
+            page = await self.list_classes(gallery, limit=1000, after=page.next, search=search)
+            for item in page.classes:
+                yield item
 
-    def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+    async def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
         """One class."""
-        return self._send(calls.get_class(label, gallery))
+        return await self._send(calls.get_class(label, gallery))
 
-    def class_image(self, label: str, gallery: str = DEFAULT_GALLERY, *, shot: int = 0) -> bytes:
+    async def class_image(self, label: str, gallery: str = DEFAULT_GALLERY, *, shot: int = 0) -> bytes:
         """An enrolled image as it was uploaded."""
-        return self._send(calls.class_image(label, gallery, shot))
+        return await self._send(calls.class_image(label, gallery, shot))
 
-    def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+    async def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
         """Give a class another label; its images stay. ConflictError when a class of that label exists."""
-        return self._send(calls.rename_class(label, new, gallery))
+        return await self._send(calls.rename_class(label, new, gallery))
 
-    def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
+    async def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
         """Delete a class with its images and vectors."""
-        self._send(calls.delete_class(label, gallery))
+        await self._send(calls.delete_class(label, gallery))
 
-    def galleries(self) -> list[GalleryPublic]:
+    async def galleries(self) -> list[GalleryPublic]:
         """All galleries."""
-        return self._send(calls.galleries()).galleries
+        return (await self._send(calls.galleries())).galleries
 
-    def delete_gallery(self, gallery: str) -> None:
+    async def delete_gallery(self, gallery: str) -> None:
         """Delete a gallery with all its classes."""
-        self._send(calls.delete_gallery(gallery))
+        await self._send(calls.delete_gallery(gallery))
 
-    def calibration(self, gallery: str = DEFAULT_GALLERY) -> CalibrationPublic:
+    async def calibration(self, gallery: str = DEFAULT_GALLERY) -> CalibrationPublic:
         """What the gallery's similarities mean."""
-        return self._send(calls.calibration(gallery))
+        return await self._send(calls.calibration(gallery))
 
-    def calibrate(self, gallery: str = DEFAULT_GALLERY, *, prior: float | None = None) -> CalibrationPublic:
+    async def calibrate(self, gallery: str = DEFAULT_GALLERY, *, prior: float | None = None) -> CalibrationPublic:
         """Fit the gallery's similarities to its own images."""
-        return self._send(calls.calibrate(gallery, prior))
+        return await self._send(calls.calibrate(gallery, prior))
 
-    def forget_calibration(self, gallery: str = DEFAULT_GALLERY) -> None:
+    async def forget_calibration(self, gallery: str = DEFAULT_GALLERY) -> None:
         """Go back to the model's calibration."""
-        self._send(calls.forget_calibration(gallery))
+        await self._send(calls.forget_calibration(gallery))
 
-    def model(self) -> ModelPublic:
+    async def model(self) -> ModelPublic:
         """What is running."""
-        return self._send(calls.model())
+        return await self._send(calls.model())
 
-    def ready(self) -> bool:
+    async def ready(self) -> bool:
         """Whether the service is there and takes requests now."""
         try:
-            return self._http.get("/readyz").is_success
+            return (await self._http.get("/readyz")).is_success
         except httpx.TransportError:
             return False
 
-    def wait_ready(self, seconds: float = 60.0) -> None:
+    async def wait_ready(self, seconds: float = 60.0) -> None:
         """Wait for a service that is starting. Raises UnreachableError when it isn't ready in time."""
-        end = time.monotonic() + seconds
-        while not self.ready():
-            if time.monotonic() > end:
+        end = monotonic() + seconds
+        while not await self.ready():
+            if monotonic() > end:
                 raise UnreachableError(f"{self.url} is not ready after {seconds:g} seconds")
-            time.sleep(0.1)
+            await sleep(0.1)
 
     # -- the wire ------------------------------------------------------------------------------------------
 
-    def _send(self, call: Call[T]) -> T:
+    async def _send(self, call: Call[T]) -> T:
         failures = 0
         while True:
             try:
-                response = self._http.request(**self._written.arguments(call))
+                response = await self._http.request(**self._written.arguments(call))
             except httpx.TransportError as error:
                 failures += 1
                 pause = self._retry.pause_unanswered(failures, error, keyed=call.key is not None)
                 if pause is None:
                     raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
-                time.sleep(pause)
+                await sleep(pause)
                 continue
             if response.is_success:
                 self._written.note(response)
@@ -288,4 +293,4 @@ class Client:
             pause = self._retry.pause(failures, response, keyed=call.key is not None)
             if pause is None:
                 raise error_of(response, retry_after(response.headers))
-            time.sleep(pause)
+            await sleep(pause)

@@ -11,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from app.client.errors import UnreachableError
+from oneshot_client.errors import UnreachableError
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:

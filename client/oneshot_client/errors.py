@@ -17,9 +17,8 @@ from __future__ import annotations
 import httpx
 from pydantic import ValidationError
 
-from app.schemas import FieldProblem, Problem
-
-_TYPE_PREFIX = "urn:oneshot:problem:"
+from oneshot_client.answers import FieldProblem, Problem
+from oneshot_client.wire import PROBLEM_PREFIX
 
 
 class ClientError(Exception):
@@ -40,7 +39,7 @@ class ProblemError(ClientError):
     def __init__(self, problem: Problem, retry_after: float | None = None) -> None:
         super().__init__(problem.detail)
         self.status = problem.status
-        self.slug = problem.type.removeprefix(_TYPE_PREFIX)
+        self.slug = problem.type.removeprefix(PROBLEM_PREFIX)
         self.title = problem.title
         self.detail = problem.detail
         self.request_id = problem.request_id

@@ -7,8 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from model.folders import printable
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -30,15 +28,20 @@ def read_source(image: ImageSource) -> tuple[str, bytes]:
         return "image", image
     if isinstance(image, str | PathLike):
         path = Path(image)
-        return printable(path.name), path.read_bytes()
+        return _sendable(path.name), path.read_bytes()
     if hasattr(image, "save"):
         return "image", _encoded(image)
     raise TypeError(f"an image is bytes, a path or a Pillow image, not {type(image).__name__}")
 
 
+def _sendable(name: str) -> str:
+    """A file's name as Unicode text: bytes of it that are no UTF-8 are written as ``\\xfc``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _encoded(image: Image.Image) -> bytes:
     """A file of the image, turned as its camera was held, as it would be if its own file were sent."""
-    from PIL import ImageCms, ImageOps  # noqa: PLC0415 - whoever has such an image has Pillow
+    from PIL import ImageCms, ImageOps  # noqa: PLC0415 - a caller with such an image has Pillow
 
     image = ImageOps.exif_transpose(image)
     if image.mode == "LAB":

@@ -1,4 +1,4 @@
-"""The names of headers that the service and its client must agree on, and how numbers in headers are read."""
+"""What the service and its clients agree on beside the answers: names of headers, and how numbers in them are read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import re
 
 _DIGITS = re.compile("[0-9]{1,19}")
 
+#: The gallery of a request that names none.
+DEFAULT_GALLERY = "default"
+#: A problem's `type` is this and its slug.
+PROBLEM_PREFIX = "urn:oneshot:problem:"
 #: In the answer to a write: how far the store's change log has come with it.
 VERSION = "Oneshot-Version"
 #: In a request: how far the process that answers must have followed that log.

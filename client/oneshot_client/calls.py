@@ -15,12 +15,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from app.batch_schemas import BatchPublic
-from app.client.errors import UnexpectedAnswerError
-from app.client.sources import ImageSource, read_source
-from app.headers import IDEMPOTENCY_KEY
-from app.names import DEFAULT_GALLERY
-from app.schemas import (
+from oneshot_client.answers import (
+    BatchPublic,
     CalibrationPublic,
     ClassifyPublic,
     ClassPage,
@@ -31,6 +27,9 @@ from app.schemas import (
     ModelPublic,
     VerifyPublic,
 )
+from oneshot_client.errors import UnexpectedAnswerError
+from oneshot_client.sources import ImageSource, read_source
+from oneshot_client.wire import DEFAULT_GALLERY, IDEMPOTENCY_KEY
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

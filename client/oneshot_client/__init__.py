@@ -1,17 +1,18 @@
 """A client for the HTTP API, in two forms with the same methods: `Client` and, for asyncio, `AsyncClient`.
 
-    from app.client import Client
+    from oneshot_client import Client
 
     with Client("http://127.0.0.1:8000") as client:
         client.enroll("alpha", "alpha.png")
         print(client.classify("query.png").label)
 
-Needs httpx and the schemas, not torch: a machine that only asks needs no network.
+Needs httpx and pydantic, nothing else.
 """
 
-from app.client.bulk import Outcome
-from app.client.calls import DEFAULT_URL, OnConflict
-from app.client.errors import (
+from oneshot_client.asynchronous import AsyncClient
+from oneshot_client.bulk import Outcome
+from oneshot_client.calls import DEFAULT_URL, OnConflict
+from oneshot_client.errors import (
     BusyError,
     ClientError,
     ConflictError,
@@ -23,11 +24,9 @@ from app.client.errors import (
     UnexpectedAnswerError,
     UnreachableError,
 )
-from app.client.retry import Retry
-from app.client.sources import ImageSource
-from app.client.sync import Client
-
-from app.client.asynchronous import AsyncClient  # isort: skip
+from oneshot_client.retry import Retry
+from oneshot_client.sources import ImageSource
+from oneshot_client.sync import Client
 
 __all__ = [
     "DEFAULT_URL",

@@ -1,27 +1,19 @@
-"""The client for asyncio; method for method that of `app.client.sync`."""
+# Generated from asynchronous.py by `make client`. Change that file, not this one.
+"""The client. It is written once, for asyncio: `make client` generates sync.py, the same without `async`."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Self, TypeVar
 
 import httpx
 
-from app.batch_schemas import BatchPublic
-from app.client import calls
-from app.client.bulk import Outcome, run_many_async
-from app.client.calls import DEFAULT_URL, Call, OnConflict
-from app.client.errors import UnreachableError, error_of
-from app.client.proxies import proxy_for
-from app.client.retry import Retry, retry_after
-from app.client.sources import ImageSource
-from app.client.versions import LastWrite
-from app.names import DEFAULT_GALLERY
-from app.schemas import (
+from oneshot_client import calls
+from oneshot_client.answers import (
+    BatchPublic,
     CalibrationPublic,
     ClassifyPublic,
     ClassPage,
@@ -32,15 +24,25 @@ from app.schemas import (
     ModelPublic,
     VerifyPublic,
 )
+from oneshot_client.bulk import Outcome, run_many
+from oneshot_client.calls import DEFAULT_URL, Call, OnConflict
+from oneshot_client.errors import UnreachableError, error_of
+from oneshot_client.proxies import proxy_for
+from oneshot_client.retry import Retry, retry_after
+from oneshot_client.sources import ImageSource
+from oneshot_client.versions import LastWrite
+from oneshot_client.wire import DEFAULT_GALLERY
 
 T = TypeVar("T")
 
 
-class AsyncClient:
-    """The service at `url`. Keeps its connections until `close` (or the end of an `async with` block).
+class Client:
+    """The service at `url`. Keeps its connections until `close`, or the end of a block that it was opened for.
 
-    Every method raises a ClientError in one of its forms (app.client.errors), OSError for a file that can't be read,
-    and ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport`
+    One client may be shared by all threads (`Client`) or tasks (`AsyncClient`) of a program.
+
+    Every method raises a subclass of ClientError (oneshot_client.errors), OSError for a file that can't be read, and
+    ValueError for an image that can't be encoded. `timeout` is in seconds for each step of a request; `transport`
     replaces the network, and with it the proxies that the environment names.
     """
 
@@ -51,30 +53,30 @@ class AsyncClient:
         api_key: str | None = None,
         retry: Retry | None = None,
         timeout: float = 30.0,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        transport = transport or httpx.AsyncHTTPTransport(proxy=proxy_for(url))
+        transport = transport or httpx.HTTPTransport(proxy=proxy_for(url))
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self.url = url
         self._retry = retry or Retry()
         self._written = LastWrite()
-        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout, transport=transport)
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        self.close()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        self._http.close()
 
     # -- recognise -----------------------------------------------------------------------------------------
 
-    async def enroll(
+    def enroll(
         self,
         label: str,
         image: ImageSource,
@@ -87,9 +89,9 @@ class AsyncClient:
 
         To do this again, in another process too, without doing it twice, give the same `idempotency_key`.
         """
-        return await self._send(calls.enroll(label, image, gallery, on_conflict, idempotency_key))
+        return self._send(calls.enroll(label, image, gallery, on_conflict, idempotency_key))
 
-    async def classify(
+    def classify(
         self,
         image: ImageSource,
         *,
@@ -102,9 +104,9 @@ class AsyncClient:
     ) -> ClassifyPublic:
         """Name the class of an image; `label` is None for a stranger. What is not given is the service's default."""
         params = {"gallery": gallery, "k": k, "fpir": fpir, "threshold": threshold, "prior": prior, "explain": explain}
-        return await self._send(calls.classify(image, params))
+        return self._send(calls.classify(image, params))
 
-    async def verify(
+    def verify(
         self,
         image1: ImageSource,
         image2: ImageSource | None = None,
@@ -117,15 +119,15 @@ class AsyncClient:
     ) -> VerifyPublic:
         """Tell whether two images, or an image and the class `label`, are the same."""
         params = {"gallery": gallery, "fmr": fmr, "threshold": threshold, "prior": prior}
-        return await self._send(calls.verify(image1, image2, label, params))
+        return self._send(calls.verify(image1, image2, label, params))
 
-    async def embed(self, images: Sequence[ImageSource]) -> EmbedPublic:
+    def embed(self, images: Sequence[ImageSource]) -> EmbedPublic:
         """Turn images into vectors."""
-        return await self._send(calls.embed(images))
+        return self._send(calls.embed(images))
 
     # -- many at a time ------------------------------------------------------------------------------------
 
-    async def enroll_batch(
+    def enroll_batch(
         self,
         items: Sequence[tuple[str, ImageSource]],
         *,
@@ -134,9 +136,9 @@ class AsyncClient:
         idempotency_key: str | None = None,
     ) -> BatchPublic:
         """Enrol pairs of label and image with one request and one commit, the fastest way; each has its own status."""
-        return await self._send(calls.enroll_batch(items, gallery, on_conflict, idempotency_key))
+        return self._send(calls.enroll_batch(items, gallery, on_conflict, idempotency_key))
 
-    async def enroll_zip(
+    def enroll_zip(
         self,
         archive: bytes | str | PathLike[str],
         *,
@@ -149,7 +151,7 @@ class AsyncClient:
         The classes are those that `oneshot enroll` makes of the folder in it: the outermost folder's name, or, for an
         image in no folder, its file's without the ending. Several images of a class are all kept.
         """
-        return await self._send(calls.enroll_zip(archive, gallery, on_conflict, idempotency_key))
+        return self._send(calls.enroll_zip(archive, gallery, on_conflict, idempotency_key))
 
     def enroll_many(
         self,
@@ -158,16 +160,16 @@ class AsyncClient:
         gallery: str = DEFAULT_GALLERY,
         on_conflict: OnConflict = "replace",
         concurrency: int = 8,
-    ) -> AsyncIterator[Outcome[tuple[str, ImageSource], EnrollPublic]]:
+    ) -> Iterator[Outcome[tuple[str, ImageSource], EnrollPublic]]:
         """Enrol pairs of label and image, up to `concurrency` at once; one outcome for each, in order.
 
         Items of one label may overtake each other: where a label comes twice, use `add`.
         """
 
-        async def one(item: tuple[str, ImageSource]) -> EnrollPublic:
-            return await self.enroll(*item, gallery=gallery, on_conflict=on_conflict)
+        def one(item: tuple[str, ImageSource]) -> EnrollPublic:
+            return self.enroll(*item, gallery=gallery, on_conflict=on_conflict)
 
-        return run_many_async(one, items, concurrency)
+        return run_many(one, items, concurrency)
 
     def classify_many(
         self,
@@ -180,19 +182,19 @@ class AsyncClient:
         prior: float | None = None,
         explain: bool | None = None,
         concurrency: int = 8,
-    ) -> AsyncIterator[Outcome[ImageSource, ClassifyPublic]]:
+    ) -> Iterator[Outcome[ImageSource, ClassifyPublic]]:
         """Classify images, up to `concurrency` at once; one outcome for each, in order."""
 
-        async def one(image: ImageSource) -> ClassifyPublic:
-            return await self.classify(
+        def one(image: ImageSource) -> ClassifyPublic:
+            return self.classify(
                 image, gallery=gallery, k=k, fpir=fpir, threshold=threshold, prior=prior, explain=explain
             )
 
-        return run_many_async(one, images, concurrency)
+        return run_many(one, images, concurrency)
 
     # -- classes and galleries -----------------------------------------------------------------------------
 
-    async def list_classes(
+    def list_classes(
         self,
         gallery: str = DEFAULT_GALLERY,
         *,
@@ -201,86 +203,86 @@ class AsyncClient:
         search: str | None = None,
     ) -> ClassPage:
         """One page of a gallery's classes in the order of their labels, of those that contain `search` if given."""
-        return await self._send(calls.list_classes(gallery, limit, after, search))
+        return self._send(calls.list_classes(gallery, limit, after, search))
 
-    async def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> AsyncIterator[ClassPublic]:
+    def classes(self, gallery: str = DEFAULT_GALLERY, *, search: str | None = None) -> Iterator[ClassPublic]:
         """All classes of a gallery, or all whose label contains `search`, fetched page by page."""
-        page = await self.list_classes(gallery, limit=1000, search=search)
+        page = self.list_classes(gallery, limit=1000, search=search)
         for item in page.classes:
             yield item
         while page.next is not None:
-            page = await self.list_classes(gallery, limit=1000, after=page.next, search=search)
+            page = self.list_classes(gallery, limit=1000, after=page.next, search=search)
             for item in page.classes:
                 yield item
 
-    async def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+    def get_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
         """One class."""
-        return await self._send(calls.get_class(label, gallery))
+        return self._send(calls.get_class(label, gallery))
 
-    async def class_image(self, label: str, gallery: str = DEFAULT_GALLERY, *, shot: int = 0) -> bytes:
+    def class_image(self, label: str, gallery: str = DEFAULT_GALLERY, *, shot: int = 0) -> bytes:
         """An enrolled image as it was uploaded."""
-        return await self._send(calls.class_image(label, gallery, shot))
+        return self._send(calls.class_image(label, gallery, shot))
 
-    async def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
+    def rename_class(self, label: str, new: str, gallery: str = DEFAULT_GALLERY) -> ClassPublic:
         """Give a class another label; its images stay. ConflictError when a class of that label exists."""
-        return await self._send(calls.rename_class(label, new, gallery))
+        return self._send(calls.rename_class(label, new, gallery))
 
-    async def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
+    def delete_class(self, label: str, gallery: str = DEFAULT_GALLERY) -> None:
         """Delete a class with its images and vectors."""
-        await self._send(calls.delete_class(label, gallery))
+        self._send(calls.delete_class(label, gallery))
 
-    async def galleries(self) -> list[GalleryPublic]:
+    def galleries(self) -> list[GalleryPublic]:
         """All galleries."""
-        return (await self._send(calls.galleries())).galleries
+        return (self._send(calls.galleries())).galleries
 
-    async def delete_gallery(self, gallery: str) -> None:
+    def delete_gallery(self, gallery: str) -> None:
         """Delete a gallery with all its classes."""
-        await self._send(calls.delete_gallery(gallery))
+        self._send(calls.delete_gallery(gallery))
 
-    async def calibration(self, gallery: str = DEFAULT_GALLERY) -> CalibrationPublic:
+    def calibration(self, gallery: str = DEFAULT_GALLERY) -> CalibrationPublic:
         """What the gallery's similarities mean."""
-        return await self._send(calls.calibration(gallery))
+        return self._send(calls.calibration(gallery))
 
-    async def calibrate(self, gallery: str = DEFAULT_GALLERY, *, prior: float | None = None) -> CalibrationPublic:
+    def calibrate(self, gallery: str = DEFAULT_GALLERY, *, prior: float | None = None) -> CalibrationPublic:
         """Fit the gallery's similarities to its own images."""
-        return await self._send(calls.calibrate(gallery, prior))
+        return self._send(calls.calibrate(gallery, prior))
 
-    async def forget_calibration(self, gallery: str = DEFAULT_GALLERY) -> None:
+    def forget_calibration(self, gallery: str = DEFAULT_GALLERY) -> None:
         """Go back to the model's calibration."""
-        await self._send(calls.forget_calibration(gallery))
+        self._send(calls.forget_calibration(gallery))
 
-    async def model(self) -> ModelPublic:
+    def model(self) -> ModelPublic:
         """What is running."""
-        return await self._send(calls.model())
+        return self._send(calls.model())
 
-    async def ready(self) -> bool:
+    def ready(self) -> bool:
         """Whether the service is there and takes requests now."""
         try:
-            return (await self._http.get("/readyz")).is_success
+            return (self._http.get("/readyz")).is_success
         except httpx.TransportError:
             return False
 
-    async def wait_ready(self, seconds: float = 60.0) -> None:
+    def wait_ready(self, seconds: float = 60.0) -> None:
         """Wait for a service that is starting. Raises UnreachableError when it isn't ready in time."""
-        end = time.monotonic() + seconds
-        while not await self.ready():
-            if time.monotonic() > end:
+        end = monotonic() + seconds
+        while not self.ready():
+            if monotonic() > end:
                 raise UnreachableError(f"{self.url} is not ready after {seconds:g} seconds")
-            await asyncio.sleep(0.1)
+            sleep(0.1)
 
     # -- the wire ------------------------------------------------------------------------------------------
 
-    async def _send(self, call: Call[T]) -> T:
+    def _send(self, call: Call[T]) -> T:
         failures = 0
         while True:
             try:
-                response = await self._http.request(**self._written.arguments(call))
+                response = self._http.request(**self._written.arguments(call))
             except httpx.TransportError as error:
                 failures += 1
                 pause = self._retry.pause_unanswered(failures, error, keyed=call.key is not None)
                 if pause is None:
                     raise UnreachableError(f"no answer from {self.url}: {error or type(error).__name__}") from error
-                await asyncio.sleep(pause)
+                sleep(pause)
                 continue
             if response.is_success:
                 self._written.note(response)
@@ -291,4 +293,4 @@ class AsyncClient:
             pause = self._retry.pause(failures, response, keyed=call.key is not None)
             if pause is None:
                 raise error_of(response, retry_after(response.headers))
-            await asyncio.sleep(pause)
+            sleep(pause)
