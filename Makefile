@@ -92,7 +92,7 @@ constraints: ## resolve every dependency anew (torch excepted) and rewrite const
 
 clean: ## remove the environment, caches and build leftovers (never your data)
 	@rm -rf $(VENV) .venv-constraints .venv-tools .venv-ray build dist ./*.egg-info client/build client/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage site
-	@find app client model training tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find app client model training testing tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.home:
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.app.conftest import Running, assert_problem
+from tests.docs import ROOT
 
-WEB = Path(__file__).parents[2] / "app" / "web"
+WEB = ROOT / "app" / "web"
 FILES = sorted(WEB.iterdir())
 
 

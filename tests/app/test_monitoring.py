@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from tests.app.conftest import Running
+from tests.docs import ROOT
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 RULES = {
     "OneshotDown",
     "OneshotErrors",

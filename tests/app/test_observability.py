@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
@@ -17,8 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import Metrics
 from tests.app.conftest import Running
+from tests.docs import ROOT
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = ROOT / "deploy"
 UNITS = ("_seconds", "_bytes", "_images", "_ratio")
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.docs import ROOT
+
 
 class Peer:
     """A second process that has the store open."""
@@ -18,7 +20,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[3],
+            cwd=ROOT,
         )
 
     def answer(self) -> str:
