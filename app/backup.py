@@ -32,11 +32,11 @@ from app.locks import INDEX_FOLDER, serving
 from app.model_shelf import MODELS_FOLDER, ModelShelf
 from app.store import STORE_FILE, SqlStore
 from app.store.sqlite import beside, translated_errors
-from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, WEIGHTS_FILE, files_of
+from model.artifact import GRAPH_FILE, GRAPH_WEIGHTS_FILE, MANIFEST_FILE, NETWORK_FILE, WEIGHTS_FILE, files_of
 
 _MANIFEST = "manifest.json"
 _FORMAT: Literal[1] = 1
-_FILES = "|".join((MANIFEST_FILE, WEIGHTS_FILE, GRAPH_FILE, GRAPH_WEIGHTS_FILE))
+_FILES = "|".join((MANIFEST_FILE, WEIGHTS_FILE, NETWORK_FILE, GRAPH_FILE, GRAPH_WEIGHTS_FILE))
 _MEMBER = re.compile(rf"{STORE_FILE}|{MODELS_FOLDER}/[0-9a-f]{{64}}/({_FILES})")
 _BLOCK = 1 << 20
 

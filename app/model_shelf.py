@@ -15,6 +15,7 @@ from app.errors import ModelNotFoundError
 from app.flushing import flush, flush_folder
 from model.artifact import (
     MANIFEST_FILE,
+    NETWORK_FILE,
     Artifact,
     ArtifactError,
     check_files,
@@ -22,6 +23,7 @@ from model.artifact import (
     load_artifact,
     read_forms,
     read_manifest,
+    write_manifest,
 )
 from model.manifest import Manifest
 
@@ -65,13 +67,21 @@ class ModelShelf:
         Returns its digest. Raises ArtifactError.
         """
         manifest = read_manifest(artifact)
-        self._put(artifact, manifest)
+        file = self.path(manifest.digest) / MANIFEST_FILE
+        if manifest.digest not in self or file.read_bytes() != (artifact / MANIFEST_FILE).read_bytes():
+            self._put(artifact, manifest)
         return manifest.digest
 
+    def complete(self, digest: str, artifact: Path) -> None:
+        """Give the form that an earlier release put here the graph of ``artifact``, which has the same weights.
+
+        Raises ArtifactError.
+        """
+        present, graph = self.manifest(digest), read_manifest(artifact).graph
+        if present is not None and present.graph is None and graph is not None:
+            self._put(artifact, present.model_copy(update={"graph": graph}))
+
     def _put(self, artifact: Path, manifest: Manifest) -> None:
-        target = self.path(manifest.digest)
-        if manifest.digest in self and (target / MANIFEST_FILE).read_bytes() == (artifact / MANIFEST_FILE).read_bytes():
-            return
         check_files(artifact, manifest)
         self.folder.mkdir(parents=True, exist_ok=True)
         flush(self.folder.parent)
@@ -79,19 +89,33 @@ class ModelShelf:
         try:
             for name in files_of(manifest):
                 shutil.copyfile(artifact / name, copy / name)
+            write_manifest(copy, manifest)
             flush_folder(copy, files_of(manifest))
-            if manifest.digest in self:  # the same weights: only the manifest is another
-                (copy / MANIFEST_FILE).replace(target / MANIFEST_FILE)
-                flush(target)
+            if manifest.digest in self:
+                self._renew(copy, manifest)
             else:
                 copy.chmod(0o755)
-                copy.rename(target)
+                copy.rename(self.path(manifest.digest))
                 flush(self.folder)  # before the store names it
         except OSError:
             if manifest.digest not in self:  # unless another process was quicker
                 raise
         finally:
             shutil.rmtree(copy, ignore_errors=True)
+
+    def _renew(self, copy: Path, manifest: Manifest) -> None:
+        """Take from ``copy``, which has the same weights, the manifest, and the graph where there is none yet."""
+        target = self.path(manifest.digest)
+        present = self.manifest(manifest.digest)
+        if present is not None and present.graph is not None:
+            # it does what the other one does, and no two files can be replaced at once
+            write_manifest(copy, manifest.model_copy(update={"graph": present.graph}))
+            flush(copy / MANIFEST_FILE)
+        elif manifest.graph is not None:
+            (copy / NETWORK_FILE).replace(target / NETWORK_FILE)
+        (copy / MANIFEST_FILE).replace(target / MANIFEST_FILE)
+        flush(target)
+        _manifest.cache_clear()
 
     def manifest(self, digest: str) -> Manifest | None:
         """The manifest, or None when the artefact isn't there (or isn't what it should be)."""

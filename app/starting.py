@@ -46,8 +46,7 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
     try:
         own = store.models.fact(MODEL)
         if settings.model is None and own is not None:
-            if own not in shelf:
-                _take_shipped(own, shelf, store)
+            _take_shipped(own, shelf, store)
             base, int8 = shelf.forms(own)
         else:
             own, (base, int8) = None, shelf.put_forms(artifact_folder(settings.model or DEFAULT_ARTIFACT))
@@ -63,16 +62,21 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
 
 
 def _take_shipped(digest: str, shelf: ModelShelf, store: SqlStore) -> None:
-    """Put the store's model, which the data folder lacks, back from the shipped ones.
+    """Where the store's model is a shipped one, put back what the data folder lacks of it.
 
-    Raises StartupError when it is none of them: another in its place would change the model of every gallery.
+    That is all of it, or the graph that earlier releases did not have. Raises StartupError when a model that is none
+    of them is missing: another in its place would change the model of every gallery.
     """
     for artifact in sorted(PRETRAINED.iterdir()):
-        forms = [read_manifest(form).digest for form in read_forms(artifact) if form is not None]
-        if digest in forms:
+        forms = {read_manifest(form).digest: form for form in read_forms(artifact) if form is not None}
+        if digest in forms and digest not in shelf:
             shelf.put_forms(artifact)
+        if digest in forms:
+            for each, form in forms.items():
+                shelf.complete(each, form)
             return
-    raise StartupError(
-        f"{variable('model')}: the store {store.name} has the model {digest[:12]}, and {shelf.path(digest)} is "
-        f"missing; copy it from a backup or another server's folder, or name a model to change all galleries to"
-    )
+    if digest not in shelf:
+        raise StartupError(
+            f"{variable('model')}: the store {store.name} has the model {digest[:12]}, and {shelf.path(digest)} is "
+            f"missing; copy it from a backup or another server's folder, or name a model to change all galleries to"
+        )

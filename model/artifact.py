@@ -1,7 +1,8 @@
 """A model on disk: a folder with ``manifest.json`` and its weights. Nothing is ever unpickled.
 
-The weights are ``weights.safetensors``. An artefact may carry an int8 form of itself in the folder ``int8``: an
-artefact too, with OpenVINO's ``graph.xml`` and ``graph.bin`` in their place. Reading that one needs no torch.
+The weights are ``weights.safetensors``; ``network.onnx``, which has no weights of its own, says what to do with them.
+An artefact may carry an int8 form of itself in the folder ``int8``: an artefact too, with OpenVINO's ``graph.xml`` and
+``graph.bin`` in their place. Only the network as torch runs it needs torch.
 """
 
 from __future__ import annotations
@@ -12,15 +13,20 @@ import shutil
 import stat
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import JsonValue, ValidationError
 from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
 
 from model.calibration import Calibration
 from model.manifest import (
     FORMAT_VERSION,
+    GraphInfo,
     Manifest,
     Measurement,
     NetworkSpec,
@@ -28,15 +34,17 @@ from model.manifest import (
     QuantisedInfo,
     SimilaritySpec,
     WeightsInfo,
+    embedding_dim,
 )
 
-if TYPE_CHECKING:  # torch takes seconds to import, and an int8 form is served without it
+if TYPE_CHECKING:  # torch is not installed where a CPU serves
     from torch import Tensor, nn
 
     from model.similarity import Similarity
 
 MANIFEST_FILE = "manifest.json"
 WEIGHTS_FILE = "weights.safetensors"
+NETWORK_FILE = "network.onnx"
 GRAPH_FILE = "graph.xml"
 GRAPH_WEIGHTS_FILE = "graph.bin"
 INT8_FOLDER = "int8"
@@ -49,8 +57,8 @@ class ArtifactError(Exception):
 
 
 @dataclass(frozen=True)
-class Graph:
-    """OpenVINO's form of a network with its similarity: images in, index-form vectors out."""
+class Int8Graph:
+    """OpenVINO's int8 form of a network with its similarity: images in, index-form vectors out."""
 
     xml: bytes
     weights: bytes
@@ -58,37 +66,48 @@ class Graph:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded model, and what the manifest says of it.
+    """A model whose files are those that its manifest names.
 
-    ``modules`` are the network and its similarity in evaluation mode; an int8 form has a ``graph`` in their place.
+    ``weights`` is the safetensors file; an int8 form has a ``graph`` in its place.
     """
 
     manifest: Manifest
     path: Path
-    modules: tuple[nn.Module, Similarity] | None = None
-    graph: Graph | None = None
+    weights: bytes = b""
+    int8: Int8Graph | None = None
 
     @property
     def network(self) -> nn.Module:
-        """The network. Raises ArtifactError for an int8 form, which has none."""
+        """The network in evaluation mode, made on first use; needs torch.
+
+        Raises:
+            ArtifactError: this is an int8 form, which has none, or the weights are not this network's.
+        """
         return self._modules[0]
 
     @property
     def similarity(self) -> Similarity:
-        """What compares its embeddings. Raises ArtifactError for an int8 form."""
+        """What compares its embeddings. Raises ArtifactError as ``network`` does."""
         return self._modules[1]
 
-    @property
+    @cached_property
     def _modules(self) -> tuple[nn.Module, Similarity]:
-        if self.modules is None:
+        if self.manifest.quantised is not None:
             raise ArtifactError(f"{self.path} is an int8 form, which has no network for torch; use what it was made of")
-        return self.modules
+        return _build(self.manifest, self.weights, self.path)
+
+
+def checksums(manifest: Manifest) -> dict[str, str]:
+    """The SHA-256 of each file that the artefact of ``manifest`` has beside the manifest, by name."""
+    if manifest.quantised is not None:
+        return {GRAPH_FILE: manifest.quantised.graph_sha256, GRAPH_WEIGHTS_FILE: manifest.weights.sha256}
+    graph = {} if manifest.graph is None else {NETWORK_FILE: manifest.graph.sha256}
+    return {WEIGHTS_FILE: manifest.weights.sha256, **graph}
 
 
 def files_of(manifest: Manifest) -> tuple[str, ...]:
     """The names of the files that make up the artefact of ``manifest``, without that of an int8 form beside it."""
-    weights = (WEIGHTS_FILE,) if manifest.quantised is None else (GRAPH_FILE, GRAPH_WEIGHTS_FILE)
-    return (*weights, MANIFEST_FILE)
+    return (*checksums(manifest), MANIFEST_FILE)
 
 
 def save_artifact(
@@ -104,7 +123,10 @@ def save_artifact(
     accuracy: tuple[Measurement, ...] = (),
     created: datetime | None = None,
 ) -> Artifact:
-    """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would."""
+    """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would.
+
+    Its graph is written, too, where ``onnx`` is installed; ``add_graph`` adds it later.
+    """
     from safetensors.torch import save  # noqa: PLC0415 - torch
 
     from model.networks import parameter_count  # noqa: PLC0415 - torch
@@ -124,13 +146,29 @@ def save_artifact(
         accuracy=accuracy,
     )
     path.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights
+    shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights, as the graph
+    (path / NETWORK_FILE).unlink(missing_ok=True)
     (path / WEIGHTS_FILE).write_bytes(data)
     write_manifest(path, manifest)
-    return load_artifact(path)
+    saved = load_artifact(path)
+    return add_graph(saved) if find_spec("onnx") is not None else saved
 
 
-def save_int8(source: Artifact, graph: Graph, calibration: Calibration) -> Artifact:
+def add_graph(artifact: Artifact) -> Artifact:
+    """Write the graph of an artefact into its folder, and return it as ``load_artifact`` would; its digest stays.
+
+    Needs torch and onnx. Raises ArtifactError for an int8 form.
+    """
+    from model.graph import OPSET, export  # noqa: PLC0415 - torch
+
+    graph = export(artifact)
+    info = GraphInfo(sha256=hashlib.sha256(graph).hexdigest(), bytes=len(graph), opset=OPSET)
+    (artifact.path / NETWORK_FILE).write_bytes(graph)
+    write_manifest(artifact.path, artifact.manifest.model_copy(update={"graph": info}))
+    return load_artifact(artifact.path)
+
+
+def save_int8(source: Artifact, graph: Int8Graph, calibration: Calibration) -> Artifact:
     """Write ``graph`` as the int8 form of ``source`` into its folder, and return it as ``load_artifact`` would."""
     path, manifest = source.path / INT8_FOLDER, source.manifest
     weights = manifest.weights.model_copy(
@@ -139,7 +177,7 @@ def save_int8(source: Artifact, graph: Graph, calibration: Calibration) -> Artif
     quantised = QuantisedInfo(
         source=manifest.digest, graph_sha256=hashlib.sha256(graph.xml).hexdigest(), graph_bytes=len(graph.xml)
     )
-    changes = {"weights": weights, "quantised": quantised, "calibration": calibration, "accuracy": ()}
+    changes = {"weights": weights, "quantised": quantised, "calibration": calibration, "accuracy": (), "graph": None}
     path.mkdir(exist_ok=True)
     (path / GRAPH_FILE).write_bytes(graph.xml)
     (path / GRAPH_WEIGHTS_FILE).write_bytes(graph.weights)
@@ -157,8 +195,8 @@ def load_artifact(path: Path) -> Artifact:
     """Read the model in the folder ``path``; checksums are verified before a tensor is made.
 
     Raises:
-        ArtifactError: missing, tampered with, of another format version, not what the manifest says, or of several
-            views, which earlier releases made of each image.
+        ArtifactError: missing, tampered with, of another format version, not what the manifest says, of several views,
+            which earlier releases made of each image, or without a graph where torch is not installed.
     """
     manifest = read_manifest(path)
     if manifest.views > 1:
@@ -166,11 +204,14 @@ def load_artifact(path: Path) -> Artifact:
             f"{path} embeds each image by {manifest.views} views, which this release no longer does; "
             "use the artefact that it was made from"
         )
+    files = {name: _read(path / name, sha256) for name, sha256 in checksums(manifest).items()}
     if manifest.quantised is not None:
-        xml = _read(path / GRAPH_FILE, manifest.quantised.graph_sha256)
-        return Artifact(manifest, path, graph=Graph(xml, _read(path / GRAPH_WEIGHTS_FILE, manifest.weights.sha256)))
-    data = _read(path / WEIGHTS_FILE, manifest.weights.sha256)
-    return Artifact(manifest, path, modules=_build(manifest, data, path))
+        return Artifact(manifest, path, int8=Int8Graph(files[GRAPH_FILE], files[GRAPH_WEIGHTS_FILE]))
+    artifact = Artifact(manifest, path, files[WEIGHTS_FILE])
+    _check_weights(artifact)
+    if manifest.graph is None:  # of an earlier release, or just saved: only torch can run it, so see that it can
+        _ = artifact.network
+    return artifact
 
 
 def read_forms(path: Path) -> tuple[Path | None, Path | None]:
@@ -192,9 +233,8 @@ def read_forms(path: Path) -> tuple[Path | None, Path | None]:
 
 def check_files(path: Path, manifest: Manifest) -> None:
     """Raise ArtifactError unless the files in ``path`` are those that ``manifest`` names."""
-    if manifest.quantised is not None:
-        _read(path / GRAPH_FILE, manifest.quantised.graph_sha256)
-    _read(path / files_of(manifest)[-2], manifest.weights.sha256)
+    for name, sha256 in checksums(manifest).items():
+        _read(path / name, sha256)
 
 
 def _content(file: Path, most: int | None = None) -> bytes:
@@ -217,10 +257,28 @@ def _read(file: Path, sha256: str) -> bytes:
     return data
 
 
+def _check_weights(artifact: Artifact) -> None:
+    manifest, path = artifact.manifest, artifact.path
+    try:
+        arrays = load_arrays(artifact.weights)
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise ArtifactError(f"{path / WEIGHTS_FILE} holds no tensors: {_first_line(error)}") from error
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ArtifactError(f"{path / WEIGHTS_FILE} has values that are not finite")
+    dim = embedding_dim(manifest.network, manifest.preprocess)
+    if dim != manifest.similarity.dim:
+        raise ArtifactError(f"{path / MANIFEST_FILE} compares {manifest.similarity.dim} numbers of embeddings of {dim}")
+
+
 def _build(manifest: Manifest, data: bytes, path: Path) -> tuple[nn.Module, Similarity]:
+    if find_spec("torch") is None:
+        raise ArtifactError(
+            f"{path} has no {NETWORK_FILE}, and PyTorch, which can do without, is not installed: "
+            f"'oneshot-train graph {path}' writes one where it is"
+        )
     from safetensors.torch import load  # noqa: PLC0415 - torch
 
-    from model.networks import build_network, embedding_dim  # noqa: PLC0415 - torch
+    from model.networks import build_network  # noqa: PLC0415 - torch
     from model.similarity import build_similarity  # noqa: PLC0415 - torch
 
     try:
@@ -230,14 +288,13 @@ def _build(manifest: Manifest, data: bytes, path: Path) -> tuple[nn.Module, Simi
         network.load_state_dict(_part(tensors, "network."))
         similarity.load_state_dict(_part(tensors, "similarity."))
     except (SafetensorError, RuntimeError, ValueError) as error:
-        summary = str(error).splitlines()[0]
-        raise ArtifactError(f"{path / WEIGHTS_FILE} does not fit the network in {MANIFEST_FILE}: {summary}") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
-        raise ArtifactError(f"{path / WEIGHTS_FILE} has values that are not finite")
-    dim = embedding_dim(manifest.network, manifest.preprocess)
-    if dim != manifest.similarity.dim:
-        raise ArtifactError(f"{path / MANIFEST_FILE} compares {manifest.similarity.dim} numbers of embeddings of {dim}")
+        place = path / WEIGHTS_FILE
+        raise ArtifactError(f"{place} does not fit the network in {MANIFEST_FILE}: {_first_line(error)}") from error
     return network.eval(), similarity.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "")
 
 
 def read_manifest(path: Path) -> Manifest:

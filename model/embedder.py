@@ -129,7 +129,8 @@ def _engine(artifact: Artifact, device: str, threads: int | None, engine: Engine
         raise DeviceError("half precision is for GPUs")
     if engine.startswith("openvino") and gpu is not None:
         raise DeviceError(f"OpenVINO runs on the CPU here, and device {gpu} was asked for")
-    if int8 or engine == "openvino" or (engine == "auto" and gpu is None and has_openvino()):
+    whole = int8 or artifact.manifest.graph is not None
+    if int8 or engine == "openvino" or (engine == "auto" and gpu is None and whole and has_openvino()):
         return _openvino(artifact, threads)
     return _torch(artifact, gpu, threads, half=engine == "torch-half")
 
@@ -137,6 +138,8 @@ def _engine(artifact: Artifact, device: str, threads: int | None, engine: Engine
 def _openvino(artifact: Artifact, threads: int | None) -> Engine:
     if not has_openvino():
         raise DeviceError("OpenVINO is not installed here")
+    if artifact.int8 is None and artifact.manifest.graph is None:
+        raise DeviceError(f"{artifact.path} has no graph for OpenVINO; 'oneshot-train graph {artifact.path}' writes it")
     from model.openvino_engine import OpenVinoEngine  # noqa: PLC0415 - only where it is installed
 
     try:

@@ -105,6 +105,17 @@ NetworkSpec = Annotated[
 ]
 
 
+def embedding_dim(spec: NetworkSpec, preprocess: PreprocessSpec) -> int:
+    """Return how many numbers the embedding of ``spec`` has."""
+    if isinstance(spec, EnsembleSpec):
+        return sum(embedding_dim(member, preprocess) for member in spec.members)
+    if isinstance(spec, KochSpec):
+        return 4096
+    if spec.dim is not None:
+        return spec.dim
+    return spec.width * (preprocess.size >> spec.depth) ** 2
+
+
 class SimilaritySpec(_Spec):
     """Which distance compares two embeddings of ``dim`` numbers."""
 
@@ -118,6 +129,18 @@ class WeightsInfo(_Spec):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(gt=0)
     parameters: int = Field(gt=0)
+
+
+class GraphInfo(_Spec):
+    """``network.onnx``: the network with its similarity, images in and index-form vectors out, as a standard graph.
+
+    It computes what the weights say and no more, so it is no part of the digest: vectors stay what they are when an
+    artefact gets its graph, or another exporter's.
+    """
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(gt=0)
+    opset: int = Field(ge=1, description="Version of ONNX's operators that it is written in.")
 
 
 class QuantisedInfo(_Spec):
@@ -164,12 +187,13 @@ class Manifest(_Spec):
         default=1, description="Views of an image that its vector is the mean of; this release makes one."
     )
     joined: tuple[str, ...] = Field(default=(), description="Names of the artefacts that were joined into this one.")
+    graph: GraphInfo | None = Field(default=None, description="Set where there is a graph beside the weights.")
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what later releases added where it says nothing: older manifests keep their checksums."""
         content: dict[str, Any] = plain(self)
-        nothing = {"quantised": None, "views": 1, "joined": ()}
+        nothing = {"quantised": None, "views": 1, "joined": (), "graph": None}
         for name in (name for name, value in nothing.items() if getattr(self, name) == value):
             content.pop(name, None)
         return content

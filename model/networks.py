@@ -164,17 +164,6 @@ def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
     return ResidualNet(spec, preprocess) if isinstance(spec, ResidualSpec) else ConvNet(spec, preprocess)
 
 
-def embedding_dim(spec: NetworkSpec, preprocess: PreprocessSpec) -> int:
-    """Return how many numbers the embedding of ``spec`` has."""
-    if isinstance(spec, EnsembleSpec):
-        return sum(embedding_dim(member, preprocess) for member in spec.members)
-    if isinstance(spec, KochSpec):
-        return 4096
-    if spec.dim is not None:
-        return spec.dim
-    return spec.width * (preprocess.size >> spec.depth) ** 2
-
-
 def parameter_count(*modules: nn.Module) -> int:
     """Return how many learned numbers the modules hold together."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())

@@ -1,13 +1,11 @@
-"""Forward passes by OpenVINO, on CPUs: the network in f32, or an artefact's int8 form."""
+"""Forward passes by OpenVINO, on CPUs: an artefact's graph in f32, or its int8 form."""
 
 from __future__ import annotations
-
-import warnings
 
 import numpy as np
 import openvino as ov
 
-from model.artifact import Artifact
+from model.artifact import NETWORK_FILE, Artifact
 from model.distances import Vectors
 from model.preprocess import Prepared
 
@@ -17,14 +15,16 @@ class OpenVinoEngine:
 
     The f32 form computes what torch computes, to rounding. OpenVINO may choose bfloat16 by itself where the CPU has
     it, which would make the same digest mean other vectors on another machine, so f32 is asked for.
+
+    Raises:
+        RuntimeError: OpenVINO can't run the graph, or it is of another shape than the manifest says.
     """
 
     device = "cpu"
 
     def __init__(self, artifact: Artifact, threads: int | None) -> None:
-        self.name = "openvino" if artifact.graph is None else "openvino-int8"
-        core = ov.Core()
-        model = as_openvino(artifact) if artifact.graph is None else _read(core, artifact)
+        self.name = "openvino" if artifact.int8 is None else "openvino-int8"
+        model = read_graph(artifact)
         options: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
@@ -33,7 +33,7 @@ class OpenVinoEngine:
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
-        self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        self._request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
 
     def embed(self, batch: Prepared) -> Vectors:
         """Embed images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
@@ -41,29 +41,27 @@ class OpenVinoEngine:
         return np.array(self._request.get_output_tensor().data)  # a copy: the next pass writes into the same memory
 
 
-def as_openvino(artifact: Artifact) -> ov.Model:
-    """The network with its similarity as OpenVINO's graph: images (n, channels, size, size) to vectors (n, dim)."""
-    import torch  # noqa: PLC0415 - not needed to serve an int8 form
+def read_graph(artifact: Artifact) -> ov.Model:
+    """Return the artefact's graph as OpenVINO's: images (n, channels, size, size) to vectors (n, dim).
 
-    class Whole(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network, self.similarity = artifact.network, artifact.similarity
-
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.similarity.index_form(self.network(images))
-
-    spec = artifact.manifest.preprocess
-    shape = (spec.channels, spec.size, spec.size)
-    example = torch.zeros(2, *shape)
-    with torch.no_grad(), warnings.catch_warnings():
-        # OpenVINO traces modules, which torch discourages; torch.export takes many times as long for the same graph
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
-        return ov.convert_model(Whole().eval(), example_input=example, input=[ov.PartialShape([-1, *shape])])
+    Raises:
+        RuntimeError: it is none, or of another shape than the manifest says.
+    """
+    core = ov.Core()
+    if artifact.int8 is not None:
+        weights = np.frombuffer(artifact.int8.weights, np.uint8)
+        model = core.read_model(artifact.int8.xml, ov.Tensor(weights))
+    else:
+        core.set_property({"ENABLE_MMAP": False})  # a file that is written over would change under a mapping
+        model = core.read_model(artifact.path / NETWORK_FILE)
+    _check(model, artifact)
+    return model
 
 
-def _read(core: ov.Core, artifact: Artifact) -> ov.Model:
-    assert artifact.graph is not None  # noqa: S101 - asked by the caller
-    weights = np.frombuffer(artifact.graph.weights, np.uint8)
-    return core.read_model(artifact.graph.xml, ov.Tensor(weights))
+def _check(model: ov.Model, artifact: Artifact) -> None:
+    spec, dim = artifact.manifest.preprocess, artifact.manifest.similarity.dim
+    wanted = [[-1, spec.channels, spec.size, spec.size], [-1, dim]]
+    found = [port.partial_shape for port in (*model.inputs, *model.outputs)]
+    if len(found) != 2 or not all(a.compatible(ov.PartialShape(b)) for a, b in zip(found, wanted, strict=True)):
+        shapes = ", ".join(str(shape) for shape in found)
+        raise RuntimeError(f"it maps shapes {shapes}, and the manifest says {wanted[0]} to {wanted[1]}")

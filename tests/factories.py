@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from model.artifact import save_artifact
 from model.calibration import Calibration, Chances, ErrorRates, LikelihoodRatio, Quality
-from model.manifest import ConvSpec, PreprocessSpec, SimilarityKind, SimilaritySpec
-from model.networks import build_network, embedding_dim
+from model.manifest import ConvSpec, PreprocessSpec, SimilarityKind, SimilaritySpec, embedding_dim
+from model.networks import build_network
 from model.similarity import build_similarity
 
 

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from model import artifact_folder
-from model.artifact import Artifact, ArtifactError, load_artifact, write_manifest
+from model.artifact import NETWORK_FILE, Artifact, ArtifactError, add_graph, load_artifact, write_manifest
 from model.embedder import DeviceError, pick_device
 from model.extras import without_ray
 from model.manifest import Measurement
@@ -178,6 +178,13 @@ def report_command(
     from training.report.write import render  # noqa: PLC0415 - needs the extra `train`
 
     console.print(f"{render(folder)} is written", soft_wrap=True)
+
+
+@app.command()
+def graph(artifact: Annotated[Path, typer.Argument(help="Its folder.")]) -> None:
+    """Give an artefact of an earlier release its graph, by which it is served without PyTorch; its digest stays."""
+    made = add_graph(load_artifact(artifact))
+    console.print(f"{made.path / NETWORK_FILE} is written; {made.manifest.model_id} stays", soft_wrap=True)
 
 
 @app.command(name="quantise")

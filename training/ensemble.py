@@ -10,8 +10,8 @@ from torch import nn
 
 from model.artifact import Artifact, load_artifact, save_artifact, write_manifest
 from model.embedder import Embedder
-from model.manifest import EnsembleSpec, MemberSpec, NetworkSpec, SimilaritySpec
-from model.networks import Ensemble, embedding_dim
+from model.manifest import EnsembleSpec, MemberSpec, NetworkSpec, SimilaritySpec, embedding_dim
+from model.networks import Ensemble
 from model.preprocess import Preprocess
 from model.similarity import build_similarity
 from training.card import write_card

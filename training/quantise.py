@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model.artifact import Artifact, Graph, save_int8
+from model.artifact import Artifact, Int8Graph, add_graph, save_int8
 from model.distances import Vectors
 from model.embedder import Embedder
-from model.openvino_engine import as_openvino
+from model.openvino_engine import read_graph
 from model.preprocess import Preprocess
 from training.card import write_card
 from training.data.division import Division
@@ -46,11 +46,13 @@ def quantise(artifact: Artifact, datasets: Path, most_loss: float = 0.3) -> tupl
         TrainingError: it loses more than ``most_loss`` points of held-out accuracy; nothing is written.
         DatasetError: the data is not there.
     """
+    if artifact.manifest.graph is None:
+        artifact = add_graph(artifact)
     recipe = Recipe.model_validate(artifact.manifest.recipe)
     division = recipe.data.read(datasets)
     held_out = prepare(division.held_out, Preprocess(artifact.manifest.preprocess))
     graph = _quantised(artifact, division)
-    candidate = Artifact(artifact.manifest, artifact.path, graph=graph)
+    candidate = Artifact(artifact.manifest, artifact.path, int8=graph)
     vectors = embed(Embedder(candidate, "cpu", 1, "openvino"), held_out.pixels)
     found = _compare(artifact, held_out, vectors, division.n_way)
     if found.int8 < found.f32 - most_loss:
@@ -61,14 +63,14 @@ def quantise(artifact: Artifact, datasets: Path, most_loss: float = 0.3) -> tupl
     return made, found
 
 
-def _quantised(artifact: Artifact, division: Division) -> Graph:
+def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
     import nncf  # noqa: PLC0415 - only here
     import openvino as ov  # noqa: PLC0415
 
     preprocess, images = Preprocess(artifact.manifest.preprocess), division.training.images
     chosen = np.random.default_rng(SEED).permutation(len(images))[:SAMPLE]
     pixels = prepare_pixels([images[index] for index in chosen], preprocess).float() / 255
-    plain = as_openvino(artifact)
+    plain = read_graph(artifact)
     model = nncf.quantize(
         plain,
         nncf.Dataset([each[None].numpy() for each in pixels]),
@@ -78,7 +80,7 @@ def _quantised(artifact: Artifact, division: Division) -> Graph:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.xml"
         ov.save_model(model, file, compress_to_fp16=False)
-        return Graph(file.read_bytes(), file.with_suffix(".bin").read_bytes())
+        return Int8Graph(file.read_bytes(), file.with_suffix(".bin").read_bytes())
 
 
 def _after_the_network(model: object) -> list[str]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.artifact import load_artifact
-from model.manifest import SimilaritySpec
-from model.networks import build_network, embedding_dim
+from model.manifest import SimilaritySpec, embedding_dim
+from model.networks import build_network
 from model.similarity import Similarity, build_similarity
 from training.checkpoint import CheckpointError, State, optimizer_tensors, read_checkpoint, restore_optimizer
 from training.losses import Embedded, build_loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import threading
@@ -22,8 +23,8 @@ from app.starting import choose_model
 from app.store import STORE_FILE, open_store
 from app.store.models import MODEL
 from model import PRETRAINED
-from model.artifact import read_forms, read_manifest
-from model.manifest import SimilarityKind
+from model.artifact import NETWORK_FILE, read_forms, read_manifest, write_manifest
+from model.manifest import GraphInfo, Manifest, SimilarityKind
 from tests.app.conftest import make_settings
 
 ArtifactOf: TypeAlias = Callable[[SimilarityKind], Path]
@@ -134,6 +135,45 @@ def test_a_missing_model_that_is_shipped_is_put_back(tmp_path: Path, form: int):
         chosen = choose_model(settings, store, ModelShelf(tmp_path), "cpu", "auto").digest
     assert chosen == wanted
     assert len(ModelShelf(tmp_path).digests()) == 2
+
+
+def _of_an_earlier_release(folder: Path) -> Manifest:
+    """Take the graph out of a copy of an artefact."""
+    manifest = read_manifest(folder).model_copy(update={"graph": None})
+    write_manifest(folder, manifest)
+    (folder / NETWORK_FILE).unlink()
+    return manifest
+
+
+def test_the_copy_of_a_shipped_model_gets_its_graph_and_keeps_its_calibration(tmp_path: Path):
+    old = shutil.copytree(PRETRAINED / "omniglot", tmp_path / "old", ignore=shutil.ignore_patterns("int8"))
+    own = _of_an_earlier_release(old)
+    own = own.model_copy(update={"calibration": own.calibration.model_copy(update={"prior": 0.1})})
+    write_manifest(old, own)
+    shelf = ModelShelf(tmp_path / "home")
+    shelf.put(old)
+    with closing(open_store(tmp_path / "home", None)) as store:
+        store.models.want(own.digest)
+        chosen = choose_model(make_settings(home=tmp_path / "home"), store, shelf, "cpu", "auto")
+    assert chosen == own.model_copy(update={"graph": read_manifest(PRETRAINED / "omniglot").graph})
+    assert shelf.load(own.digest).manifest == chosen
+    assert shelf.digests() == [own.digest]
+
+
+def test_a_graph_on_the_shelf_stays(tmp_path: Path, artifact: Path):
+    given = shutil.copytree(artifact, tmp_path / "given")
+    whole, shelf = read_manifest(given), ModelShelf(tmp_path / "home")
+    digest = shelf.put(given)
+    assert whole.graph is not None
+    older = _of_an_earlier_release(given)
+    write_manifest(given, older.model_copy(update={"name": "renamed"}))
+    shelf.put(given)
+    assert shelf.load(digest).manifest == whole.model_copy(update={"name": "renamed"})
+    (given / NETWORK_FILE).write_bytes(b"of another exporter")
+    graph = GraphInfo(sha256=hashlib.sha256(b"of another exporter").hexdigest(), bytes=19, opset=17)
+    write_manifest(given, whole.model_copy(update={"graph": graph}))
+    shelf.put(given)
+    assert shelf.load(digest).manifest == whole
 
 
 def test_a_model_is_on_the_disk_before_the_store_names_it(

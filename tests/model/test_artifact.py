@@ -13,12 +13,15 @@ from safetensors.torch import load, save
 
 from model.artifact import (
     MANIFEST_FILE,
+    NETWORK_FILE,
     WEIGHTS_FILE,
     ArtifactError,
+    check_files,
     load_artifact,
     read_manifest,
     write_manifest,
 )
+from model.embedder import DeviceError, Embedder
 from model.manifest import SimilaritySpec
 from tests.factories import make_artifact, make_calibration
 
@@ -65,10 +68,13 @@ def test_several_views_of_an_image_are_of_earlier_releases(folder):
         load_artifact(folder)
 
 
-def test_a_changed_weight_file(folder):
-    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, NETWORK_FILE])
+def test_a_changed_file(folder, name):
+    data = bytearray((folder / name).read_bytes())
     data[-1] ^= 1
-    (folder / WEIGHTS_FILE).write_bytes(data)
+    (folder / name).write_bytes(data)
+    with pytest.raises(ArtifactError, match="SHA-256 differs"):
+        check_files(folder, read_manifest(folder))
     with pytest.raises(ArtifactError, match="SHA-256 differs"):
         load_artifact(folder)
 
@@ -95,8 +101,13 @@ def test_weights_that_do_not_fit(folder):
     manifest = load_artifact(folder).manifest
     write_manifest(folder, manifest.model_copy(update={"preprocess": other.preprocess}))
     with pytest.raises(ArtifactError, match="does not fit") as caught:
-        load_artifact(folder)
+        _ = load_artifact(folder).network
     assert "\n" not in str(caught.value)
+    with pytest.raises(DeviceError, match=r"it maps shapes .*28,28.* says \[-1, 1, 60, 60\]"):
+        Embedder(load_artifact(folder), "cpu", 1)
+    write_manifest(folder, manifest.model_copy(update={"preprocess": other.preprocess, "graph": None}))
+    with pytest.raises(ArtifactError, match="does not fit"):
+        load_artifact(folder)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +143,7 @@ def test_missing_and_unreadable(tmp_path, folder):
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("name", [MANIFEST_FILE, WEIGHTS_FILE])
+@pytest.mark.parametrize("name", [MANIFEST_FILE, WEIGHTS_FILE, NETWORK_FILE])
 def test_what_is_no_file_is_not_waited_for(folder, name):
     (folder / name).unlink()
     os.mkfifo(folder / name)

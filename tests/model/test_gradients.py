@@ -9,8 +9,8 @@ import torch
 from model.artifact import load_artifact, save_artifact
 from model.embedder import Embedder
 from model.gradients import GradientsNet, slope_kernels
-from model.manifest import GradientsSpec, PreprocessSpec, SimilaritySpec
-from model.networks import build_network, embedding_dim, parameter_count
+from model.manifest import GradientsSpec, PreprocessSpec, SimilaritySpec, embedding_dim
+from model.networks import build_network, parameter_count
 from model.similarity import build_similarity
 from tests.factories import make_calibration
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.manifest import ConvSpec, FocusSpec, KochSpec, PreprocessSpec, ResidualSpec
-from model.networks import KochNet, build_network, embedding_dim, parameter_count
+from model.manifest import ConvSpec, FocusSpec, KochSpec, PreprocessSpec, ResidualSpec, embedding_dim
+from model.networks import KochNet, build_network, parameter_count
 from model.similarity import WeightedL1
 
 

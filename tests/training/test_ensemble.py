@@ -12,8 +12,8 @@ import torch
 from model.artifact import INT8_FOLDER, Artifact, load_artifact, read_manifest, save_artifact
 from model.distances import paired_distances
 from model.embedder import Embedder
-from model.manifest import ConvSpec, EnsembleSpec, PreprocessSpec, SimilaritySpec
-from model.networks import build_network, embedding_dim
+from model.manifest import ConvSpec, EnsembleSpec, PreprocessSpec, SimilaritySpec, embedding_dim
+from model.networks import build_network
 from model.similarity import Cosine
 from tests.factories import make_calibration
 from tests.training.synthetic import TINY_RECIPE, write_tree

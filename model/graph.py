@@ -1,0 +1,93 @@
+"""An artefact's network as a standard ONNX graph: images in, index-form vectors out.
+
+The graph refers to the weights in ``weights.safetensors`` (ONNX calls that external data), so it takes kilobytes and
+can't differ from them. Needs torch and onnx; serving needs neither.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from model.artifact import WEIGHTS_FILE, Artifact
+
+if TYPE_CHECKING:
+    from model.similarity import Similarity
+
+OPSET: Final = 17
+"""Old enough for what runs graphs today; all that the networks need is in it."""
+INPUT: Final = "images"
+OUTPUT: Final = "vectors"
+_LENGTH_BYTES: Final = 8
+
+
+class _Whole(nn.Module):
+    """Its parameters have the names that they have in the safetensors file."""
+
+    def __init__(self, network: nn.Module, similarity: Similarity) -> None:
+        super().__init__()
+        self.network, self.similarity = network, similarity
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.similarity.index_form(self.network(images))
+
+
+def export(artifact: Artifact) -> bytes:
+    """Return the graph of an artefact, checked: images (n, channels, size, size) to vectors (n, dim), for any n."""
+    model = onnx.load_from_string(_export(_Whole(artifact.network, artifact.similarity).eval(), artifact))
+    onnx.checker.check_model(model, full_check=True)
+    places = _places(artifact.weights)
+    for tensor in model.graph.initializer:
+        if tensor.name in places:
+            _refer(tensor, artifact.weights, *places[tensor.name])
+    data: bytes = model.SerializeToString()
+    return data
+
+
+def _export(whole: nn.Module, artifact: Artifact) -> bytes:
+    spec = artifact.manifest.preprocess
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
+        file = Path(folder) / "graph.onnx"
+        # torch's newer exporter takes many times as long and three more packages for the same graph
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            whole,
+            (torch.zeros(2, spec.channels, spec.size, spec.size),),
+            file,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
+            # as they are, for other values than the file's could not refer to it
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
+        )
+        return file.read_bytes()
+
+
+def _places(weights: bytes) -> dict[str, tuple[int, int]]:
+    """Return where in a safetensors file each tensor begins and ends."""
+    length = int.from_bytes(weights[:_LENGTH_BYTES], "little")
+    start = _LENGTH_BYTES + length
+    header: dict[str, Any] = json.loads(weights[_LENGTH_BYTES:start])
+    header.pop("__metadata__", None)
+    spans = {name: entry["data_offsets"] for name, entry in header.items()}
+    return {name: (start + begin, start + end) for name, (begin, end) in spans.items()}
+
+
+def _refer(tensor: onnx.TensorProto, weights: bytes, begin: int, end: int) -> None:
+    """Have a tensor's values read from the safetensors file; those that differ stay where they are."""
+    if tensor.raw_data != weights[begin:end]:
+        return
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", WEIGHTS_FILE), ("offset", begin), ("length", end - begin)):
+        tensor.external_data.add(key=key, value=str(value))
