@@ -1,7 +1,7 @@
 """What the service counts, in Prometheus' form: base units, `_total` on counters, one registry per application.
 
-With several workers each writes its part where all can read it (`app.worker_metrics`), so a gauge says how the
-parts make a whole: the sum of those that live, or what was set last.
+With several workers each writes its part where all can read it (`app.worker_metrics`), so a gauge says how
+the parts make a whole: the sum of those that live, or what was set last.
 """
 
 from __future__ import annotations
