@@ -20,7 +20,7 @@ from app.cli import cli
 from app.errors import StoreCorruptError
 from app.model_shelf import ModelShelf
 from app.store import STORE_FILE, OnConflict, SqlStore
-from model.artifact import MANIFEST_FILE, WEIGHTS_FILE, write_manifest
+from model.artifact import MANIFEST_FILE, NETWORK_FILE, WEIGHTS_FILE, write_manifest
 from tests.app.store.helpers import put_new_store, support
 
 Members = dict[str, bytes]
@@ -125,7 +125,7 @@ def model_file(members: Members, end: str) -> str:
     return next(name for name in members if name.startswith("models/") and name.endswith(end))
 
 
-@pytest.mark.parametrize("end", [WEIGHTS_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("end", [WEIGHTS_FILE, NETWORK_FILE, MANIFEST_FILE])
 @pytest.mark.parametrize("how", ["flipped", "missing"])
 def test_a_model_that_is_not_what_its_manifest_says(members: Members, tmp_path: Path, end: str, how: str):
     name = model_file(members, end)
@@ -139,7 +139,7 @@ def test_a_model_that_is_not_what_its_manifest_says(members: Members, tmp_path: 
 
 def test_a_model_in_the_place_of_another(members: Members, tmp_path: Path, artifact_of: Callable[[str], Path]):
     other = artifact_of("euclidean")
-    for end in (WEIGHTS_FILE, MANIFEST_FILE):
+    for end in (WEIGHTS_FILE, NETWORK_FILE, MANIFEST_FILE):
         members[model_file(members, end)] = (other / end).read_bytes()
     file = write(tmp_path / "backup", sealed(members))
     assert "What is stored as the model" in refusal(file, tmp_path / "other")
