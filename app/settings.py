@@ -18,6 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app import rates
+
 if TYPE_CHECKING:
     from model.embedder import EngineName
 
@@ -30,8 +32,6 @@ READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_CASES", "ONESHOT_CORPUS"
 
 #: Most that a setting may name, beyond all use: the system's calls and the libraries' refuse what is much more.
 _MOST = {"bytes": 10**12, "seconds": 86_400, "processes": 1000, "threads": 1000}
-#: A rate: a number that is not 0, and the time that it is for.
-RATE = r"[1-9][0-9]{0,8}/(second|minute|hour|day)"
 #: Of a wrong value, so much is shown.
 _SHOWN = 80
 
@@ -79,8 +79,8 @@ class Settings(BaseSettings):
     key_rate: str = _setting(
         "6000/minute",
         "How often one key may ask.",
-        "<number>/second, /minute, /hour or /day",
-        pattern=f"^{RATE}$",
+        rates.IN_WORDS,
+        pattern=f"^{rates.PATTERN}$",
     )
     key_concurrency: int = _count(64, "How much one key may ask at once.", "requests")
     cors_origins: str | None = _setting(

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app import rates
 from app.commands.output import Json, print_json, print_line, print_table
 from app.commands.target import fail
 from app.keys import Key, Scope, make_key
 from app.names import clean_gallery
-from app.settings import RATE, SettingsError, load_settings
+from app.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from app.store.keys import KeyStore
@@ -68,10 +69,8 @@ def create(  # noqa: PLR0917 - typer gives all by name
     as_json: Json = False,
 ) -> None:
     """Make a key, and print it this one time: only its hash is kept. A running service knows it at once."""
-    if rate is not None and not re.fullmatch(RATE, rate):
-        raise typer.BadParameter(
-            "a number of at most 9 digits, then /second, /minute, /hour or /day", param_hint="--rate"
-        )
+    if rate is not None and not re.fullmatch(rates.PATTERN, rate):
+        raise typer.BadParameter(f"{rates.IN_WORDS}, the number of at most 9 digits", param_hint="--rate")
     if days is not None and math.isnan(days):  # which is neither below a limit nor above it
         raise typer.BadParameter("nan is no number", param_hint="--days")
     try:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.keys import Key, Scope, fits, make_key
+from app.rates import parse_rate
 from app.store import STORE_FILE
 from tests.app.conftest import Running, assert_problem, make_settings, running
 from tests.app.processes import Server
@@ -67,7 +68,7 @@ def operations(guarded: Guarded) -> list[tuple[str, str]]:
 def test_without_a_valid_key_nothing_but_probes_and_pages_is_answered(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("app.attempts.AT_ONCE", 10_000)
+    monkeypatch.setattr("app.attempts.RATE", parse_rate("10000/minute"))
     key = guarded.key(Scope.ADMIN)
     wrong = [None, "x", "", f"{key}x", key[:-1], key.upper(), "osk_" + "0" * 12 + "_" + "A" * 43]
     for method, path in operations(guarded):
