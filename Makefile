@@ -51,8 +51,8 @@ bench-decisions: $(VENV)/.test ## whether "same" and "unknown" can be trusted; w
 
 bench-reliability: $(VENV)/.test ## run every proof of reliability (an hour and a half); writes docs/reliability.md
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m pytest -m "slow or not slow" tests/test_container.py \
-		tests/app/test_hostile_uploads.py tests/app/test_api_fuzz.py tests/app/test_shutdown.py \
-		tests/app/test_http_machine.py tests/app/test_corpus.py tests/test_cluster.py
+		tests/app/api/test_hostile_uploads.py tests/app/api/test_api_fuzz.py tests/app/server/test_shutdown.py \
+		tests/app/api/test_http_machine.py tests/app/api/test_corpus.py tests/test_cluster.py
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.faults
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.faults --store postgres --kills 40
 	@RELIABILITY_JSON=docs/reliability.json $(PY) -m benchmarks.siege

@@ -72,7 +72,7 @@ commands.register(cli)
 
 def _run(settings: Settings) -> None:
     from app.errors import StartupError  # noqa: PLC0415
-    from app.serving import serve as run  # noqa: PLC0415
+    from app.server.serving import serve as run  # noqa: PLC0415
 
     try:
         sys.exit(run(settings))

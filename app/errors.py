@@ -46,7 +46,7 @@
         └── SchemaTooNewError             500  schema-too-new
 
 Status, slug and title live on the class; the text of an instance is what the client may read as ``detail``. The layers
-below HTTP raise these and know nothing of answers; `app.problems` turns them into RFC 9457 problem details.
+below HTTP raise these and know nothing of answers; `app.api.problems` turns them into RFC 9457 problem details.
 """
 
 from __future__ import annotations

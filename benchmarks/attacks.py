@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import numpy as np
 from PIL import Image
 
-from benchmarks.hostile import (
+from testing.hostile import (
     black_png,
     drawing,
     encoded,

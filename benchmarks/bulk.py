@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks.faults import Server
 from benchmarks.gallery_page import write_page
-from benchmarks.proofs import run
 from oneshot_client import Client
 from oneshot_client.bulk import run_many
+from testing.proofs import run
 from training.data.omniglot import read_files
 
 _ONE_BY_ONE = 150

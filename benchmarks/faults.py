@@ -32,7 +32,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.proofs import Proof, record
+from testing.proofs import Proof, record
 
 _LABELS_EACH = 12
 _START_SECONDS = 120.0
@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", choices=["sqlite", "postgres"], default="sqlite", help="what keeps the classes")
     parser.add_argument("--model", type=Path, help="model artefact (default: a small untrained one, which starts fast)")
     options = parser.parse_args(argv)
-    from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
+    from testing.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory(prefix="oneshot-faults-") as folder:
         model = options.model or make_artifact(Path(folder) / "model")
@@ -356,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = {"kills": options.kills, "seconds": options.seconds, "seed": options.seed}
         if options.store == "postgres":
             from benchmarks.faults_cluster import torture_cluster  # noqa: PLC0415 - an extra
-            from tests.app.postgres import missing  # noqa: PLC0415
+            from testing.postgres import missing  # noqa: PLC0415
 
             if why := missing():
                 parser.error(why)

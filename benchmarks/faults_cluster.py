@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.faults import Report, Server, Worker, at_work, compare, compare_all
-from tests.app.postgres import Postgres
+from testing.postgres import Postgres
 
 _NODES = 2
 _FAULTS = ("database killed", "database stopped", "server killed", "all killed")

@@ -27,7 +27,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.faults import Report, Worker, at_work, compare, compare_all
-from benchmarks.proofs import Proof, record
+from testing.proofs import Proof, record
 
 _READY_SECONDS = 180.0
 _BACK_SECONDS = 120.0
@@ -130,8 +130,8 @@ def _work(worker: Worker, url: str, report: Report, stop: threading.Event) -> No
 
 def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -> Outcome:
     """Run it all, with `settle` seconds of load before the kill and after."""
-    from tests.app.postgres import Postgres  # noqa: PLC0415 - extras
-    from tests.on_ray.nodes import Nodes, free_port  # noqa: PLC0415
+    from testing.postgres import Postgres  # noqa: PLC0415 - extras
+    from testing.ray_nodes import Nodes, free_port  # noqa: PLC0415
 
     began, report = time.monotonic(), Report()
     workers = [Worker(number, number, images, in_doubt=_IN_DOUBT) for number in range(2)]
@@ -232,8 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--settle", type=float, default=10.0, help="seconds of load before the kill, and after")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
-    from tests.app.postgres import missing as missing_postgres  # noqa: PLC0415
-    from tests.on_ray.alone import missing, run_alone  # noqa: PLC0415
+    from testing.postgres import missing as missing_postgres  # noqa: PLC0415
+    from testing.ray_alone import missing, run_alone  # noqa: PLC0415
 
     if why := missing() or missing_postgres():
         parser.error(why)
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if done.returncode == 0:
             record("faults-ray", proof(Outcome(**json.loads(done.stdout))))
         return done.returncode
-    from tests.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
+    from testing.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
 
     # short, because Ray's sockets lie in it
     with tempfile.TemporaryDirectory(prefix="or-") as folder:

@@ -219,7 +219,7 @@ def _batcher(
     folder: Path, engine: EngineName, device: torch.device, batch: Images, budget: float
 ) -> tuple[float, Vectors]:
     """Twice as many requests of one image as fill a batch, all in one event loop; seconds are those of a batch."""
-    from app.batching import Batcher  # noqa: PLC0415 - needs what a machine for training may lack
+    from app.inference.batcher import Batcher  # noqa: PLC0415 - needs what a machine for training may lack
 
     size = len(batch)
     embedder = Embedder(load_artifact(folder), str(device), engine=engine)

@@ -24,8 +24,8 @@ import httpx
 import typer
 from playwright.sync_api import expect, sync_playwright
 
-from tests.app.processes import Server
-from tests.web.browser import Console, launch
+from testing.browser import Console, launch
+from testing.processes import Server
 
 GALLERY = "examples"
 DRAWING_MS = 1_500

@@ -32,8 +32,8 @@ from benchmarks.nodes_page import write_page
 from benchmarks.peers.contestants import enrol
 from benchmarks.peers.material import make
 from benchmarks.peers.measure import wrk
-from benchmarks.proofs import run
-from tests.app.processes import process_of
+from testing.processes import process_of
+from testing.proofs import run
 
 _GALLERY = "staleness"
 _CLIENTS, _LOADS = 3, 2

@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.faults import Server
-from tests.app.postgres import Postgres, missing
+from testing.postgres import Postgres, missing
 
 _WORKERS, _NODES, _SHARDS = 4, 3, 2
 _SETTLE_SECONDS, _IN_A_ROW = 120.0, 5

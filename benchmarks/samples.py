@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from app.main import create_app
+from app.api.application import create_app
 from app.settings import load_settings
 
 ROOT = Path(__file__).parent.parent

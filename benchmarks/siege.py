@@ -21,10 +21,10 @@ from pathlib import Path
 import httpx
 
 from benchmarks.attacks import LABEL, Attack, attacks, large_image
-from benchmarks.growth import look, peak
-from benchmarks.hostile import drawing, encoded
-from benchmarks.proofs import Proof, record
-from tests.app.processes import Server, enroll
+from testing.growth import look, peak
+from testing.hostile import drawing, encoded
+from testing.processes import Server, enroll
+from testing.proofs import Proof, record
 
 _ELSEWHERE = "127.0.0.2"
 _PAUSE = 0.02

@@ -24,10 +24,10 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.growth import Sample, slope, tell, watch
-from benchmarks.hostile import drawing, encoded, mutations
-from benchmarks.proofs import Proof, record
-from tests.app.processes import Server
+from testing.growth import Sample, slope, tell, watch
+from testing.hostile import drawing, encoded, mutations
+from testing.processes import Server
+from testing.proofs import Proof, record
 
 _CLIENTS = 4
 _LABELS = 200

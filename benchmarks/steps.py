@@ -17,8 +17,8 @@ from typing import get_args
 
 import numpy as np
 
-from app.decision import decide, gallery_threshold
-from app.galleries import Match
+from app.gallery.protocol import Match
+from app.recognition.decision import decide, gallery_threshold
 from benchmarks.peers.material import make
 from model import DEFAULT_ARTIFACT
 from model.artifact import INT8_FOLDER, load_artifact

@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from app.connections import guarded
-from app.main import create_app
-from app.service import Service
+from app.api.application import create_app
+from app.server.connections import guarded
+from app.service.service import Service
 from app.settings import Settings
 
 Where = Path | str

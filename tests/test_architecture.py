@@ -113,7 +113,7 @@ def test_the_client_needs_what_it_declares():
 
 def test_only_the_gallery_imports_faiss():
     importers = {str(path.relative_to(ROOT)) for path in sources(*PACKAGES) if "faiss" in top_levels(imports_of(path))}
-    assert importers <= {"app/gallery_view.py"}
+    assert importers <= {"app/gallery/view.py"}
 
 
 def test_the_service_reaches_torch_only_through_model():

@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from benchmarks.faults import Report, Worker, at_work, compare, compare_all
-from benchmarks.proofs import Proof, record
-from tests.containers import ROOT, Engine, composed, wait_for
-from tests.factories import draw_character, png_bytes
+from testing.containers import ROOT, Engine, composed, wait_for
+from testing.factories import draw_character, png_bytes
+from testing.proofs import Proof, record
 
 PROJECT = "oneshot-test-cluster"
 FILES = ("docker-compose.yml", "docker-compose.cluster.yml")

@@ -1,6 +1,6 @@
 """The container, built and run for real: the image, the compose file, and what survives which kind of end.
 
-See tests/containers.py for the engine that it needs; where there is none, everything here is skipped.
+See testing/containers.py for the engine that it needs; where there is none, everything here is skipped.
 """
 
 import io
@@ -20,10 +20,10 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from app.settings import Settings, variable
-from benchmarks.proofs import Proof, record
 from container.install_dependencies import requirements, torch_requirement
-from tests.containers import ROOT, Engine, composed, wait_for
-from tests.factories import draw_character, png_bytes
+from testing.containers import ROOT, Engine, composed, wait_for
+from testing.factories import draw_character, png_bytes
+from testing.proofs import Proof, record
 from tests.test_architecture import EXTRAS
 
 IMAGE = "oneshot-test"

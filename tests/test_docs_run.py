@@ -24,8 +24,8 @@ import typer
 from PIL import Image
 
 from app.cli import cli
-from tests.app.processes import Server
-from tests.docs import DOCS, ROOT, anchors, blocks, links, pages
+from testing.docs import DOCS, ROOT, anchors, blocks, links, pages
+from testing.processes import Server
 
 RUNNABLE = {"sh", "python"}
 FOR_READING = {"", "text", "json", "toml"}

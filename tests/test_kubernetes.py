@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from app.metrics import Metrics
+from app.service.await_store import PATIENCE_S
 from app.settings import Settings, variable
-from app.waiting import PATIENCE_S
+from app.telemetry.metrics import Metrics
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate")
 yaml = pytest.importorskip("yaml")

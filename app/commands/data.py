@@ -14,7 +14,7 @@ from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
-    from app.backup import Summary
+    from app.home.backup import Summary
 
 Home = Annotated[Path | None, typer.Option(help="Data folder. [ONESHOT_HOME; default: ./data]")]
 
@@ -31,7 +31,7 @@ def backup(
     file: Annotated[Path, typer.Argument(help="The file to write.")], home: Home = None, as_json: Json = False
 ) -> None:
     """Write the whole data folder to one file; a server may go on meanwhile."""
-    from app.backup import back_up  # noqa: PLC0415 - torch and all come with it
+    from app.home.backup import back_up  # noqa: PLC0415 - torch and all come with it
 
     with one_line_problems():
         _refuse_server("pg_dump writes a backup of it")
@@ -45,7 +45,7 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Make a data folder what a backup holds; all of it is verified before anything is touched."""
-    from app.backup import restore as put_back  # noqa: PLC0415
+    from app.home.backup import restore as put_back  # noqa: PLC0415
 
     with one_line_problems():
         _refuse_server("pg_restore puts a backup back")
@@ -60,7 +60,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a gallery's images, a folder for each class; 'oneshot enroll FOLDER' takes them back."""
-    from app.export import export_gallery  # noqa: PLC0415
+    from app.home.export import export_gallery  # noqa: PLC0415
     from app.store import open_store  # noqa: PLC0415
 
     with one_line_problems():

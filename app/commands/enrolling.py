@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from app.commands.folders import Enrolled, Found, Labelled, find_images
 from app.commands.output import (
     Gallery,
     Json,
@@ -24,6 +23,7 @@ from app.commands.output import (
 )
 from app.commands.target import PROBLEM, YES, Target, fail, one_line_problems, run, verb
 from app.errors import OneshotError
+from app.image_folders import Enrolled, Found, Labelled, find_images
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
 from model.extras import without_ray

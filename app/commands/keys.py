@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app import rates
+from app.access import rates
+from app.api_key import Key, Scope, make_key
 from app.commands.output import Json, print_json, print_line, print_table
 from app.commands.target import fail
-from app.keys import Key, Scope, make_key
 from app.names import clean_gallery
 from app.settings import SettingsError, load_settings
 

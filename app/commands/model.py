@@ -15,7 +15,7 @@ from app.commands.target import one_line_problems
 from app.settings import load_settings
 
 if TYPE_CHECKING:
-    from app.model_shelf import ModelShelf
+    from app.home.model_shelf import ModelShelf
     from app.store import SqlStore
 
 cli = typer.Typer(help="Which model a data folder has, and changing it.", no_args_is_help=True)
@@ -31,8 +31,8 @@ def status(home: Home = None, as_json: Json = False) -> None:
     """Tell which model the galleries have, and how far a change is."""
     with _opened(home) as (store, shelf):
         if as_json:
-            from app.remodel import read_change  # noqa: PLC0415
-            from app.routes.models import models_public  # noqa: PLC0415
+            from app.api.routes.models import models_public  # noqa: PLC0415
+            from app.recognition.model_change import read_change  # noqa: PLC0415
 
             print_json(models_public(read_change(store.models), shelf.digests()))
         else:
@@ -46,7 +46,7 @@ def switch(
 ) -> None:
     """Change all galleries to a model. Each answers with its present one until its images are embedded anew."""
     with _opened(home) as (store, shelf):
-        from app.remodel import want_model  # noqa: PLC0415
+        from app.recognition.model_change import want_model  # noqa: PLC0415
         from model import artifact_folder  # noqa: PLC0415
         from model.artifact import ArtifactError, load_artifact  # noqa: PLC0415
         from model.embedder import DeviceError, choose_form  # noqa: PLC0415
@@ -67,7 +67,7 @@ def switch(
 def rollback(home: Home = None) -> None:
     """Go back to the model before; only what was enrolled since then has to be embedded."""
     with _opened(home) as (store, shelf):
-        from app.remodel import previous_model, want_model  # noqa: PLC0415
+        from app.recognition.model_change import previous_model, want_model  # noqa: PLC0415
 
         want_model(store.models, previous_model(store.models))
         _tell(store, shelf)
@@ -76,8 +76,8 @@ def rollback(home: Home = None) -> None:
 
 @contextmanager
 def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
-    from app.locks import serving  # noqa: PLC0415 - heavy
-    from app.model_shelf import ModelShelf  # noqa: PLC0415
+    from app.home.lock import serving  # noqa: PLC0415 - heavy
+    from app.home.model_shelf import ModelShelf  # noqa: PLC0415
     from app.store import open_store  # noqa: PLC0415
 
     folder = home_folder(home)
@@ -90,7 +90,7 @@ def _opened(home: Path | None) -> Iterator[tuple[SqlStore, ModelShelf]]:
 
 
 def _tell(store: SqlStore, shelf: ModelShelf) -> None:
-    from app.remodel import read_change  # noqa: PLC0415
+    from app.recognition.model_change import read_change  # noqa: PLC0415
 
     change = read_change(store.models)
 

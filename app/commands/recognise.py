@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from app.commands.folders import find_images
 from app.commands.output import (
     Gallery,
     Json,
@@ -22,6 +21,7 @@ from app.commands.output import (
     tell_problems,
 )
 from app.commands.target import NO, PROBLEM, YES, Target, one_line_problems, run, verb
+from app.image_folders import find_images
 from app.names import DEFAULT_GALLERY
 from oneshot_client import AsyncClient, ClientError, FaultError, ImageSource, Outcome, RejectedError
 from oneshot_client.answers import ClassifyPublic

@@ -141,8 +141,8 @@ async def _run(target: Target, work: Callable[[AsyncClient], Awaitable[T]]) -> T
 async def _in_process(home: Path | None) -> AsyncIterator[AsyncClient]:
     """A client whose requests are answered by an application in this process."""
     settings = load_settings(home=home, api_keys="off")  # whoever can read the folder needs no key
-    from app.logs import configure_logging  # noqa: PLC0415 - torch and all come with it
-    from app.main import create_app  # noqa: PLC0415
+    from app.api.application import create_app  # noqa: PLC0415
+    from app.telemetry.logs import configure_logging  # noqa: PLC0415 - torch and all come with it
 
     configure_logging("error", "console")
     app = create_app(settings)

@@ -17,7 +17,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from app.errors import OneshotError, UnavailableError
-from app.sharding import Question, Told
+from app.gallery.sharding import Question, Told
 
 #: So long a request waits for a process that died, or is silent.
 _PATIENCE_SECONDS = 10.0

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from ray.serve.handle import DeploymentHandle
 
+from app.concurrency.queue_limit import Line
 from app.errors import OneshotError
-from app.galleries import Galleries
-from app.line import Line
-from app.model_shelf import ModelShelf
-from app.network import Network, Queue
+from app.gallery.protocol import Galleries
+from app.gallery.sharding import ShardedGalleries
+from app.home.model_shelf import ModelShelf
+from app.inference.protocols import Network, Queue
 from app.on_ray.asking import Shards, ask, ask_soon
 from app.on_ray.nodes import form
 from app.settings import Settings
-from app.sharding import ShardedGalleries
 from app.store import SqlStore
 from model.distances import Vectors
 from model.embedder import Preparer

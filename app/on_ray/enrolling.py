@@ -18,21 +18,21 @@ from typing import Any
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
 
-from app.batching import Batcher
-from app.bulk import ManyImages, enroll_each
-from app.commands.folders import Enrolled
+from app.concurrency.thread_pool import WorkPool
 from app.errors import ClassExistsError, InvalidRequestError, ModelMismatchError, OneshotError, StartupError
-from app.images import EmbeddedImage, Upload
-from app.model_shelf import ModelShelf
+from app.home.model_shelf import ModelShelf
+from app.image_folders import Enrolled
+from app.inference.batcher import Batcher
+from app.inference.images import EmbeddedImage, Upload
+from app.inference.prepare import prepare
 from app.names import clean_gallery, clean_label
 from app.on_ray.nodes import absolute, form, network_device
 from app.on_ray.sources import Source, read
-from app.pictures import prepare
-from app.receipts import Result
+from app.recognition.bulk_enrol import ManyImages, enroll_each
+from app.recognition.receipts import Result
+from app.service.choose_model import choose_model, held_home
 from app.settings import Settings
-from app.starting import choose_model, held_home
 from app.store import EnrollOutcome, NewSupport, OnConflict, SqlStore, open_store
-from app.workers import WorkPool
 from model.embedder import DeviceError, Embedder
 from model.images import ImageLimits
 from model.on_ray import NoClusterError, cluster

@@ -15,23 +15,23 @@ from typing import Any
 from fastapi import FastAPI
 from ray.serve.handle import DeploymentHandle
 
-from app.batching import Batcher
+from app.allocator import give_large_blocks_back
+from app.api.application import create_app
 from app.errors import ModelNotFoundError, OneshotError
-from app.following import Follower
-from app.gallery import GalleryIndex
-from app.heap import give_large_blocks_back
-from app.locks import INDEX_FOLDER
-from app.logs import configure_logging
-from app.main import create_app
-from app.model_shelf import ModelShelf
+from app.gallery.index import GalleryIndex
+from app.gallery.segment_files import Snapshots, part_folder
+from app.gallery.sharding import Question, ShardView, Told
+from app.home.lock import INDEX_FOLDER
+from app.home.model_shelf import ModelShelf
+from app.inference.batcher import Batcher
 from app.on_ray.compute import Cluster
 from app.on_ray.nodes import form, network_device
+from app.service.choose_model import choose_model, held_home
+from app.service.follower import Follower
 from app.settings import Settings
-from app.sharding import Question, ShardView, Told
-from app.snapshots import Snapshots, part_folder
-from app.starting import choose_model, held_home
 from app.store import open_store
-from app.store.parts import Part
+from app.store.shard_key import Part
+from app.telemetry.logs import configure_logging
 from model.distances import Vectors
 from model.embedder import DeviceError, Embedder
 from model.preprocess import Prepared

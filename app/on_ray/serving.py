@@ -14,13 +14,13 @@ import ray
 from ray import serve
 
 from app.errors import StartupError
-from app.logs import configure_logging, get_logger
-from app.model_shelf import ModelShelf
+from app.home.model_shelf import ModelShelf
 from app.on_ray.application import QUIET, build
 from app.on_ray.nodes import absolute, form
+from app.service.choose_model import choose_model, held_home
 from app.settings import Settings, variable
-from app.starting import choose_model, held_home
 from app.store import open_store
+from app.telemetry.logs import configure_logging, get_logger
 from model.on_ray import ADDRESS, NoClusterError, cluster
 
 log = get_logger(__name__)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from pyarrow import ArrowInvalid
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
-from app.commands.folders import find_images
+from app.image_folders import find_images
 from model.folders import LABELS_FILE, exported_labels, is_image, label_of
 
 

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store.base import ClassRecord, EnrollOutcome, NewSupport, OnConflict
+from app.store.bulk_insert import chunks, insert_many
 from app.store.checksums import checksum
 from app.store.database import take_ids
 from app.store.log import forget_classes, note_classes, record_gallery
-from app.store.many import chunks, insert_many
 from app.store.schema import classes, galleries, images, supports
 from app.store.vectors import to_bytes
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from app.logs import get_logger
 from app.store.checksums import checksum, is_whole
 from app.store.database import Database, Rest
 from app.store.schema import embeddings, images, supports
+from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from app.keys import Key, Scope
+from app.api_key import Key, Scope
 from app.store.database import Database, vital
 from app.store.schema import api_keys
 

@@ -16,10 +16,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from app.store.base import Changes, GalleryChanges, GalleryInfo
+from app.store.bulk_insert import CHUNK, chunks, insert_many
 from app.store.database import note_number, take_ids
-from app.store.many import CHUNK, chunks, insert_many
-from app.store.parts import WHOLE, Part
 from app.store.schema import calibrations, changes, classes, embeddings, galleries, meta, supports, tombstones
+from app.store.shard_key import WHOLE, Part
 from app.store.vectors import from_bytes
 
 #: So many deletions may a reader of the log have missed and still catch up.

@@ -215,7 +215,7 @@ def _make_engine(url: str, lock_timeout_s: float, **options: Any) -> sa.Engine:
         address = sa.make_url(f"{'postgresql' if scheme == 'postgres' else scheme}+psycopg://{rest}")
         engine = sa.create_engine(
             address,
-            paramstyle="format",  # by place: see `app.store.many`
+            paramstyle="format",  # by place: see `app.store.bulk_insert`
             pool_pre_ping=True,  # after the server was away
             connect_args={name: value for name, value in _CONNECT.items() if name not in address.query},
             execution_options={"ids": _take_ids, "search": _search},

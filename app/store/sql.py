@@ -30,6 +30,7 @@ from app.store.base import (
     OnConflict,
     Support,
 )
+from app.store.bulk_insert import chunks
 from app.store.checksums import checked
 from app.store.database import Database, Rest
 from app.store.database import search as find_labels
@@ -45,15 +46,14 @@ from app.store.log import (
     with_calibration,
 )
 from app.store.lookup import find_class, find_gallery, refuse_taken
-from app.store.many import chunks
 from app.store.migrations import migrate
 from app.store.models import STORE_ID, ModelStore
-from app.store.parts import WHOLE, Part
+from app.store.read_gallery import read_infos, read_whole
 from app.store.receipts import find_receipt, keep_receipt
 from app.store.schema import calibrations, classes, galleries, images, meta, supports
+from app.store.shard_key import WHOLE, Part
 from app.store.sqlite import BUSY_TIMEOUT_S
 from app.store.vectors import from_bytes
-from app.store.whole import read_infos, read_whole
 
 #: The store's file in a data folder.
 STORE_FILE = "oneshot.db"

@@ -170,7 +170,7 @@ class Database:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Always: a lock in the data folder keeps others out (`app.locks`)."""
+        """Always: a lock in the data folder keeps others out (`app.home.lock`)."""
         yield True
 
     def check_structure(self, rest: Rest) -> bool:

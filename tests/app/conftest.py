@@ -12,10 +12,10 @@ import pytest
 from app.settings import PREFIX, READ_ELSEWHERE
 from app.store import SqlStore
 from model.manifest import SimilarityKind
+from testing.factories import draw_character, make_artifact, png_bytes
+from testing.postgres import Postgres, missing
 from testing.served import Running, Where, assert_problem, make_settings, on_both_stores, running
-from tests.app.postgres import Postgres, missing
-from tests.app.store.helpers import ODD_LABELS, put_new_store
-from tests.factories import draw_character, make_artifact, png_bytes
+from testing.stores import ODD_LABELS, put_new_store
 
 __all__ = ["Running", "Where", "assert_problem", "make_settings", "on_both_stores", "running"]
 

@@ -33,8 +33,8 @@ from oneshot_client import (
 )
 from oneshot_client.bulk import run_many, run_many_async
 from oneshot_client.proxies import proxy_for
-from tests.app.conftest import Running
-from tests.factories import draw_character, png_bytes
+from testing.factories import draw_character, png_bytes
+from testing.served import Running
 
 
 @pytest.fixture

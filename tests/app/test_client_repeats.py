@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from oneshot_client import AsyncClient, Client, FaultError, MissingError, RejectedError, Retry, UnreachableError
-from tests.app.conftest import Running
+from testing.served import Running
 
 QUICK = Retry(3, 0.01)
 

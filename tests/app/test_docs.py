@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from app.api.application import create_app
 from app.errors import OneshotError
-from app.main import create_app
-from app.metrics import Metrics
 from app.settings import READ_ELSEWHERE, Settings, allowed, variable
-from tests.app.conftest import make_settings
+from app.telemetry.metrics import Metrics
+from testing.served import make_settings
 
 #: Where the service's own errors are.
 MODULES = {"app.errors", "app.request_errors"}

@@ -9,8 +9,8 @@ import pytest
 from benchmarks import decisions
 from model import DEFAULT_ARTIFACT
 from model.artifact import INT8_FOLDER, load_artifact, read_manifest
-from tests.factories import make_artifact
-from tests.training.synthetic import write_tree
+from testing.factories import make_artifact
+from testing.synthetic import write_tree
 from training.data.omniglot import read_omniglot
 
 

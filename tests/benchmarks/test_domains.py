@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.domains import Figure, _nearest, closed_set, embed, read_set, strangers, table
 from oneshot_client import Client
-from tests.app.processes import Server
-from tests.factories import draw_character, encode, make_artifact
+from testing.factories import draw_character, encode, make_artifact
+from testing.processes import Server
 from training.data.labelled import DatasetError
 
 

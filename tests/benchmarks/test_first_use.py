@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.first_use import DOCS, kind, render
 from benchmarks.live import measure, summary
-from tests.app.processes import Server
-from tests.web.browser import find_chromium
+from testing.browser import find_chromium
+from testing.processes import Server
 
 
 def test_the_page_is_made_of_the_recorded_results():

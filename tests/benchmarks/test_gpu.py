@@ -15,8 +15,8 @@ import torch
 from benchmarks import gpu
 from benchmarks.gpu_forward import Form, copies, forms, forward, seconds_of_call
 from benchmarks.gpu_page import page
-from tests.factories import make_artifact
-from tests.training.synthetic import write_tree
+from testing.factories import make_artifact
+from testing.synthetic import write_tree
 from training.checkpoint import CHECKPOINT_FILE, read_checkpoint
 from training.fit import fit
 from training.recipe import load_recipe

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import nodes_page
 from benchmarks.nodes import Asked, doors, staleness, torture
 from benchmarks.nodes_groups import CONFIGURATIONS
-from tests.factories import draw_character, png_bytes
+from testing.factories import draw_character, png_bytes
 
 MEASURED: dict[str, Any] = {
     "looks": [{"rate": rate, "p50": 10.0, "p99": 30.0, "failures": 0} for rate in (100.0, 300.0, 200.0)],

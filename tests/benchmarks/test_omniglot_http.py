@@ -19,7 +19,7 @@ from benchmarks.omniglot_http import (
     served,
     wilson_interval,
 )
-from tests.factories import draw_character, make_artifact, png_bytes
+from testing.factories import draw_character, make_artifact, png_bytes
 
 LABELS = "run01/test/item01.png run01/training/class02.png\nrun01/test/item02.png run01/training/class01.png\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from benchmarks import pareto
 from benchmarks.pareto import Choice, front, knee, page, plot
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.fit import fit
 from training.recipe import load_recipe
 

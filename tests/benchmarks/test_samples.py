@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.samples import API, README, answers, draw, with_model, with_samples
-from tests.docs import pages
+from testing.docs import pages
 
 _NUMBER = re.compile(r"-?\d+\.\d+")
 _TIME = re.compile(r'"\d{4}-\d\d-\d\dT[\d:.]+Z"')

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.attacks import Attack, attacks
 from benchmarks.siege import besiege
-from tests.factories import make_artifact
+from testing.factories import make_artifact
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

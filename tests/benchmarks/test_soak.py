@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.growth import Sample, look, slope
-from benchmarks.proofs import Proof, record
 from benchmarks.reliability import DOCS, render
 from benchmarks.soak import soak
-from tests.factories import make_artifact
+from testing.factories import make_artifact
+from testing.growth import Sample, look, slope
+from testing.proofs import Proof, record
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from benchmarks.training_step import main
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 
 
 def test_it_prints_the_share_of_the_data(tmp_path, monkeypatch, capsys):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.processes import Server
-from tests.factories import draw_character, png_bytes
+from testing.factories import draw_character, png_bytes
+from testing.processes import Server
 
 ROOT = Path(__file__).parents[2]
 

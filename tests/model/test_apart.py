@@ -26,7 +26,7 @@ from model.images import (
     decode_image,
     is_quick,
 )
-from tests.factories import draw_character, encode
+from testing.factories import draw_character, encode
 
 CHARACTER = draw_character(3, size=200)
 needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow has no AVIF here")

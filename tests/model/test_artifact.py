@@ -23,7 +23,7 @@ from model.artifact import (
 )
 from model.embedder import DeviceError, Embedder
 from model.manifest import SimilaritySpec
-from tests.factories import make_artifact, make_calibration
+from testing.factories import make_artifact, make_calibration
 
 
 @pytest.fixture

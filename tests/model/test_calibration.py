@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from model.calibration import Chances, LikelihoodRatio, UnsupportedRateError
-from tests.factories import make_calibration
+from testing.factories import make_calibration
 
 CALIBRATION = make_calibration()
 

@@ -8,7 +8,7 @@ import torch
 
 from model.artifact import load_artifact
 from model.embedder import DeviceError, Embedder, pick_device
-from tests.factories import draw_character, make_artifact
+from testing.factories import draw_character, make_artifact
 
 
 @pytest.fixture(scope="module", params=["cosine", "euclidean", "weighted-l1"])

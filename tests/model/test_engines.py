@@ -27,7 +27,7 @@ from model.artifact import (
 from model.embedder import DeviceError, Embedder, choose_form
 from model.manifest import SimilarityKind
 from model.torch_engine import GRAPH_SIZES, TorchEngine, padded_size, parts_of
-from tests.factories import draw_character, make_artifact
+from testing.factories import draw_character, make_artifact
 
 SHIPPED_INT8 = DEFAULT_ARTIFACT / INT8_FOLDER
 
@@ -86,7 +86,7 @@ def test_int8_is_near_f32_and_another_model():
 
 def test_an_int8_form_is_served_without_torch_and_tells_nobody():
     script = (
-        "import sys, app.main, app.service; from model import DEFAULT_ARTIFACT; "
+        "import sys, app.api.application, app.service.service; from model import DEFAULT_ARTIFACT; "
         "from model.artifact import load_artifact; "
         "from model.embedder import Embedder; Embedder(load_artifact(DEFAULT_ARTIFACT / 'int8'), 'auto').warm_up(); "
         "assert 'torch' not in sys.modules and 'scipy' not in sys.modules, 'heavy'; "

@@ -11,7 +11,7 @@ from model.embedder import Embedder
 from model.focus import FocusNet, Window
 from model.manifest import FocusSpec, PreprocessSpec, SimilaritySpec
 from model.similarity import build_similarity
-from tests.factories import make_calibration
+from testing.factories import make_calibration
 
 PREPROCESS = PreprocessSpec(size=48, channels=3, polarity="as-is")
 

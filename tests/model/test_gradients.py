@@ -12,7 +12,7 @@ from model.gradients import GradientsNet, slope_kernels
 from model.manifest import GradientsSpec, PreprocessSpec, SimilaritySpec, embedding_dim
 from model.networks import build_network, parameter_count
 from model.similarity import build_similarity
-from tests.factories import make_calibration
+from testing.factories import make_calibration
 
 PREPROCESS = PreprocessSpec(size=24, polarity="as-is", fit="stretch")
 

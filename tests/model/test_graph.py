@@ -38,7 +38,7 @@ from model.manifest import (
 )
 from model.networks import build_network
 from model.similarity import build_similarity
-from tests.factories import make_artifact, make_calibration
+from testing.factories import make_artifact, make_calibration
 
 TOLERANCE = 1e-5
 """Between a number of a vector by torch and by the graph, as docs/engines.md says."""

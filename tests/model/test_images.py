@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks.hostile import many_scans
 from model.essentials import essentials
 from model.images import (
     MEDIA_TYPES,
@@ -30,7 +29,8 @@ from model.images import (
     decode_image,
 )
 from model.metered import MeteredFile
-from tests.factories import draw_character, encode
+from testing.factories import draw_character, encode
+from testing.hostile import many_scans
 
 MODES = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),

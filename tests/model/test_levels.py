@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from model.images import UnsupportedFormatError, decode_image
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.factories import draw_character, encode
+from testing.factories import draw_character, encode
 
 HOUSE, OTHER = draw_character(3, size=120), draw_character(4, size=120)
 

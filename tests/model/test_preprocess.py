@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.factories import draw_character
+from testing.factories import draw_character
 
 
 @pytest.mark.parametrize("crop", ["none", "ink"])

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import pytest
 
 from app.store import OnConflict, SqlStore
-from tests.app.conftest import make_settings
-from tests.factories import draw_character, png_bytes
-from tests.on_ray.alone import ROOT, command_alone, environment_alone, missing
+from testing.factories import draw_character, png_bytes
+from testing.ray_alone import ROOT, command_alone, environment_alone, missing
+from testing.served import make_settings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's modules
@@ -132,7 +132,7 @@ def test_each_file_has_an_outcome_and_a_second_run_changes_nothing(folder: Path,
 @pytest.mark.slow
 def test_a_run_that_was_killed_is_given_again_and_goes_on(folder: Path, artifact: Path, tmp_path: Path):
     oneshot = str(Path(sys.executable).parent / "oneshot")
-    command = command_alone("tests.on_ray.program", [oneshot, "enroll", "--engine", "ray", str(folder), "--json"])
+    command = command_alone("testing.ray_program", [oneshot, "enroll", "--engine", "ray", str(folder), "--json"])
     environment = environment_alone() | {"ONESHOT_HOME": str(tmp_path / "home"), "ONESHOT_MODEL": str(artifact)}
     environment |= {"ONESHOT_EMBEDDERS": "1", "ONESHOT_DEVICE": "cpu", "ONESHOT_THREADS": "1"}
     with (tmp_path / "log").open("w") as log:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.app.postgres import missing as missing_postgres
-from tests.on_ray.alone import missing, run_alone
+from testing.postgres import missing as missing_postgres
+from testing.ray_alone import missing, run_alone
 
 
 @pytest.mark.slow

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.on_ray.alone import missing, run_alone
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.ray_alone import missing, run_alone
+from testing.synthetic import TINY_RECIPE, write_tree
 
 pytestmark = [
     pytest.mark.slow,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.factories import draw_character
+from testing.factories import draw_character
 from training.augment import Augment
 from training.recipe import AugmentPart
 

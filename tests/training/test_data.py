@@ -16,7 +16,7 @@ from PIL import Image
 
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.training.synthetic import ALPHABETS, DRAWERS, write_tree, zip_tree
+from testing.synthetic import ALPHABETS, DRAWERS, write_tree, zip_tree
 from training.data import omniglot
 from training.data.labelled import DatasetError, prepare
 from training.data.omniglot import download_omniglot, read_omniglot, read_runs

@@ -10,8 +10,8 @@ import torch
 from model.artifact import ArtifactError
 from model.manifest import PreprocessSpec, SimilaritySpec
 from model.similarity import build_similarity
-from tests.factories import make_artifact
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.factories import make_artifact
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.fit import fit
 from training.losses import Embedded, build_loss
 from training.objectives import DistillObjective

@@ -15,8 +15,8 @@ from model.embedder import Embedder
 from model.manifest import ConvSpec, EnsembleSpec, PreprocessSpec, SimilaritySpec, embedding_dim
 from model.networks import build_network
 from model.similarity import Cosine
-from tests.factories import make_calibration
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.factories import make_calibration
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.cli import main
 from training.ensemble import join
 from training.loop import TrainingError

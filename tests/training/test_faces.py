@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.factories import encode
+from testing.factories import encode
 from training.data.faces import read_faces, split_people
 from training.data.labelled import DatasetError
 

@@ -15,8 +15,8 @@ from model.artifact import load_artifact
 from model.embedder import Embedder
 from model.manifest import EnsembleSpec
 from model.preprocess import Preprocess
-from tests.app.processes import Server, enroll
-from tests.factories import encode
+from testing.factories import encode
+from testing.processes import Server, enroll
 from tests.training.test_faces import write_faces
 from training.data.faces import read_faces, split_people
 from training.data.labelled import prepare

@@ -20,7 +20,7 @@ from model.artifact import load_artifact
 from model.embedder import Embedder
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from training.cli import main
 from training.data.labelled import DatasetError, prepare

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from model.artifact import load_artifact
-from tests.factories import draw_character, encode, make_artifact
+from testing.factories import draw_character, encode, make_artifact
 from training.cli import main
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.fit import fit
 from training.history import History, read_history
 from training.loop import Progress

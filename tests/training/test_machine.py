@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.augment import Augment
 from training.batches import DistortedBatches
 from training.data.labelled import prepare

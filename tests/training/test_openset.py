@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.factories import make_calibration
+from testing.factories import make_calibration
 from training.openset import Searches, auroc, fnir, fpir, oscr, search_galleries
 
 CALIBRATION = make_calibration()

@@ -12,8 +12,8 @@ from model import DEFAULT_ARTIFACT
 from model.artifact import load_artifact, read_manifest
 from model.manifest import PreprocessSpec
 from model.preprocess import Preprocess
-from tests.app.processes import Server, enroll
-from tests.factories import draw_character, encode
+from testing.factories import draw_character, encode
+from testing.processes import Server, enroll
 from training.data.folder import read_folder
 from training.data.labelled import DatasetError, prepare
 from training.data.parts import FolderPart

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from model.artifact import load_artifact
-from tests.factories import make_artifact
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.factories import make_artifact
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.cli import main
 from training.data.labelled import DatasetError
 from training.episodes import judge_trials

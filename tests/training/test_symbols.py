@@ -12,8 +12,8 @@ import torch
 
 from model.manifest import SimilaritySpec
 from model.preprocess import Preprocess
-from tests.factories import draw_character
-from tests.training.synthetic import write_tree
+from testing.factories import draw_character
+from testing.synthetic import write_tree
 from training.batches import make_batches
 from training.data.labelled import DatasetError, Drawings, prepare
 from training.data.symbols.build import Drawn, build_pack, pack

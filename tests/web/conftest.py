@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from tests.app.conftest import Running
-from tests.factories import draw_character, png_bytes
-from tests.web.browser import BOX, FLASH, Console, find_chromium, launch, serving, stroke_png
+from testing.browser import BOX, FLASH, Console, find_chromium, launch, serving, stroke_png
+from testing.factories import draw_character, png_bytes
+from testing.served import Running
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from tests.app.conftest import Running
-from tests.web.browser import BOX, HOUSE, Console, launch, serving, shifted
+from testing.browser import BOX, HOUSE, Console, launch, serving, shifted
+from testing.served import Running
 
 FOLDER = Path(__file__).parents[2] / "docs" / "images"
 COLOURS = 128

@@ -8,8 +8,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
-from tests.app.conftest import Running
-from tests.web.browser import BOX, FLASH, HOUSE, Console
+from testing.browser import BOX, FLASH, HOUSE, Console
+from testing.served import Running
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests.app.conftest import Running
-from tests.web.browser import BOX, FLAGS, find_chromium, stroke_png
+from testing.browser import BOX, FLAGS, find_chromium, stroke_png
+from testing.served import Running
 
 _PAGE = b"<!doctype html><title>Foreign</title><form id=form method=post enctype=multipart/form-data></form>"
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Route, expect
 
-from tests.app.conftest import Running
-from tests.web.browser import BOX, FLASH, HOUSE, Console, shifted, stroke_png
+from testing.browser import BOX, FLASH, HOUSE, Console, shifted, stroke_png
+from testing.served import Running
 
 pytestmark = pytest.mark.slow
 

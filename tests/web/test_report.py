@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from model.artifact import load_artifact
-from tests.training.synthetic import TINY_RECIPE, write_tree
+from testing.synthetic import TINY_RECIPE, write_tree
 from training.fit import fit
 from training.recipe import load_recipe
 from training.report.measure import measure

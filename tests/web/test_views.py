@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from app.keys import Scope, make_key
-from tests.app.conftest import Running
-from tests.factories import draw_character, png_bytes
-from tests.web.browser import BOX, FLASH, Console, serving, shifted, stroke_png
+from app.api_key import Scope, make_key
+from testing.browser import BOX, FLASH, Console, serving, shifted, stroke_png
+from testing.factories import draw_character, png_bytes
+from testing.served import Running
 
 pytestmark = pytest.mark.slow
 

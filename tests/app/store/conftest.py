@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from app.store import SqlStore, postgres
 from app.store.notices import _LOOK_SECONDS
-from tests.app.conftest import on_both_stores
+from testing.served import on_both_stores
 
 pytest_generate_tests = on_both_stores
 

@@ -5,7 +5,7 @@ import pytest
 
 from app.errors import GalleryNotFoundError
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 
 def test_it_is_kept_replaced_and_taken_back(store: SqlStore):

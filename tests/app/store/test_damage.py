@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from app.errors import StoreCorruptError
-from app.export import export_gallery
+from app.home.export import export_gallery
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 IMAGE = b"an image that is whole"
 READS: dict[str, Callable[[SqlStore], object]] = {

@@ -7,8 +7,8 @@ import pytest
 
 from app.errors import ClassExistsError, ModelMismatchError
 from app.store import ClassRecord, NewSupport, OnConflict, SqlStore
-from app.store.many import CHUNK
-from tests.app.store.helpers import support
+from app.store.bulk_insert import CHUNK
+from testing.stores import support
 
 ADD, FAIL, REPLACE = OnConflict.ADD, OnConflict.FAIL, OnConflict.REPLACE
 

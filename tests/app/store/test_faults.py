@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import StoreCorruptError, StoreUnavailableError
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 
@@ -79,7 +79,7 @@ import resource, sys
 from pathlib import Path
 from app.errors import StoreUnavailableError
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 store = SqlStore(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))

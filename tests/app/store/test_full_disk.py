@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from app.api_key import Scope, make_key
 from app.errors import ClassNotFoundError, GalleryNotFoundError, StoreUnavailableError, WriteInDoubtError
-from app.keys import Scope, make_key
 from app.store import OnConflict, SqlStore
 from app.store.reserve import RESERVE, Reserve
 from app.store.sqlite import translated_errors
-from tests.app.store.helpers import support
+from testing.stores import support
 
 SIZE = 1_000_000
 MIB = 2**20
@@ -41,9 +41,9 @@ import os, sys
 from contextlib import suppress
 from pathlib import Path
 from app.errors import StoreUnavailableError
-from app.keys import Scope, make_key
+from app.api_key import Scope, make_key
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 home = Path(sys.argv[1])
 path = home / "oneshot.db"

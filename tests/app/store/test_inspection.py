@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import inspecting
 from app.errors import StoreCorruptError
-from app.inspecting import Inspector
+from app.service import inspector as inspecting
+from app.service.inspector import Inspector
 from app.store import OnConflict, SqlStore, inspection
+from testing.stores import support
 from tests.app.store.conftest import soon
-from tests.app.store.helpers import support
 from tests.app.store.test_damage import run
 
 TABLES = ["images", "supports", "embeddings"]

@@ -1,9 +1,9 @@
 """The change log: what a follower is told, from any point, and the cheap look whether there is anything to tell."""
 
 from app.store import GalleryChanges, OnConflict, SqlStore
-from tests.app.conftest import Where
+from testing.served import Where
+from testing.stores import support
 from tests.app.store.conftest import settle, soon
-from tests.app.store.helpers import support
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 

@@ -11,14 +11,14 @@ import pytest
 
 from app.errors import StartupError, StoreUnavailableError
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import put_new_store, support
+from testing.stores import put_new_store, support
 
 REPLACE = OnConflict.REPLACE
 DIE = """
 import os, sys
 from pathlib import Path
 from app.store import OnConflict, SqlStore
-from tests.app.store.helpers import support
+from testing.stores import support
 
 store = SqlStore(Path(sys.argv[1]))
 for label in "abc":

@@ -13,7 +13,7 @@ from app.store import OnConflict, SqlStore
 from app.store.migrations import _latest, migrate, script_of_the_steps
 from app.store.schema import metadata
 from app.store.sqlite import Database
-from tests.app.store.helpers import support
+from testing.stores import support
 
 
 def sql_of(path: Path) -> dict[str, str]:

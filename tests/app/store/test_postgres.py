@@ -19,10 +19,10 @@ from app.errors import SchemaTooNewError, StartupError, StoreUnavailableError, W
 from app.store import OnConflict, SqlStore, postgres
 from app.store.notices import _LOOK_SECONDS
 from app.store.schema import metadata
-from tests.app.postgres import Postgres, connect, missing
+from testing.postgres import Postgres, connect, missing
+from testing.store_processes import peers
+from testing.stores import support
 from tests.app.store.conftest import soon
-from tests.app.store.helpers import support
-from tests.app.store.processes import peers
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 

@@ -3,9 +3,9 @@
 import json
 
 from app.store import OnConflict, SqlStore
-from tests.app.conftest import Where
-from tests.app.store.helpers import support
-from tests.app.store.processes import peers
+from testing.served import Where
+from testing.store_processes import peers
+from testing.stores import support
 
 
 def test_processes_that_start_at_once_share_one_new_store(where: Where):

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from app.errors import ClassNotFoundError, GalleryNotFoundError, ImageNotFoundError
 from app.store import OnConflict, SqlStore
-from tests.app.conftest import Where
-from tests.app.store.helpers import support
+from testing.served import Where
+from testing.stores import support
 
 ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 

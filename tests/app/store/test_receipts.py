@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from app.errors import ClassExistsError, KeyReusedError, OneshotError
 from app.store import Once, OnConflict, SqlStore
 from app.store.schema import receipts
-from tests.app.store.helpers import support
+from testing.stores import support
 
 ADD, FAIL, REPLACE = OnConflict.ADD, OnConflict.FAIL, OnConflict.REPLACE
 ONCE = Once("key", "request")

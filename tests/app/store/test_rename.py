@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from app.errors import ClassExistsError, ClassNotFoundError, GalleryNotFoundError
-from app.gallery import GalleryIndex
+from app.gallery.index import GalleryIndex
 from app.store import OnConflict, SqlStore
-from tests.app.manifests import make_manifest
-from tests.app.store.helpers import support
+from testing.manifests import make_manifest
+from testing.stores import support
 
 OURS = make_manifest("l2", 2)
 

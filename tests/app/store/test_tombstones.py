@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from app.gallery import GalleryIndex
-from app.snapshots import Snapshots
+from app.gallery.index import GalleryIndex
+from app.gallery.segment_files import Snapshots
 from app.store import OnConflict, SqlStore
-from tests.app.manifests import make_manifest
-from tests.app.store.helpers import support
+from testing.manifests import make_manifest
+from testing.stores import support
 from tests.app.store.test_migrations import at_revision
 
 KEPT = 5
@@ -77,7 +77,7 @@ def test_a_follower_within_reach_catches_up_and_one_beyond_begins_anew(store: Sq
 
 
 def test_a_segment_from_before_the_log_s_reach_is_built_anew(store: SqlStore, path: Path, monkeypatch):
-    monkeypatch.setattr("app.gallery.SEGMENT_FROM", 10)
+    monkeypatch.setattr("app.gallery.index.SEGMENT_FROM", 10)
     enroll(store, *(f"c{number}" for number in range(40)))
 
     def opened() -> GalleryIndex:
@@ -97,7 +97,7 @@ def test_a_view_that_is_being_read_from_nothing_is_not_disturbed_by_old_deletion
     enroll(store, *(f"c{number}" for number in range(30)))
     for number in range(3 * KEPT):
         store.remove_class("g", f"c{number}")
-    monkeypatch.setattr("app.replay._AT_ONCE", 4)
+    monkeypatch.setattr("app.store.follow_log._AT_ONCE", 4)
     assert GalleryIndex(store, OURS).size("g") == 30 - 3 * KEPT
 
 

@@ -1,0 +1,1 @@
+"""Whose key opens what, and how much it may ask."""

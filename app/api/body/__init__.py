@@ -1,0 +1,1 @@
+"""From a request's body to images and texts, with every limit held while it comes in."""

@@ -1,0 +1,91 @@
+"""Versions: a write's answer says how far the store's change log has come, a request may ask to see as much at least.
+
+So whoever writes through one process reads what he wrote through any other, at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Scope
+
+from app.errors import BehindError, InvalidRequestError
+from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+MAX_VERSION = 2**63 - 1
+#: The requests that change a gallery. (What changes keys, or the model that is wanted, is no part of the change log.)
+WRITES = frozenset(
+    {
+        ("POST", "/enroll"),
+        ("POST", "/enroll/batch"),
+        ("PATCH", "/classes/{label:path}"),
+        ("DELETE", "/classes/{label:path}"),
+        ("DELETE", "/galleries/{name}"),
+        ("POST", "/galleries/{name}/calibrate"),
+        ("DELETE", "/galleries/{name}/calibration"),
+    }
+)
+#: Those that are answered from the views in memory, also while the store is away.
+VIEWED = frozenset({("POST", "/classify"), ("POST", "/verify"), ("GET", "/galleries/{name}/map")})
+
+#: A version that was answered is in the store: only one that is away, or behind another, has to be waited for.
+_PAUSES_S = (0.0, 0.01, 0.03, 0.06, 0.15)
+
+
+async def reach(service: Service, scope: Scope) -> None:
+    """Wait, briefly, until this process sees the version that the request asks for.
+
+    Raises BehindError, and InvalidRequestError when it asks for what is no version, or none that the store has come to.
+    """
+    text = Headers(scope=scope).get(MIN_VERSION)
+    if text is None:
+        return
+    version = whole_number(text)
+    if version is None or version > MAX_VERSION:
+        raise InvalidRequestError.at("header", MIN_VERSION, message="is no version")
+    for pause in _PAUSES_S:
+        await asyncio.sleep(pause)
+        if await service.storing.run(lambda: service.index.reaches(version)):
+            return
+    if not service.index.age() and version > await service.storing.run(service.store.head):
+        raise InvalidRequestError.at("header", MIN_VERSION, message="is a version that nothing was written with")
+    raise BehindError(f"This server does not see version {version} yet.")
+
+
+def tell_version(scope: Scope, status: int, headers: MutableHeaders) -> None:
+    """Add to an answer what it says of versions: that of a write, or the age of what a view says of a store away."""
+    request = (scope["method"], getattr(scope.get("route"), "path", ""))
+    if status >= 400 or not (request in WRITES or request in VIEWED):
+        return
+    service: Service = scope["app"].state.service
+    if request in WRITES:
+        headers[VERSION] = str(service.store.written())
+    elif age := service.index.age():
+        headers["Age"] = str(max(1, round(age)))
+
+
+def describe_versions(schema: dict[str, Any]) -> None:
+    """Add to the OpenAPI schema the headers of requests (all that may be refused as invalid) and answers."""
+    number = {"type": "integer", "minimum": 0, "maximum": MAX_VERSION}
+    asked = f"See at least this version: the `{VERSION}` of the answer to a write, through whichever server."
+    parameter = {"name": MIN_VERSION, "in": "header", "required": False, "description": asked, "schema": number}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            if "422" in operation["responses"]:
+                operation.setdefault("parameters", []).append(parameter)
+    version = {
+        "description": f"What to send as `{MIN_VERSION}` to see this write through any server.",
+        "schema": number,
+    }
+    age = {"description": "Seconds since the store was last heard of, while it is away.", "schema": number}
+    for name, header, requests in ((VERSION, version, WRITES), ("Age", age, VIEWED)):
+        for method, path in requests:
+            operation = schema["paths"].get(path.replace(":path}", "}"), {}).get(method.lower(), {})
+            for status, answer in operation.get("responses", {}).items():
+                if status.startswith("2"):
+                    answer.setdefault("headers", {})[name] = header

@@ -1,0 +1,1 @@
+"""Thread pools, locks and bounded queues."""

@@ -1,0 +1,1 @@
+"""Galleries in memory, searchable: views of the store."""

@@ -1,0 +1,1 @@
+"""The data folder: its lock, the models in it, its backup and its export."""

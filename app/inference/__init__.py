@@ -1,0 +1,1 @@
+"""From an uploaded image to its vector: decode, prepare, and share forward passes."""

@@ -1,0 +1,95 @@
+"""Maps of galleries: made one at a time, in a thread of their own, and kept until the gallery changes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from app.concurrency.thread_pool import WorkPool
+from app.errors import GalleryNotFoundError
+from app.gallery.projection import F64, Neighbours, Projection, nearest, project
+from app.gallery.protocol import Edition, Galleries
+from app.inference.protocols import Network
+from app.names import DEFAULT_GALLERY
+from app.recognition.calibrations import Calibrations
+
+#: What a map shows at most: classes, and neighbours of each.
+MAP_SIZE = 2000
+MAP_NEIGHBOURS = 5
+#: Maps of 2,000 classes have about 1.5 MB.
+_KEPT_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class GalleryMap:
+    """Up to MAP_SIZE classes of a gallery with `size`: label, place, nearest others and their similarities (n, k)."""
+
+    labels: list[str]
+    projection: Projection
+    near: Neighbours
+    similarities: F64
+    size: int
+
+
+def draw_map(index: Galleries, calibrations: Calibrations, model: Network, gallery: str) -> GalleryMap:
+    """The map of the gallery, which has that model. Raises GalleryNotFoundError, ModelMismatchError."""
+    calibration = calibrations.of(gallery)
+    try:
+        labels, vectors, metric = index.sample(gallery, MAP_SIZE, model.digest)
+        size = index.size(gallery)
+    except GalleryNotFoundError:
+        if gallery != DEFAULT_GALLERY:
+            raise
+        labels, vectors, metric, size = [], np.empty((0, 1), dtype=np.float32), model.metric, 0
+    near = nearest(metric, vectors, MAP_NEIGHBOURS)
+    return GalleryMap(labels, project(vectors), near, calibration.probability(near.distances), size)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    edition: Edition
+    body: bytes
+
+
+class Maps:
+    """The answers that were made last. For one event loop; `looking` are the threads that look at the galleries.
+
+    Making one takes up to seconds, so `making` has a thread that nothing else waits for.
+    """
+
+    def __init__(self, index: Galleries, looking: WorkPool, making: WorkPool) -> None:
+        self._index, self._looking, self._making = index, looking, making
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    async def get(self, gallery: str, digest: str, make: Callable[[], bytes]) -> bytes:
+        """The answer for the gallery by the model `digest`, made at need. Raises OverloadedError."""
+        kept = await self._looking.run(partial(self._find, gallery, digest))
+        return kept if kept is not None else await self._making.run(partial(self._make, gallery, digest, make))
+
+    def _find(self, gallery: str, digest: str) -> bytes | None:
+        edition = self._index.edition(gallery)
+        with self._lock:
+            kept = self._kept.get((gallery, digest))
+            if kept is None or kept.edition != edition:
+                return None
+            self._kept.move_to_end((gallery, digest))
+            return kept.body
+
+    def _make(self, gallery: str, digest: str, make: Callable[[], bytes]) -> bytes:
+        kept = self._find(gallery, digest)  # whoever waited for the same one finds it here
+        if kept is not None:
+            return kept
+        edition = self._index.edition(gallery)  # before: what changes meanwhile makes it out of date
+        body = make()
+        with self._lock:
+            self._kept[gallery, digest] = _Kept(edition, body)
+            self._kept.move_to_end((gallery, digest))
+            while sum(len(each.body) for each in self._kept.values()) > _KEPT_BYTES:
+                self._kept.popitem(last=False)
+        return body

@@ -1,0 +1,1 @@
+"""Processes and sockets: workers, connections and their orderly end."""

@@ -1,0 +1,1 @@
+"""All parts of the service, started in order and closed in reverse."""

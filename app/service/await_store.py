@@ -1,0 +1,110 @@
+"""Starting while the store's database is away: the process is live and not ready, and tries again until it is there.
+
+So the machines of a cluster may come up in any order. Whatever else stops a start does so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+
+from app.errors import NotReadyError, StartupError, StoreUnavailableError
+from app.lifecycle import Lifecycle
+from app.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from app.service.service import Service
+
+log = get_logger(__name__)
+
+#: How long a database is waited for in all, and the pauses between the attempts: the first, doubled up to the longest.
+PATIENCE_S = 300.0
+_FIRST_S, _LONGEST_S = 0.25, 5.0
+
+
+class Startup:
+    """The start of one process. `open_parts` makes the parts and registers their end with the stack that it is given.
+
+    `tell` is called with the reason when the start is given up after it had begun to wait; then the process ends.
+    """
+
+    def __init__(
+        self,
+        open_parts: Callable[[AsyncExitStack], Awaitable[None]],
+        tell: Callable[[StartupError], None],
+        lifecycle: Lifecycle,
+    ) -> None:
+        self._open, self._tell, self._lifecycle = open_parts, tell, lifecycle
+        self._stopping = asyncio.Event()
+
+    @asynccontextmanager
+    async def run(self, *, wait: bool) -> AsyncIterator[None]:
+        """Open the parts, close them at the end; with `wait`, go on without them while the database is away.
+
+        Raises StartupError.
+        """
+        async with AsyncExitStack() as parts:
+            try:
+                await self._open(parts)
+            except StartupError as error:
+                if not (wait and is_away(error)):
+                    raise
+                parts.push_async_callback(self._stop, asyncio.create_task(self._wait(parts, error)))
+            yield
+
+    async def _stop(self, waiting: asyncio.Task[None]) -> None:
+        # an attempt is not cut off: what it has opened would stay open
+        self._stopping.set()
+        await waiting
+
+    async def _wait(self, parts: AsyncExitStack, error: StartupError) -> None:
+        try:
+            for pause in pauses():
+                log.warning("store_awaited", reason=error.detail, seconds=round(pause, 2))
+                if await self._stops_within(pause):
+                    return
+                try:
+                    await self._open(parts)
+                    return
+                except StartupError as again:
+                    error = again
+                    if not is_away(error):
+                        break
+            self._tell(error)
+            self._lifecycle.fail(error.detail)
+        except Exception:
+            log.exception("start_failed")
+            self._lifecycle.fail("The start failed.")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+
+def started(app: Starlette) -> Service:
+    """The running parts of an application that is served. Raises NotReadyError while its database is waited for."""
+    service: Service | None = getattr(app.state, "service", None)
+    if service is None:
+        raise NotReadyError("The store's database is waited for.")
+    return service
+
+
+def is_away(error: StartupError) -> bool:
+    """Whether the start failed because the store could not be reached."""
+    return isinstance(error.__cause__, StoreUnavailableError)
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each further attempt, for PATIENCE_S in all."""
+    end, pause = time.monotonic() + PATIENCE_S, _FIRST_S
+    while time.monotonic() < end:
+        yield pause
+        pause = min(2 * pause, _LONGEST_S)
