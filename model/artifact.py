@@ -161,7 +161,7 @@ def add_graph(artifact: Artifact) -> Artifact:
     """
     from model.graph import OPSET, export  # noqa: PLC0415 - torch
 
-    graph = export(artifact)
+    graph = export(artifact.network, artifact.similarity, artifact.manifest.preprocess, artifact.weights, WEIGHTS_FILE)
     info = GraphInfo(sha256=hashlib.sha256(graph).hexdigest(), bytes=len(graph), opset=OPSET)
     (artifact.path / NETWORK_FILE).write_bytes(graph)
     write_manifest(artifact.path, artifact.manifest.model_copy(update={"graph": info}))

@@ -16,7 +16,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from model.artifact import WEIGHTS_FILE, Artifact
+from model.manifest import PreprocessSpec
 
 if TYPE_CHECKING:
     from model.similarity import Similarity
@@ -39,20 +39,24 @@ class _Whole(nn.Module):
         return self.similarity.index_form(self.network(images))
 
 
-def export(artifact: Artifact) -> bytes:
-    """Return the graph of an artefact, checked: images (n, channels, size, size) to vectors (n, dim), for any n."""
-    model = onnx.load_from_string(_export(_Whole(artifact.network, artifact.similarity).eval(), artifact))
+def export(
+    network: nn.Module, similarity: Similarity, preprocess: PreprocessSpec, weights: bytes, location: str
+) -> bytes:
+    """Return the graph, checked: images (n, channels, size, size) to vectors (n, dim), for any n.
+
+    ``weights`` is the safetensors file of both modules, which lies at ``location`` beside the graph.
+    """
+    model = onnx.load_from_string(_export(_Whole(network, similarity).eval(), preprocess))
     onnx.checker.check_model(model, full_check=True)
-    places = _places(artifact.weights)
+    places = _places(weights)
     for tensor in model.graph.initializer:
         if tensor.name in places:
-            _refer(tensor, artifact.weights, *places[tensor.name])
+            _refer(tensor, weights, location, *places[tensor.name])
     data: bytes = model.SerializeToString()
     return data
 
 
-def _export(whole: nn.Module, artifact: Artifact) -> bytes:
-    spec = artifact.manifest.preprocess
+def _export(whole: nn.Module, spec: PreprocessSpec) -> bytes:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         file = Path(folder) / "graph.onnx"
         # torch's newer exporter takes many times as long and three more packages for the same graph
@@ -83,11 +87,11 @@ def _places(weights: bytes) -> dict[str, tuple[int, int]]:
     return {name: (start + begin, start + end) for name, (begin, end) in spans.items()}
 
 
-def _refer(tensor: onnx.TensorProto, weights: bytes, begin: int, end: int) -> None:
+def _refer(tensor: onnx.TensorProto, weights: bytes, location: str, begin: int, end: int) -> None:
     """Have a tensor's values read from the safetensors file; those that differ stay where they are."""
     if tensor.raw_data != weights[begin:end]:
         return
     tensor.ClearField("raw_data")
     tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", WEIGHTS_FILE), ("offset", begin), ("length", end - begin)):
+    for key, value in (("location", location), ("offset", begin), ("length", end - begin)):
         tensor.external_data.add(key=key, value=str(value))

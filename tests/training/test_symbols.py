@@ -16,7 +16,7 @@ from testing.factories import draw_character
 from testing.synthetic import write_tree
 from training.batches import make_batches
 from training.data.labelled import DatasetError, Drawings, prepare
-from training.data.symbols.build import Drawn, build_pack, pack
+from training.data.symbols.build import build_pack, pack
 from training.data.symbols.concepts import (
     Concept,
     emoji_concept,
@@ -28,7 +28,7 @@ from training.data.symbols.concepts import (
 )
 from training.data.symbols.download import download_packages
 from training.data.symbols.drawing import Drawing, from_ink
-from training.data.symbols.pack import read_pack, write_pack
+from training.data.symbols.pack import Drawn, read_pack, write_pack
 from training.data.symbols.part import PACK, SymbolsPart
 from training.data.symbols.render import Font, draw
 from training.data.symbols.variants import VariantsPart, make_variants

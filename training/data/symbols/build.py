@@ -6,14 +6,12 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
 
 from training.data.symbols.concepts import Concept, split_of
-from training.data.symbols.drawing import Drawing
-from training.data.symbols.pack import Pack, make_pack
+from training.data.symbols.pack import Drawn, Pack, make_pack
 from training.data.symbols.render import draw
 from training.data.symbols.sources import Source, find_sources
 
@@ -21,15 +19,6 @@ _SHARED = 0.25
 """Share of the drawings of one of two concepts that the other must have, too, for both to be one class."""
 _MOST_JOINED = 12
 """Concepts that one drawing may join; more share a filler, such as an empty box, that means none of them."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A drawing, what it shows and by which hand."""
-
-    concept: Concept
-    hand: str
-    pixels: Drawing
 
 
 def build_pack(packages: Path, *, processes: int = 0, listen: Callable[[int, int], None] | None = None) -> Pack:

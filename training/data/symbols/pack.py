@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,19 @@ from torch import Tensor
 
 from training.camera.geometry import SIDE
 from training.data.labelled import DatasetError, PreparedImages
-from training.data.symbols.concepts import Split
-
-if TYPE_CHECKING:
-    from training.data.symbols.build import Drawn
+from training.data.symbols.concepts import Concept, Split
+from training.data.symbols.drawing import Drawing
 
 VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A drawing, what it shows and by which hand."""
+
+    concept: Concept
+    hand: str
+    pixels: Drawing
 
 
 @dataclass(frozen=True)
