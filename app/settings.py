@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.access import rates
+from app import rates
 
 if TYPE_CHECKING:
     from model.embedder import EngineName

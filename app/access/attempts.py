@@ -7,8 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from app.access.rates import parse_rate
 from app.errors import RateLimitedError
+from app.rates import parse_rate
 
 #: So many at once, then one in three seconds.
 RATE: Final = parse_rate("20/minute")

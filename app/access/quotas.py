@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.access.rates import parse_rate
 from app.errors import RateLimitedError, StoreUnavailableError
+from app.rates import parse_rate
 
 _FILE = "quotas.sqlite"  # not .db: these are the metrics
 #: How long another process that has the file is waited for.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.access import rates
+from app import rates
 from app.api_key import Key, Scope, make_key
 from app.commands.output import Json, print_json, print_line, print_table
 from app.commands.target import fail

@@ -15,9 +15,9 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from app.access.rates import parse_rate
 from app.api_key import Key, Scope, fits, make_key
 from app.cli import cli
+from app.rates import parse_rate
 from app.store import STORE_FILE
 from testing.factories import draw_character, png_bytes
 from testing.processes import Server

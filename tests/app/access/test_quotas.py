@@ -19,9 +19,9 @@ import httpx
 import pytest
 
 from app.access.quotas import Counting, Quotas, SharedQuotas
-from app.access.rates import parse_rate
 from app.api_key import Scope, make_key
 from app.errors import RateLimitedError, StoreUnavailableError
+from app.rates import parse_rate
 from testing.served import assert_problem
 
 Either: TypeAlias = Quotas | SharedQuotas
