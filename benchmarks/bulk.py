@@ -16,11 +16,11 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks.faults import Server
 from benchmarks.gallery_page import write_page
 from oneshot_client import Client
 from oneshot_client.bulk import run_many
 from testing.proofs import run
+from testing.torture import Server
 from training.data.omniglot import read_files
 
 _ONE_BY_ONE = 150

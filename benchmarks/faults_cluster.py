@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.faults import Report, Server, Worker, at_work, compare, compare_all
 from testing.postgres import Postgres
+from testing.torture import Report, Server, Worker, at_work, compare, compare_all
 
 _NODES = 2
 _FAULTS = ("database killed", "database stopped", "server killed", "all killed")

@@ -26,8 +26,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from testing.proofs import Proof, record
+from testing.torture import Report, Worker, at_work, compare, compare_all
 
 _READY_SECONDS = 180.0
 _BACK_SECONDS = 120.0

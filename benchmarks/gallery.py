@@ -22,13 +22,13 @@ from app.gallery.segment_files import Snapshots
 from app.home.model_shelf import ModelShelf
 from app.store import NewSupport, OnConflict, SqlStore
 from benchmarks.characters import Characters, Vectors, embedded, served_embedder
-from benchmarks.faults import Server
 from benchmarks.gallery_page import write_page
 from model import DEFAULT_ARTIFACT
 from model.embedder import Embedder
 from model.images import decode_image
 from oneshot_client import Client
 from testing.proofs import run
+from testing.torture import Server
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _BATCH = 5_000

@@ -26,7 +26,6 @@ from typing import Any
 
 import httpx
 
-from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from benchmarks.nodes_groups import CONFIGURATIONS, Configuration, Group
 from benchmarks.nodes_page import write_page
 from benchmarks.peers.contestants import enrol
@@ -34,6 +33,7 @@ from benchmarks.peers.material import make
 from benchmarks.peers.measure import wrk
 from testing.processes import process_of
 from testing.proofs import run
+from testing.torture import Report, Worker, at_work, compare, compare_all
 
 _GALLERY = "staleness"
 _CLIENTS, _LOADS = 3, 2

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.faults import Server
 from testing.postgres import Postgres, missing
+from testing.torture import Server
 
 _WORKERS, _NODES, _SHARDS = 4, 3, 2
 _SETTLE_SECONDS, _IN_A_ROW = 120.0, 5

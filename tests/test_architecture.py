@@ -1,9 +1,10 @@
 """The rules of the house, read from the source: who may import whom, and how large a piece may grow."""
 
 import ast
+import graphlib
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,15 +12,44 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("app", "client/oneshot_client", "model", "training")
+EVERYTHING = (*PACKAGES, "benchmarks", "testing", "tests")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 50
 
 FORBIDDEN_PACKAGES = {
-    "app": {"training", "benchmarks", "tests"},
-    "client/oneshot_client": {"app", "model", "training", "benchmarks", "tests"},
-    "model": {"app", "oneshot_client", "training", "benchmarks", "tests"},
-    "training": {"app", "oneshot_client", "benchmarks", "tests"},
+    "app": {"training", "benchmarks", "testing", "tests"},
+    "client/oneshot_client": {"app", "model", "training", "benchmarks", "testing", "tests"},
+    "model": {"app", "oneshot_client", "training", "benchmarks", "testing", "tests"},
+    "training": {"app", "oneshot_client", "benchmarks", "testing", "tests"},
+    "benchmarks": {"tests"},
+    "testing": {"benchmarks", "tests"},
+    "tests": {"benchmarks"},  # but for the tests of the benchmarks themselves
 }
+
+_BASE = {"ground", "telemetry"}
+_PARTS = {*_BASE, "concurrency", "store", "home", "gallery", "inference", "access", "recognition"}
+#: The rooms of app/, from the ground up: which rooms each may import from. What lies in app/ itself is the ground,
+#: except the command.
+ROOMS = {
+    "ground": set[str](),
+    "telemetry": {"ground"},
+    "concurrency": _BASE,
+    "store": _BASE,
+    "home": {"ground", "store"},
+    "gallery": {*_BASE, "concurrency", "store"},
+    "inference": {*_BASE, "concurrency"},
+    "access": {*_BASE, "concurrency", "store"},
+    "recognition": {*_BASE, "concurrency", "store", "home", "gallery", "inference"},
+    "service": _PARTS,
+    "api": {*_PARTS, "service"},
+    "on_ray": {*_PARTS, "service", "api"},
+    "server": {*_PARTS, "service", "api", "on_ray"},
+    "commands": {*_PARTS, "service", "api", "on_ray"},
+    "cli": {"ground", "server", "commands"},
+}
+#: Files that may import from further rooms until they are divided. None may be added.
+EXCEPTIONS = {"app/access/gate.py": {"api", "service"}}
+MAX_GROUND_MODULES = 12
 # Loading any of these runs code that a file chose.
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "torch.jit.load"}
@@ -93,14 +123,68 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             yield node.name, (node.end_lineno or node.lineno) - first + 1
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("package", EVERYTHING)
 def test_a_package_imports_only_what_it_may(package: str):
     broken = {
         str(path.relative_to(ROOT)): sorted(bad)
         for path in sources(package)
+        if not path.is_relative_to(ROOT / "tests/benchmarks")
         if (bad := top_levels(imports_of(path)) & FORBIDDEN_PACKAGES[package])
     }
     assert broken == {}
+
+
+def room_of(parts: Sequence[str]) -> str:
+    """The room of a module of app/, given the parts of its name after `app`, or of its path."""
+    first = parts[0] if parts else ""
+    return first if (ROOT / "app" / first).is_dir() and first else "cli" if first in {"cli", "cli.py"} else "ground"
+
+
+def test_a_room_imports_only_from_those_that_it_may():
+    """Imports in functions and for types alone count as well."""
+    broken: dict[str, set[str]] = {}
+    for path in sources("app"):
+        room = room_of(path.relative_to(ROOT / "app").parts)
+        imported = {room_of(name.split(".")[1:]) for name in imports_of(path) if name.split(".")[0] == "app"}
+        if bad := imported - ROOMS[room] - {room}:
+            broken[str(path.relative_to(ROOT))] = bad
+    assert broken == EXCEPTIONS
+
+
+def test_every_folder_of_the_service_is_a_room():
+    folders = {path.parent.name for path in (ROOT / "app").glob("*/__init__.py")}
+    assert folders == set(ROOMS) - {"ground", "cli"}
+    assert len(list((ROOT / "app").glob("*.py"))) <= MAX_GROUND_MODULES
+
+
+def test_every_folder_of_the_services_tests_is_a_room():
+    assert {path.parent.name for path in (ROOT / "tests/app").glob("*/__init__.py")} <= set(ROOMS)
+
+
+def module_graph() -> dict[str, set[str]]:
+    """All modules by name, and those of them that each imports, wherever in its text."""
+    names = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__").removeprefix("client."): path
+        for path in sources(*EVERYTHING)
+    }
+
+    def module(name: str) -> str | None:
+        while name and name not in names:
+            name = name.rpartition(".")[0]
+        return name or None
+
+    return {
+        name: {found for imported in imports_of(path) if (found := module(imported))} - {name}
+        for name, path in names.items()
+        if str(path.relative_to(ROOT)) not in EXCEPTIONS
+    }
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    try:
+        graphlib.TopologicalSorter(module_graph()).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_the_client_needs_what_it_declares():
@@ -113,7 +197,7 @@ def test_the_client_needs_what_it_declares():
 
 def test_only_the_gallery_imports_faiss():
     importers = {str(path.relative_to(ROOT)) for path in sources(*PACKAGES) if "faiss" in top_levels(imports_of(path))}
-    assert importers <= {"app/gallery/view.py"}
+    assert importers == {"app/gallery/view.py"}
 
 
 def test_the_service_reaches_torch_only_through_model():

@@ -2,7 +2,7 @@
 
 The images of PostgreSQL and HAProxy are stand-ins from Debian's packages (tests/standins), because no registry may
 be at hand; compose file and configuration are the project's own. What was acknowledged is compared as in
-`benchmarks.faults`, through the balancer.
+`testing.torture`, through the balancer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from functools import partial
 import httpx
 import pytest
 
-from benchmarks.faults import Report, Worker, at_work, compare, compare_all
 from testing.containers import ROOT, Engine, composed, wait_for
 from testing.factories import draw_character, png_bytes
 from testing.proofs import Proof, record
+from testing.torture import Report, Worker, at_work, compare, compare_all
 
 PROJECT = "oneshot-test-cluster"
 FILES = ("docker-compose.yml", "docker-compose.cluster.yml")

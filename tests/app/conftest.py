@@ -14,12 +14,8 @@ from app.store import SqlStore
 from model.manifest import SimilarityKind
 from testing.factories import draw_character, make_artifact, png_bytes
 from testing.postgres import Postgres, missing
-from testing.served import Running, Where, assert_problem, make_settings, on_both_stores, running
+from testing.served import Running, Where, make_settings, running
 from testing.stores import ODD_LABELS, put_new_store
-
-__all__ = ["Running", "Where", "assert_problem", "make_settings", "on_both_stores", "running"]
-
-Serve = Callable[..., Running]
 
 
 @pytest.fixture(scope="session", autouse=True)

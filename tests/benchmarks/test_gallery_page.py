@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import gallery_page
 from benchmarks.characters import Characters, embedded, served_embedder
-from benchmarks.faults import Report
 from testing.factories import make_artifact
+from testing.torture import Report
 
 RUN = {"date": "2026-01-01", "machine": "a machine", "versions": "some versions"}
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.camera import drawings
+from testing.drawings import drawings
 from training.camera import Camera, CameraPart, pack_grounds, photograph, read_grounds, unpack_grounds
 from training.data.labelled import DatasetError, PreparedImages
 

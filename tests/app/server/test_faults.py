@@ -1,4 +1,4 @@
-"""What goes wrong under a real server: kills at random moments, a full disk, a folder that can't be written, damage."""
+"""What goes wrong under a real server: a full disk, a folder that can't be written, damage."""
 
 from __future__ import annotations
 
@@ -11,36 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from benchmarks.faults import torture
-from benchmarks.faults_cluster import torture_cluster
-from testing.postgres import missing
 from testing.processes import ONESHOT, Server, enroll
 from testing.served import assert_problem
 
 pytestmark = pytest.mark.slow
 #: Enough for a deletion, and for the write-ahead log to be taken into the store.
 _RESERVE = str(6 * 2**20)
-
-#: How long the server is killed again and again; `python -m benchmarks.faults --kills 300` does it for longer.
-SECONDS = float(os.environ.get("FAULT_SECONDS", "45"))
-
-
-@pytest.mark.timeout(600)
-def test_nothing_acknowledged_is_lost_however_often_it_is_killed(tmp_path: Path, artifact, images: list[bytes]):
-    report = torture(tmp_path / "home", artifact, images, kills=None, seconds=SECONDS, seed=3)
-    assert report.lost == [], report.render()
-    assert report.kills >= 2
-    assert report.acknowledged > 20
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(missing() is not None, reason=missing() or "")
-def test_nothing_acknowledged_is_lost_when_servers_and_the_database_are_killed(tmp_path: Path, artifact, images):
-    report = torture_cluster(tmp_path / "home", artifact, images, kills=None, seconds=SECONDS, seed=4)
-    assert report.lost == [], report.render()
-    assert report.kills >= 4
-    assert report.acknowledged > 20
-    assert report.classified > 0
 
 
 @contextmanager
