@@ -5,6 +5,7 @@ import graphlib
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,14 @@ def _dotted(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
-    return imported_modules(ast.parse(path.read_text("utf-8")), path.relative_to(ROOT).parent.parts)
+    return imported_modules(tree_of(path), path.relative_to(ROOT).parent.parts)
 
 
 def top_levels(modules: set[str]) -> set[str]:
@@ -117,7 +124,7 @@ def unpickles(call: ast.Call) -> bool:
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     """Name and length in lines, decorators included, of each function in the file."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
             yield node.name, (node.end_lineno or node.lineno) - first + 1
@@ -219,7 +226,7 @@ def test_ray_is_imported_only_where_it_was_asked_for():
     broken = {
         str(path.relative_to(ROOT))
         for path in sources(*PACKAGES)
-        for node in ast.parse(path.read_text("utf-8")).body
+        for node in tree_of(path).body
         if path.stem != "on_ray" and path.parent.name != "on_ray" and isinstance(node, ast.Import | ast.ImportFrom)
         if any("on_ray" in module.split(".") for module in imported_modules(node, path.relative_to(ROOT).parent.parts))
     }
@@ -235,7 +242,7 @@ def test_tracing_needs_no_extra_until_it_is_asked_for():
 def test_nothing_is_ever_unpickled():
     broken: list[str] = []
     for path in sources(*PACKAGES, "benchmarks"):
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = tree_of(path)
         name = path.relative_to(ROOT)
         broken += [f"{name}: imports {module}" for module in sorted(top_levels(imports_of(path)) & UNSAFE_MODULES)]
         broken += [
