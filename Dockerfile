@@ -1,16 +1,12 @@
 # The service in a small image: no build tools, no package manager's caches, no shell needed to run it.
 #
-#   docker build -t oneshot .                         CPU (the default)
-#   docker build -t oneshot:cuda --build-arg TORCH=cuda .   NVIDIA GPUs
-#
-# PyTorch's CPU build is no file of the public registry, which holds the CUDA build (gigabytes). So with TORCH=cpu the
-# build asks for the version tagged "+cpu" and for nothing else: where pip isn't configured to find one, say where with
-# --build-arg TORCH_INDEX_URL=<the CPU index that PyTorch's installation page names>. It never falls back to CUDA.
+#   docker build -t oneshot .                             CPU: OpenVINO, no PyTorch (the default)
+#   docker build -t oneshot:gpu --build-arg GPU=1 .       NVIDIA GPUs: PyTorch's CUDA build, gigabytes
 
 ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS build
-ARG TORCH=cpu
+ARG GPU=0
 ARG TORCH_INDEX_URL=""
 ARG EXTRAS=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
@@ -20,7 +16,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 COPY container/install_dependencies.py container/
 RUN python -m venv --without-pip /opt/oneshot \
-    && python container/install_dependencies.py /opt/oneshot "${TORCH}" "${TORCH_INDEX_URL}" "${EXTRAS}"
+    && python container/install_dependencies.py /opt/oneshot "${GPU}" "${EXTRAS}" "${TORCH_INDEX_URL}"
 
 COPY README.md LICENSE NOTICE ./
 COPY app app

@@ -1,6 +1,8 @@
 # oneshot's commands. Each sets up what it needs in .venv and is quick the second time:
 # the two stamps below are remade only when pyproject.toml or constraints.txt changed.
 
+# Whether this machine has an NVIDIA GPU, which serving then uses; 1 or 0 decides by hand.
+GPU ?= $(shell { nvidia-smi -L 2>/dev/null | grep -q GPU || [ -e /dev/nvidia0 ]; } && echo 1 || echo 0)
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ARGS ?=
 
@@ -27,7 +29,7 @@ help: ## list these commands
 		printf '%-24s %s\n' "$$name" "$$text"; done
 	@echo "  Options of the program behind a command: make serve ARGS=\"--port 9000\". Another Python: PYTHON=/path/to/python3."
 
-serve: $(VENV)/.serve ## set up and serve on http://127.0.0.1:8000 (ONESHOT_* variables and .env are honoured)
+serve: $(VENV)/.$(if $(filter 1,$(GPU)),gpu,serve) ## set up and serve on http://127.0.0.1:8000; PyTorch only where there is an NVIDIA GPU (GPU=1|0 decides)
 	@exec $(VENV)/bin/oneshot serve $(ARGS)
 
 test: $(VENV)/.test ## set up and run the tests (the slow ones: make test ARGS="-m slow")
@@ -103,9 +105,14 @@ $(VENV)/.home:
 	@pwd -P >$(VENV)/.home
 
 $(VENV)/.serve: pyproject.toml constraints.txt $(VENV)/.home
-	@echo "Installing what serving needs into $(VENV) (once; PyTorch makes it a large download) ..."
+	@echo "Installing what serving needs into $(VENV) (once) ..."
 	@$(INSTALL) -e .
 	@touch $@
+
+$(VENV)/.gpu: pyproject.toml constraints.txt $(VENV)/.home
+	@echo "Installing what serving on a GPU needs into $(VENV) (once; PyTorch makes it a large download) ..."
+	@$(INSTALL) -e ".[gpu]"
+	@touch $(VENV)/.serve $@
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.home
 	@echo "Installing what the tests need into $(VENV) (once; PyTorch makes it a large download) ..."

@@ -1,6 +1,8 @@
 """Install the runtime dependencies of pyproject.toml, pinned, into a virtual environment of the image being built.
 
-    install_dependencies.py VENV cpu|cuda [TORCH_INDEX_URL [EXTRA,...]]
+    install_dependencies.py VENV GPU [EXTRA,... [TORCH_INDEX_URL]]
+
+GPU is 1 where the image is for NVIDIA GPUs, else 0; the URL is that of a package index with another CUDA build.
 
 Runs on the bare standard library, in the build stage of the Dockerfile.
 """
@@ -17,28 +19,19 @@ PRUNED = (
     *("torch/include", "torch/test", "torch/bin/test_*", "torch/bin/*Test", "torch/bin/protoc*"),
     *(
         f"openvino/libs/libopenvino_{name}*"
-        for name in ("intel_gpu", "intel_npu", "tensorflow", "paddle", "gguf", "jax")
+        for name in ("intel_gpu", "intel_npu", "pytorch", "tensorflow", "paddle", "gguf", "jax")
     ),
     *("openvino/libs/cache.json", "openvino/include"),
     *(f"{package}/**/tests" for package in ("networkx", "numpy", "scipy", "sympy")),
 )
 
-CPU_HELP = """
-PyTorch's CPU build was not found. The public registry holds the CUDA build only, and this image is asked to be a CPU
-one, so pip has to be told where the CPU build is:
-    docker build --build-arg TORCH_INDEX_URL=<the CPU index that PyTorch's installation page names> .
-For NVIDIA GPUs: docker build --build-arg TORCH=cuda .
-"""
 
-
-def torch_requirement(constraints: str, build: str) -> str:
-    """The requirement of the pinned torch release that only the CPU build, or only another one, can satisfy."""
+def cuda_torch(constraints: str) -> str:
+    """The requirement of the pinned torch release that its CPU build can't satisfy."""
     pins = [line.strip() for line in constraints.splitlines() if line.startswith("torch==")]
     if len(pins) != 1:
         raise SystemExit(f"constraints.txt has {len(pins)} lines 'torch==...'; one is needed")
-    if build not in ("cpu", "cuda"):
-        raise SystemExit(f"TORCH is cpu or cuda, not {build!r}")
-    return f"{pins[0]}+cpu" if build == "cpu" else f"{pins[0]},!={pins[0].removeprefix('torch==')}+cpu"
+    return f"{pins[0]},!={pins[0].removeprefix('torch==')}+cpu"
 
 
 def pip_install(venv: Path, *arguments: str) -> int:
@@ -62,14 +55,16 @@ def requirements(pyproject: str, extras: str) -> list[str]:
     return [*project["dependencies"], *(each for name in names for each in project["optional-dependencies"][name])]
 
 
-def main(venv: str, build: str, torch_index: str = "", extras: str = "") -> int:
-    """Install torch, then the rest, and drop what no service needs; returns the exit code."""
-    torch = torch_requirement(Path("constraints.txt").read_text("utf-8"), build)
+def main(venv: str, gpu: str, extras: str = "", torch_index: str = "") -> int:
+    """Install torch for a GPU, then the rest, and drop what no service needs; returns the exit code."""
+    if gpu not in ("0", "1"):
+        raise SystemExit(f"GPU is 1 or 0, not {gpu!r}")
     constraints = ("--constraint", "constraints.txt")
-    index = ("--extra-index-url", torch_index) if torch_index else ()
-    if failed := pip_install(Path(venv), *constraints, *index, torch):
-        sys.stderr.write(CPU_HELP if build == "cpu" and not torch_index else "")
-        return failed
+    if gpu == "1":
+        torch = cuda_torch(Path("constraints.txt").read_text("utf-8"))
+        index = ("--extra-index-url", torch_index) if torch_index else ()
+        if failed := pip_install(Path(venv), *constraints, *index, torch):
+            return failed
     wanted = requirements(Path("pyproject.toml").read_text("utf-8"), extras)
     failed = pip_install(Path(venv), *constraints, *wanted)
     for packages in Path(venv).glob("lib/python*/site-packages"):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from scipy import optimize, stats
+from scipy.spatial import distance
 
 from model.calibration import (
     LEAST_CLASSES,
@@ -27,7 +27,6 @@ from model.calibration import (
 )
 from model.distances import Vectors
 from model.manifest import Metric
-from model.similarity import tensor_distances
 
 Ints = npt.NDArray[np.int64]
 
@@ -117,9 +116,8 @@ def compare(
     metric: Metric, vectors: Vectors, classes: Ints, groups: Ints | None = None, within_share: float | None = None
 ) -> Pairs:
     """Compare every two images once."""
-    points = torch.from_numpy(vectors)
     rows, columns = np.triu_indices(len(vectors), 1)
-    found = tensor_distances(metric, points, points).clamp_min(0).double().numpy()[rows, columns]
+    found = _distances(metric, vectors)[rows, columns].astype(np.float64)
     same = classes[rows] == classes[columns]
     weights = np.ones(int((~same).sum()))
     if groups is not None and within_share is not None:
@@ -128,6 +126,16 @@ def compare(
         if 0 < share < 1:
             weights = np.where(within, within_share / share, (1 - within_share) / (1 - share))
     return Pairs(found[same], classes[rows][same], found[~same], weights)
+
+
+def _distances(metric: Metric, vectors: Vectors) -> Vectors:
+    """Return all distances, shape (n, n), between vectors (n, dim), as ``model.distances`` has them, but faster."""
+    if metric == "cosine":
+        found = 1 - vectors @ vectors.T
+    else:
+        found = distance.squareform(distance.pdist(vectors, "cityblock" if metric == "l1" else "euclidean"))
+    least_zero: Vectors = np.maximum(found, 0).astype(np.float32, copy=False)
+    return least_zero
 
 
 def check_enough(images_per_class: Ints) -> None:
@@ -350,8 +358,7 @@ def _chances(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Gen
     n_classes = int(classes.max()) + 1
     # A tenth of the classes stay out of every gallery: a few strangers would stand for all.
     sizes = [size for size in SIZES if size <= 0.9 * n_classes]
-    points = torch.from_numpy(vectors)
-    found = tensor_distances(metric, points, points).clamp_min(0).numpy()
+    found = _distances(metric, vectors)
     single = np.sort(found[classes[:, None] != classes[None, :]])
     rates = [rate for rate in FPIRS if rate * len(classes) >= TAIL_PAIRS] or [max(FPIRS)]
     shares = [tuple(1.0 for _ in rates)]  # one class is one chance

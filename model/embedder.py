@@ -25,6 +25,7 @@ EngineName = Literal["auto", "torch", "torch-half", "openvino", "openvino-int8"]
 
 
 _SUMMARY = 200
+NEEDS_TORCH = "needs PyTorch, which is not installed: pip install 'oneshot[gpu]', or make serve GPU=1"
 
 
 class DeviceError(Exception):
@@ -150,6 +151,8 @@ def _openvino(artifact: Artifact, threads: int | None) -> Engine:
 
 
 def _torch(artifact: Artifact, gpu: torch.device | None, threads: int | None, *, half: bool) -> Engine:
+    if not has_torch():
+        raise DeviceError(f"the engine torch {NEEDS_TORCH}")
     from model.torch_engine import CudaEngine, TorchEngine  # noqa: PLC0415 - torch
 
     kind = CudaEngine if gpu is not None and gpu.type == "cuda" else TorchEngine
@@ -159,6 +162,11 @@ def _torch(artifact: Artifact, gpu: torch.device | None, threads: int | None, *,
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineName, present: T | None = None) -> T:
@@ -184,7 +192,7 @@ def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineNa
 
 def _gpu(name: str) -> torch.device | None:
     """The GPU that ``name`` means, None where it means the CPU. Does not import torch where there can't be one."""
-    if name == "cpu" or (name == "auto" and not _may_have_gpu()):
+    if name == "cpu" or (name == "auto" and not (_may_have_gpu() and has_torch())):
         return None
     device = pick_device(name)
     return None if device.type == "cpu" else device
@@ -199,8 +207,10 @@ def pick_device(name: str) -> torch.device:
     """Return the device for ``name``; ``auto`` is the best that is there.
 
     Raises:
-        DeviceError: no such device, or not on this machine.
+        DeviceError: no such device, or not on this machine, or nothing is installed that could use it.
     """
+    if not has_torch():
+        raise DeviceError(f"the device {name!r} {NEEDS_TORCH}")
     import torch  # noqa: PLC0415 - see above
 
     if name == "auto":

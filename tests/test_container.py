@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 from app.settings import Settings, variable
-from container.install_dependencies import requirements, torch_requirement
+from container.install_dependencies import cuda_torch, main, requirements
 from testing.containers import ROOT, Engine, composed, wait_for
 from testing.factories import draw_character, png_bytes
 from testing.proofs import Proof, record
@@ -38,19 +38,15 @@ def test_compose_knows_every_setting():
     assert wanted <= passed_on
 
 
-@pytest.mark.parametrize(("build", "fits", "unfit"), [("cpu", "9.8.7+cpu", "9.8.7"), ("cuda", "9.8.7", "9.8.7+cpu")])
-def test_the_image_takes_the_torch_build_that_was_asked_for(build: str, fits: str, unfit: str):
-    wanted = Requirement(torch_requirement("# pins\nsafetensors==1\ntorch==9.8.7\n", build))
+def test_an_image_for_gpus_takes_no_cpu_build_of_torch():
+    wanted = Requirement(cuda_torch("# pins\nsafetensors==1\ntorch==9.8.7\n"))
     assert wanted.name == "torch"
-    assert wanted.specifier.contains(fits)
-    assert not wanted.specifier.contains(unfit)
-
-
-def test_another_torch_build_is_refused():
-    with pytest.raises(SystemExit, match="cpu or cuda"):
-        torch_requirement("torch==9.8.7", "rocm")
+    assert wanted.specifier.contains("9.8.7")
+    assert not wanted.specifier.contains("9.8.7+cpu")
     with pytest.raises(SystemExit, match="one is needed"):
-        torch_requirement("safetensors==1", "cpu")
+        cuda_torch("safetensors==1")
+    with pytest.raises(SystemExit, match="GPU is 1 or 0"):
+        main("venv", "rocm")
 
 
 def test_an_image_has_the_extras_that_it_is_asked_to_have():
@@ -253,15 +249,12 @@ def test_the_image_holds_the_service_and_no_tools(engine: Engine):
     assert config["Labels"]["org.opencontainers.image.licenses"] == "MIT"
     inside = ["run", "--rm", "--network=none", "--read-only", "--entrypoint=python", IMAGE, "-c"]
     script = (
-        "import importlib.util as u, json, shutil, sys, torch; "
-        "print(json.dumps([torch.version.cuda, [n for n in sys.argv[1:] if u.find_spec(n)], "
+        "import importlib.util as u, json, shutil, sys; "
+        "print(json.dumps([[n for n in sys.argv[1:] if u.find_spec(n)], "
         "[n for n in ('gcc', 'make', 'curl') if shutil.which(n)]]))"
     )
-    assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [
-        None,
-        ["psycopg"],
-        [],
-    ]  # of the extra that was asked for
+    # of the extra that was asked for
+    assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [["psycopg"], []]
     size = (
         "import pathlib; print(sum(f.stat().st_size for f in pathlib.Path('/opt/oneshot').rglob('*') if f.is_file()))"
     )
