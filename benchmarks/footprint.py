@@ -85,7 +85,7 @@ def start(place: Path) -> tuple[float, int]:
     home = tempfile.mkdtemp(prefix="footprint-home-")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
     environment |= {"ONESHOT_HOME": home, "ONESHOT_DEVICE": "cpu"}
-    command = [place / ".venv/bin/oneshot", "serve", "--port", str(port)]
+    command = [str(place / ".venv/bin/oneshot"), "serve", "--port", str(port)]
     began = time.monotonic()
     server = subprocess.Popen(command, cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -83,7 +83,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import httpx
 from PIL import Image, ImageDraw
-from app.api.app import create_app
+from app.api.application import create_app
 from app.settings import Settings
 
 def drawn(*points):
