@@ -7,7 +7,14 @@ import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from model.calibration import Calibration
 
@@ -35,7 +42,20 @@ class PreprocessSpec(_Spec):
     )
     crop: Literal["none", "ink"] = Field(default="none", description="ink: cut to the box of what is drawn.")
     margin: float = Field(default=0.1, ge=0, le=1, description="Margin left around the ink box, part of its side.")
-    fit: Literal["pad", "stretch"] = Field(default="pad", description="How an image that is not square becomes so.")
+    fit: Literal["pad", "stretch", "cover"] = Field(
+        default="pad", description="How an image that is not square becomes so; cover: its middle square is taken."
+    )
+    share: float = Field(default=1.0, gt=0, le=1, description="Part of the square's side that is kept, in its middle.")
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what later releases added where it changes nothing: older artefacts keep their digests."""
+        content: dict[str, Any] = plain(self)
+        for name in ("share", "interpolation"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                content.pop(name, None)
+        return content
 
 
 class KochSpec(_Spec):

@@ -18,6 +18,12 @@ _LEAST_CONTRAST = 16
 """Grey levels between background and boldest ink below which an image counts as blank."""
 
 
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
 _LEAST_SEEN = 4
 """Grey levels in the network's input below which it sees nothing, however thin the lines."""
 
@@ -40,9 +46,20 @@ class Preprocess:
         if spec.fit == "pad":
             pixels = _pad_to_square(pixels)
         # Pillow widens the filter when it shrinks an image, so this is antialiased.
-        resized = Image.fromarray(pixels).resize((spec.size, spec.size), Image.Resampling.BILINEAR)
+        resized = Image.fromarray(pixels).resize(
+            (spec.size, spec.size), _FILTERS[spec.interpolation], self._box(pixels)
+        )
         array = np.asarray(resized, dtype=np.float32) / np.float32(255)
         return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+    def _box(self, pixels: Pixels) -> tuple[float, float, float, float] | None:
+        """What is kept of the pixels (left, top, right, bottom); None for all of it."""
+        height, width = pixels.shape[:2]
+        across = (min(height, width), min(height, width)) if self.spec.fit == "cover" else (width, height)
+        if across == (width, height) and self.spec.share == 1:
+            return None
+        side, down = (self.spec.share * each for each in across)
+        return (width - side) / 2, (height - down) / 2, (width + side) / 2, (height + down) / 2
 
     def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
         """Whether there is anything to see in an image: what was prepared of a blank one is like that of any other."""

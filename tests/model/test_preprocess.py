@@ -102,3 +102,44 @@ def test_very_long_images_take_little_memory(size, crop):
     tracemalloc.stop()
     assert prepared.shape == (1, 28, 28)
     assert peak < 100_000_000, f"{peak / 1e6:.0f} MB"
+
+
+PHOTO = PreprocessSpec(size=24, channels=3, polarity="as-is", fit="cover", interpolation="bicubic")
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Red rises to the right, green downwards, blue is flat."""
+    across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([across, down, np.full_like(across, 60)], axis=2).round().astype(np.uint8))
+
+
+def test_cover_takes_the_middle_square():
+    image = gradient(90, 30)
+    middle = Preprocess(PHOTO)(image)
+    assert np.allclose(middle, Preprocess(PHOTO)(image.crop((30, 0, 60, 30))), atol=0.01)
+    assert (middle[0, 12, 0], middle[0, 12, -1]) == pytest.approx((1 / 3, 2 / 3), abs=0.02)
+    assert np.ptp(middle[1]) > 0.9
+
+
+@pytest.mark.parametrize("fit", ["cover", "pad", "stretch"])
+def test_a_share_is_cut_from_the_middle(fit):
+    spec = PHOTO.model_copy(update={"fit": fit, "share": 0.5})
+    part = Preprocess(spec)(gradient(80, 80))
+    assert (part[0].min(), part[0].max()) == pytest.approx((0.25, 0.75), abs=0.02)
+    assert (part[1].min(), part[1].max()) == pytest.approx((0.25, 0.75), abs=0.02)
+
+
+def test_interpolations_differ():
+    found = [
+        Preprocess(PHOTO.model_copy(update={"interpolation": name}))(gradient(9, 9))
+        for name in ("bilinear", "bicubic", "lanczos")
+    ]
+    assert not np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[1], found[2])
+
+
+def test_what_was_added_later_is_not_written_where_it_changes_nothing():
+    names = {"size", "channels", "polarity", "crop", "margin", "fit"}
+    assert set(PreprocessSpec(size=40).model_dump(mode="json")) == names
+    whole = PHOTO.model_copy(update={"share": 0.875})
+    assert PreprocessSpec.model_validate(whole.model_dump(mode="json")) == whole
