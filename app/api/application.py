@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
-from app.access.gate import guard
 from app.api.body.budget import Room
 from app.api.browser import SecurityHeaders, allow_origins, install_docs
-from app.api.hot import HotPath
+from app.api.door import add_routes
 from app.api.middleware import RawClassPaths, RequestContext
 from app.api.openapi import install_openapi
 from app.api.origins import OwnPagesOnly
+from app.api.policy import paths_where
 from app.api.problems import install_handlers
 from app.api.routes import bulk, classes, console, galleries, models, recognize, system
 from app.errors import StartupError
@@ -25,10 +25,13 @@ from app.service.service import open_service
 from app.settings import Settings, load_settings, unknown_variables
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import TELEMETRY
+from app.telemetry.tracing import telemetry
 
 log = get_logger(__name__)
 
+_ROUTES = [
+    route for module in (recognize, bulk, classes, galleries, models, system, console) for route in module.router.routes
+]
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
@@ -41,31 +44,31 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None,
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()
+    quiet = paths_where(_ROUTES, lambda policy: policy.quiet)
 
     app = FastAPI(
         title="oneshot",
         version=version("oneshot"),
         summary=_DESCRIPTION,
         lifespan=_lifespan(settings, metrics, lifecycle, compute, wait=wait and settings.store is not None),
-        telemetry=TELEMETRY,
+        telemetry=telemetry(quiet),
         redirect_slashes=False,
-        dependencies=[Depends(guard)],
         docs_url=None,
         redoc_url=None,
     )
     app.state.lifecycle = lifecycle
     app.state.upload_timeout, app.state.upload_rate = settings.upload_timeout, settings.upload_rate
     app.state.room, app.state.answers = Room(settings.max_pending_bytes), Room(settings.max_pending_bytes, "answered")
-    for module in (recognize, bulk, classes, galleries, models, system, console):
-        app.include_router(module.router)
+    add_routes(app, _ROUTES)
     install_handlers(app)
     install_openapi(app)
     install_docs(app)
-    app.add_middleware(HotPath)  # innermost: all that surrounds a request surrounds these too
     app.add_middleware(RawClassPaths)
     if settings.api_keys == "off":
-        app.add_middleware(OwnPagesOnly, settings=settings)
-    app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=settings.request_timeout)
+        probes = paths_where(_ROUTES, lambda policy: policy.is_probe)
+        app.add_middleware(OwnPagesOnly, settings=settings, probes=probes)
+    seconds = settings.request_timeout
+    app.add_middleware(RequestContext, metrics=metrics, lifecycle=lifecycle, seconds=seconds, quiet=quiet)
     app.add_middleware(SecurityHeaders)
     allow_origins(app, settings.cors_origins)
     return app

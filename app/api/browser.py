@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.policy import open_to_all
 from oneshot_client.wire import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
@@ -75,6 +76,7 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
 def install_docs(app: FastAPI) -> None:
     """Serve ``/docs`` and ``/redoc`` with assets of our own: they work without the internet, and tell it nothing."""
 
+    @open_to_all()
     async def docs() -> HTMLResponse:
         return get_swagger_ui_html(
             openapi_url="/openapi.json",
@@ -84,6 +86,7 @@ def install_docs(app: FastAPI) -> None:
             swagger_favicon_url=f"{_ASSETS}/favicon.png",
         )
 
+    @open_to_all()
     async def redoc() -> HTMLResponse:
         return get_redoc_html(
             openapi_url="/openapi.json",

@@ -1,43 +1,60 @@
-"""What routes ask for, as annotated dependencies. All are coroutines: FastAPI would run each other one in a thread."""
+"""What endpoints ask for: each is a function of the request, which a door calls (`app.api.door`)."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator
+from starlette.applications import Starlette
 
+from app.access.gate import Access
 from app.api.schemas import EmptyQuery
-from app.errors import InvalidRequestError
+from app.errors import InvalidRequestError, NotReadyError
 from app.names import label_from_path
 from app.recognition.recognizer import Recognizer
-from app.service.await_store import started
 from app.service.service import Service
 
 
-async def get_service(request: Request) -> Service:
+def started(app: Starlette) -> Service:
+    """The running parts of an application that is served. Raises NotReadyError while its database is waited for."""
+    service: Service | None = getattr(app.state, "service", None)
+    if service is None:
+        raise NotReadyError("The store's database is waited for.")
+    return service
+
+
+def get_service(request: Request) -> Service:
     """The running parts, put there by the lifespan. Raises NotReadyError while the database is waited for."""
     return started(request.app)
 
 
-async def get_recognizer(service: ServiceDep) -> Recognizer:
+def get_recognizer(request: Request) -> Recognizer:
     """The use cases."""
-    return service.recognizer
+    return started(request.app).recognizer
 
 
-async def get_label(
-    label: Annotated[
-        str, Path(description="The label, percent-encoded as one segment (`/` is `%2F`).", examples=["alpha"])
-    ],
-) -> str:
-    """The label in the path, decoded and normalised as when it was enrolled."""
+def get_access(request: Request) -> Access:
+    """What the request may do."""
+    access: Access = request.state.access
+    return access
+
+
+def _label(encoded: str) -> str:
     try:
-        return label_from_path(label)
+        return label_from_path(encoded)
     except ValueError as error:
         raise InvalidRequestError.at("path", "label", message=str(error)) from None
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
 RecognizerDep = Annotated[Recognizer, Depends(get_recognizer)]
-LabelDep = Annotated[str, Depends(get_label)]
+AccessDep = Annotated[Access, Depends(get_access)]
+#: The label in the path, decoded and normalised as when it was enrolled.
+LabelPath = Annotated[
+    str,
+    Path(description="The label, percent-encoded as one segment (`/` is `%2F`).", examples=["alpha"]),
+    AfterValidator(_label),
+]
 #: For routes without query parameters: a mistyped or misplaced one is refused instead of ignored.
 NoQueryDep = Annotated[EmptyQuery, Query()]

@@ -21,7 +21,7 @@ from app.errors import DeadlineExceededError, NotReadyError, OneshotError, Overl
 from app.lifecycle import Lifecycle
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import QUIET_PATHS, identify
+from app.telemetry.tracing import identify
 from oneshot_client.wire import whole_number
 
 log = get_logger(__name__)
@@ -43,18 +43,22 @@ def new_request_id() -> str:
 class RequestContext:
     """Gives each request its context, and turns whatever goes wrong in it into a problem."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, lifecycle: Lifecycle, seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, *, metrics: Metrics, lifecycle: Lifecycle, seconds: float, quiet: frozenset[str]
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._lifecycle = lifecycle
         self._seconds = seconds
+        self._quiet = quiet
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
         if scope["type"] == "lifespan":
             await _Lifespan(send).run(self._app, scope, receive)
         elif scope["type"] == "http":
-            await _Exchange(scope, send, self._metrics, self._lifecycle).run(self._app, receive, self._seconds)
+            exchange = _Exchange(scope, send, self._metrics, self._lifecycle, quiet=scope["path"] in self._quiet)
+            await exchange.run(self._app, receive, self._seconds)
         else:
             await self._app(scope, receive, send)
 
@@ -62,7 +66,7 @@ class RequestContext:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, send: Send, metrics: Metrics, lifecycle: Lifecycle) -> None:
+    def __init__(self, scope: Scope, send: Send, metrics: Metrics, lifecycle: Lifecycle, *, quiet: bool) -> None:
         sent_id = Headers(scope=scope).get("x-request-id", "")
         self._id = sent_id if _SANE_ID.fullmatch(sent_id) else new_request_id()
         scope.setdefault("state", {})["request_id"] = self._id
@@ -70,6 +74,7 @@ class _Exchange:
         self._send = send
         self._metrics = metrics
         self._lifecycle = lifecycle
+        self._quiet = quiet
         self._status = 0
         self._refused = False
         self._deadline: asyncio.Timeout | None = None
@@ -159,7 +164,7 @@ class _Exchange:
         if slug := self._scope["state"].get("problem"):
             self._metrics.rejections.labels(slug).inc()
         # what an overloaded server refuses is counted only: to write it down would cost it as much as to answer
-        write = log.debug if path in QUIET_PATHS or slug == OverloadedError.slug else log.info
+        write = log.debug if self._quiet or slug == OverloadedError.slug else log.info
         write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
 
 

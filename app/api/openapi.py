@@ -109,7 +109,7 @@ def install_openapi(app: FastAPI) -> None:
             components = schema.setdefault("components", {}).setdefault("schemas", {})
             components.update(own.pop("$defs", {}))
             components["Problem"] = own
-            describe_versions(schema)
+            describe_versions(schema, app.routes)
             app.openapi_schema = schema
         return app.openapi_schema
 

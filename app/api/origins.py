@@ -19,17 +19,19 @@ from app.errors import ForeignOriginError, MisdirectedRequestError, OneshotError
 from app.settings import Settings, variable
 
 ANY = "*"
-#: What health probes ask for, under whatever name; the answers tell nothing of what is enrolled.
-_PROBES = frozenset({"/livez", "/readyz"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({b"same-origin", b"none"})
 
 
 class OwnPagesOnly:
-    """Answers 421 to requests for other hosts, and 403 to what foreign pages want to change."""
+    """Answers 421 to requests for other hosts, and 403 to what foreign pages want to change.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    The paths in `probes` are asked for by whatever name; their answers say nothing about what is enrolled.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, probes: frozenset[str]) -> None:
         self._app = app
+        self._probes = probes
         self._hosts = Hosts(settings)
         self._trusted = frozenset(origin.encode() for origin in listed(settings.cors_origins))
 
@@ -42,7 +44,7 @@ class OwnPagesOnly:
         host = origin = site = None
         for name, value in scope["headers"]:
             if name == b"host":
-                if not self._hosts.include(value, scope["server"]) and scope["path"] not in _PROBES:
+                if not self._hosts.include(value, scope["server"]) and scope["path"] not in self._probes:
                     return MisdirectedRequestError(
                         f"This service is not called {value.decode('latin-1')!r}; "
                         f"{variable('allowed_hosts')} names what else it is called."

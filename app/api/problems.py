@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -56,18 +55,12 @@ def problem_response(scope: Scope, error: OneshotError) -> JSONResponse:
 def install_handlers(app: FastAPI) -> None:
     """Answer every expected error of the application with a problem. The unexpected ones are the middleware's."""
     app.add_exception_handler(OneshotError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
 
 
 async def _on_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, OneshotError)  # noqa: S101 - starlette chose this handler by the class
     return problem_response(request.scope, error)
-
-
-async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
-    return problem_response(request.scope, invalid_fields(error.errors()))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

@@ -6,11 +6,14 @@ So whoever writes through one process reads what he wrote through any other, at 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import BaseRoute
 from starlette.types import Scope
 
+from app.api.policy import route_policy, with_policies
 from app.errors import BehindError, InvalidRequestError
 from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
 
@@ -18,21 +21,6 @@ if TYPE_CHECKING:
     from app.service.service import Service
 
 MAX_VERSION = 2**63 - 1
-#: The requests that change a gallery. (What changes keys, or the model that is wanted, is no part of the change log.)
-WRITES = frozenset(
-    {
-        ("POST", "/enroll"),
-        ("POST", "/enroll/batch"),
-        ("PATCH", "/classes/{label:path}"),
-        ("DELETE", "/classes/{label:path}"),
-        ("DELETE", "/galleries/{name}"),
-        ("POST", "/galleries/{name}/calibrate"),
-        ("DELETE", "/galleries/{name}/calibration"),
-    }
-)
-#: Those that are answered from the views in memory, also while the store is away.
-VIEWED = frozenset({("POST", "/classify"), ("POST", "/verify"), ("GET", "/galleries/{name}/map")})
-
 #: A version that was answered is in the store: only one that is away, or behind another, has to be waited for.
 _PAUSES_S = (0.0, 0.01, 0.03, 0.06, 0.15)
 
@@ -59,17 +47,17 @@ async def reach(service: Service, scope: Scope) -> None:
 
 def tell_version(scope: Scope, status: int, headers: MutableHeaders) -> None:
     """Add to an answer what it says of versions: that of a write, or the age of what a view says of a store away."""
-    request = (scope["method"], getattr(scope.get("route"), "path", ""))
-    if status >= 400 or not (request in WRITES or request in VIEWED):
+    policy = route_policy(scope.get("route"))
+    if status >= 400 or policy is None or not (policy.writes or policy.viewed):
         return
     service: Service = scope["app"].state.service
-    if request in WRITES:
+    if policy.writes:
         headers[VERSION] = str(service.store.written())
     elif age := service.index.age():
         headers["Age"] = str(max(1, round(age)))
 
 
-def describe_versions(schema: dict[str, Any]) -> None:
+def describe_versions(schema: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
     """Add to the OpenAPI schema the headers of requests (all that may be refused as invalid) and answers."""
     number = {"type": "integer", "minimum": 0, "maximum": MAX_VERSION}
     asked = f"See at least this version: the `{VERSION}` of the answer to a write, through whichever server."
@@ -83,9 +71,14 @@ def describe_versions(schema: dict[str, Any]) -> None:
         "schema": number,
     }
     age = {"description": "Seconds since the store was last heard of, while it is away.", "schema": number}
-    for name, header, requests in ((VERSION, version, WRITES), ("Age", age, VIEWED)):
-        for method, path in requests:
-            operation = schema["paths"].get(path.replace(":path}", "}"), {}).get(method.lower(), {})
-            for status, answer in operation.get("responses", {}).items():
-                if status.startswith("2"):
-                    answer.setdefault("headers", {})[name] = header
+    for route, policy in with_policies(routes):
+        name, header = (VERSION, version) if policy.writes else ("Age", age)
+        if policy.writes or policy.viewed:
+            for method in route.methods:
+                _describe_header(schema["paths"][route.path_format][method.lower()], name, header)
+
+
+def _describe_header(operation: dict[str, Any], name: str, header: dict[str, Any]) -> None:
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            answer.setdefault("headers", {})[name] = header

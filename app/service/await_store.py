@@ -9,16 +9,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING
 
-from starlette.applications import Starlette
-
-from app.errors import NotReadyError, StartupError, StoreUnavailableError
+from app.errors import StartupError, StoreUnavailableError
 from app.lifecycle import Lifecycle
 from app.telemetry.logs import get_logger
-
-if TYPE_CHECKING:
-    from app.service.service import Service
 
 log = get_logger(__name__)
 
@@ -87,14 +81,6 @@ class Startup:
         except TimeoutError:
             return False
         return True
-
-
-def started(app: Starlette) -> Service:
-    """The running parts of an application that is served. Raises NotReadyError while its database is waited for."""
-    service: Service | None = getattr(app.state, "service", None)
-    if service is None:
-        raise NotReadyError("The store's database is waited for.")
-    return service
 
 
 def is_away(error: StartupError) -> bool:

@@ -1,7 +1,7 @@
 """Spans of what a request goes through, for OpenTelemetry; they cost next to nothing while nobody asked for traces.
 
 FastAPI itself makes the span of the request, and the exporter from the standard OTEL_... variables when the extra
-`otel` is installed (`TELEMETRY`); within it are `decode`, `queue`, `forward`, `search` and `store`.
+`otel` is installed (`telemetry`); within it are `decode`, `queue`, `forward`, `search` and `store`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,19 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import context, trace
 from opentelemetry.context import Context
 
-#: Probes come every few seconds, and say nothing of what the service does.
-QUIET_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
-
 _tracer = trace.get_tracer("oneshot")
 
 
-def _is_quiet(scope: MutableMapping[str, Any]) -> bool:
-    return scope.get("path") in QUIET_PATHS
+def telemetry(quiet: frozenset[str]) -> TelemetryConfig:
+    """For FastAPI: spans only (metrics are Prometheus', logs are structlog's), exported as the environment says.
 
+    Requests for the paths in `quiet` have none.
+    """
 
-#: For FastAPI: spans only (metrics are Prometheus', logs are structlog's), exported as the environment says.
-TELEMETRY = TelemetryConfig(auto_configure=True, metrics=False, logs=False, operation_spans=False, exclude=_is_quiet)
+    def is_quiet(scope: MutableMapping[str, Any]) -> bool:
+        return scope.get("path") in quiet
 
-
-def is_on() -> bool:
-    """Whether somebody asked for traces."""
-    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider | trace.NoOpTracerProvider)
+    return TelemetryConfig(auto_configure=True, metrics=False, logs=False, operation_spans=False, exclude=is_quiet)
 
 
 def span(name: str, **attributes: str | int) -> AbstractContextManager[object]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.body.batch_body import NDJSON, ZIP, BatchLimits, read_batch
 from app.api.deps import ServiceDep
+from app.api.door import router as make_router
 from app.api.idempotency import PARAMETER, fingerprint_of
 from app.api.openapi import FILES, IMAGE_PROBLEMS, form, problems
+from app.api.policy import GalleryIn, needs
+from app.api_key import Scope
 from app.errors import (
     InvalidRequestError,
     KeyReusedError,
@@ -23,7 +26,7 @@ from app.names import DEFAULT_GALLERY, GalleryName
 from app.store.base import OnConflict
 from oneshot_client.answers import BatchItem, BatchPublic
 
-router = APIRouter(tags=["recognise"])
+router = make_router(tags=["recognise"])
 
 _BODY = form(["image"], image=FILES, label={"type": "array", "items": {"type": "string"}})
 _LINES = {"type": "string", "description": 'Lines {"label": "alpha", "image": "<base64>"}.'}
@@ -54,6 +57,7 @@ class BatchQuery(BaseModel):
     ),
     openapi_extra={"parameters": [PARAMETER]} | _BODY,
 )
+@needs(Scope.ENROL, GalleryIn.QUERY, writes=True)
 async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[BatchQuery, Query()]) -> BatchPublic:
     """Enrol many images. Each has its own status; all good ones are durable, in one commit, when this is answered.
 

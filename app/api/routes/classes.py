@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from app.api.body.uploads import read_json
-from app.api.deps import LabelDep, RecognizerDep
+from app.api.deps import LabelPath, RecognizerDep
+from app.api.door import router as make_router
 from app.api.openapi import FILE, json_body, problems
+from app.api.policy import GalleryIn, needs
 from app.api.schemas import GalleryQuery, PageQuery, RenameBody, ShotQuery
+from app.api_key import Scope
 from app.errors import (
     ClassExistsError,
     ClassNotFoundError,
@@ -24,7 +27,7 @@ from app.errors import (
 from app.store.base import ClassRecord
 from oneshot_client.answers import ClassPage, ClassPublic
 
-router = APIRouter(tags=["classes"])
+router = make_router(tags=["classes"])
 
 _PROBLEMS = problems(InvalidRequestError, GalleryNotFoundError, ClassNotFoundError)
 
@@ -41,6 +44,7 @@ def class_public(record: ClassRecord) -> ClassPublic:
 
 
 @router.get("/classes", responses=problems(InvalidRequestError, GalleryNotFoundError))
+@needs(Scope.READ, GalleryIn.QUERY)
 async def list_classes(recognizer: RecognizerDep, query: Annotated[PageQuery, Query()]) -> ClassPage:
     """List a gallery's classes in the order of their labels, page by page, or search them."""
     page = await recognizer.list_classes(query.gallery, query.limit, query.after, query.search)
@@ -57,14 +61,18 @@ async def list_classes(recognizer: RecognizerDep, query: Annotated[PageQuery, Qu
         **problems(InvalidRequestError, GalleryNotFoundError, ClassNotFoundError, ImageNotFoundError),
     },
 )
-async def read_image(label: LabelDep, recognizer: RecognizerDep, query: Annotated[ShotQuery, Query()]) -> Response:
+@needs(Scope.READ, GalleryIn.QUERY)
+async def read_image(label: LabelPath, recognizer: RecognizerDep, query: Annotated[ShotQuery, Query()]) -> Response:
     """Get an enrolled image."""
     data, media_type = await recognizer.read_image(query.gallery, label, query.shot)
     return Response(data, media_type=media_type, headers={"X-Content-Type-Options": "nosniff"})
 
 
 @router.get("/classes/{label:path}", responses=_PROBLEMS)
-async def get_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]) -> ClassPublic:
+@needs(Scope.READ, GalleryIn.QUERY)
+async def get_class(
+    label: LabelPath, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]
+) -> ClassPublic:
     """Get one class."""
     return class_public(await recognizer.get_class(query.gallery, label))
 
@@ -83,8 +91,9 @@ async def get_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated
     ),
     openapi_extra=json_body(RenameBody),
 )
+@needs(Scope.ENROL, GalleryIn.QUERY, writes=True)
 async def rename_class(
-    request: Request, label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]
+    request: Request, label: LabelPath, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]
 ) -> ClassPublic:
     """Rename a class; its images stay as they are.
 
@@ -99,6 +108,7 @@ async def rename_class(
     status_code=204,
     responses=problems(InvalidRequestError, GalleryNotFoundError, ClassNotFoundError, WriteInDoubtError),
 )
-async def remove_class(label: LabelDep, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]) -> None:
+@needs(Scope.ENROL, GalleryIn.QUERY, writes=True)
+async def remove_class(label: LabelPath, recognizer: RecognizerDep, query: Annotated[GalleryQuery, Query()]) -> None:
     """Delete a class with its images and vectors."""
     await recognizer.remove_class(query.gallery, label)

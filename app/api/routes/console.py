@@ -5,13 +5,17 @@ from __future__ import annotations
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Path as PathParameter
+from fastapi import Request, Response
 
 import app
+from app.api.door import router as make_router
+from app.api.policy import open_to_all
 from app.errors import NotFoundError
 
-router = APIRouter(include_in_schema=False)
+router = make_router(include_in_schema=False)
 
 _FOLDER = Path(app.__file__).parent / "web"
 # Spelled out, because the operating system's list may miss or distort them.
@@ -49,13 +53,15 @@ def _files() -> dict[str, tuple[bytes, str]]:
 
 
 @router.get("/")
+@open_to_all()
 async def console(request: Request) -> Response:
     """The page."""
     return _answer(request, "index.html")
 
 
 @router.get("/web/{name}")
-async def console_file(request: Request, name: str) -> Response:
+@open_to_all()
+async def console_file(request: Request, name: Annotated[str, PathParameter()]) -> Response:
     """A file of the page."""
     return _answer(request, name)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import Path, Query, Response
 
-from app.access.gate import AccessDep
-from app.api.deps import NoQueryDep, RecognizerDep, ServiceDep
+from app.api.deps import AccessDep, NoQueryDep, RecognizerDep, ServiceDep
+from app.api.door import router as make_router
 from app.api.openapi import problems
+from app.api.policy import GalleryIn, needs
 from app.api.routes.models import change_public
 from app.api.schemas import CalibrateQuery
+from app.api_key import Scope
 from app.errors import (
     GalleryNotFoundError,
     InvalidRequestError,
@@ -26,12 +28,13 @@ from app.store.models import Progress
 from model.calibration import Calibration
 from oneshot_client.answers import CalibrationPublic, GalleryList, GalleryPublic, MapPoint, MapPublic, NeighbourPublic
 
-router = APIRouter(tags=["galleries"])
+router = make_router(tags=["galleries"])
 
 NamePath = Annotated[GalleryName, Path(description="Name of the gallery.", examples=[DEFAULT_GALLERY])]
 
 
 @router.get("/galleries", responses=problems(InvalidRequestError))
+@needs(Scope.READ, GalleryIn.ANSWER)
 async def list_galleries(service: ServiceDep, access: AccessDep, _query: NoQueryDep) -> GalleryList:
     """List all galleries that the key is for, and how far each is that changes its model."""
     records = [record for record in await service.recognizer.list_galleries() if access.sees(record.name)]
@@ -45,6 +48,7 @@ async def list_galleries(service: ServiceDep, access: AccessDep, _query: NoQuery
     status_code=204,
     responses=problems(InvalidRequestError, GalleryNotFoundError, WriteInDoubtError),
 )
+@needs(Scope.ADMIN, GalleryIn.PATH, writes=True)
 async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> None:
     """Delete a gallery with all its classes."""
     await recognizer.remove_gallery(name)
@@ -55,6 +59,7 @@ async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQu
     response_model=MapPublic,
     responses=problems(InvalidRequestError, GalleryNotFoundError, ModelMismatchError),
 )
+@needs(Scope.READ, GalleryIn.PATH, viewed=True)
 async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Response:
     """Lay a gallery's classes out in two dimensions, like near like, with the nearest others of each."""
 
@@ -66,6 +71,7 @@ async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Re
 
 
 @router.get("/galleries/{name}/calibration", responses=problems(InvalidRequestError, GalleryNotFoundError))
+@needs(Scope.READ, GalleryIn.PATH)
 async def get_calibration(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> CalibrationPublic:
     """Tell what the gallery's similarities mean, and which error rates its data supports."""
     calibration, _ = await service.models.answer(name, lambda it: it.calibration(name))
@@ -78,6 +84,7 @@ async def get_calibration(name: NamePath, service: ServiceDep, _query: NoQueryDe
         InvalidRequestError, TooLittleDataError, GalleryNotFoundError, ModelMismatchError, WriteInDoubtError
     ),
 )
+@needs(Scope.ADMIN, GalleryIn.PATH, writes=True)
 async def calibrate(
     name: NamePath, service: ServiceDep, query: Annotated[CalibrateQuery, Query()]
 ) -> CalibrationPublic:
@@ -94,6 +101,7 @@ async def calibrate(
     status_code=204,
     responses=problems(InvalidRequestError, GalleryNotFoundError, WriteInDoubtError),
 )
+@needs(Scope.ADMIN, GalleryIn.PATH, writes=True)
 async def forget_calibration(name: NamePath, recognizer: RecognizerDep, _query: NoQueryDep) -> None:
     """Go back to the calibration that came with the model."""
     await recognizer.forget_calibration(name)

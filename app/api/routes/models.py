@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from app.api.deps import NoQueryDep, ServiceDep
+from app.api.door import router as make_router
 from app.api.openapi import problems
+from app.api.policy import needs
 from app.api.schemas import SwitchQuery
+from app.api_key import Scope
 from app.errors import (
     ConflictError,
     ImagesNotKeptError,
@@ -22,7 +25,7 @@ from app.service.service import Service
 from app.store.models import Progress
 from oneshot_client.answers import ModelChangePublic, ModelsPublic
 
-router = APIRouter(tags=["models"])
+router = make_router(tags=["models"])
 
 
 def change_public(wanted: str | None, progress: Progress) -> ModelChangePublic:
@@ -37,6 +40,7 @@ def change_public(wanted: str | None, progress: Progress) -> ModelChangePublic:
 
 
 @router.get("/models", responses=problems(InvalidRequestError))
+@needs(Scope.ADMIN)
 async def get_models(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
     """Tell which models the data folder has, and how far a change is."""
     return await service.storing.run(lambda: _models(service))
@@ -47,6 +51,7 @@ async def get_models(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
     status_code=202,
     responses=problems(InvalidRequestError, ModelNotFoundError, ImagesNotKeptError, WriteInDoubtError),
 )
+@needs(Scope.ADMIN)
 async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query()]) -> ModelsPublic:
     """Change all galleries to a model; each answers with its present one until all its images are embedded anew."""
     return await service.pools.writing.write(lambda: _switch(service, query.digest))
@@ -57,6 +62,7 @@ async def switch_model(service: ServiceDep, query: Annotated[SwitchQuery, Query(
     status_code=202,
     responses=problems(InvalidRequestError, ConflictError, ImagesNotKeptError, WriteInDoubtError),
 )
+@needs(Scope.ADMIN)
 async def roll_back(service: ServiceDep, _query: NoQueryDep) -> ModelsPublic:
     """Go back to the model before; its vectors were kept, so only what was enrolled since is embedded."""
     return await service.pools.writing.write(lambda: _switch(service, previous_model(service.store.models)))

@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
-from app.access.gate import AccessDep
 from app.api.body.uploads import Form, FormSpec, missing, read_form, read_image
-from app.api.deps import NoQueryDep, ServiceDep
+from app.api.deps import AccessDep, NoQueryDep, ServiceDep
+from app.api.door import json_response
+from app.api.door import router as make_router
 from app.api.idempotency import PARAMETER, fingerprint_of
 from app.api.openapi import FILE, FILES, IMAGE_PROBLEMS, form, problems, text, with_raw_image
+from app.api.policy import GalleryIn, needs
 from app.api.routes.classes import class_public
 from app.api.schemas import ClassifyQuery, EnrollQuery, VerifyQuery
+from app.api_key import Scope
 from app.errors import (
     BlankImageError,
     ClassExistsError,
@@ -34,7 +37,6 @@ from app.errors import (
 from app.names import DEFAULT_GALLERY, class_path, clean_gallery, clean_label, image_path
 from app.recognition.decision import Scored
 from app.recognition.recognizer import Classification, Verification, Wanted
-from app.service.service import Service
 from app.store.base import OnConflict
 from oneshot_client.answers import (
     Candidate,
@@ -46,7 +48,7 @@ from oneshot_client.answers import (
     VerifyPublic,
 )
 
-router = APIRouter(tags=["recognise"])
+router = make_router(tags=["recognise"])
 
 _ENROLL = FormSpec(images={"image": 1}, texts=frozenset({"label", "gallery", "on_conflict"}))
 _VERIFY = FormSpec(images={"image1": 1, "image2": 1}, texts=frozenset({"label"}))
@@ -66,6 +68,7 @@ _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLeng
 @router.post(
     "/enroll",
     status_code=201,
+    response_model=EnrollPublic,
     responses={
         200: {"model": EnrollPublic, "description": "The class was there and was replaced or added to."},
         **problems(
@@ -83,13 +86,10 @@ _LABEL = text("Name of the class; kept in Unicode's NFC form.", "alpha", minLeng
         ),
     ),
 )
+@needs(Scope.ENROL, GalleryIn.BODY, writes=True)
 async def enroll(
-    request: Request,
-    response: Response,
-    service: ServiceDep,
-    access: AccessDep,
-    query: Annotated[EnrollQuery, Query()],
-) -> EnrollPublic:
+    request: Request, service: ServiceDep, access: AccessDep, query: Annotated[EnrollQuery, Query()]
+) -> Response:
     """Enrol one image of a class. What was answered is durable.
 
     `curl -F label=alpha -F image=@alpha.png localhost:8000/enroll`
@@ -106,9 +106,9 @@ async def enroll(
     outcome, model = await service.models.answer(
         gallery, lambda it: it.enroll(gallery, label, image, on_conflict, once)
     )
-    response.status_code = 201 if outcome.created else 200
-    response.headers["Location"] = class_path(label, gallery)
-    return EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=model)
+    enrolled = EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=model)
+    status = 201 if outcome.created else 200
+    return json_response(enrolled, status, {"Location": class_path(label, gallery)})
 
 
 @router.post(
@@ -116,17 +116,14 @@ async def enroll(
     responses=problems(ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=with_raw_image(form(["image"], image=FILE)),
 )
+@needs(Scope.READ, GalleryIn.QUERY, viewed=True)
 async def classify(request: Request, service: ServiceDep, query: Annotated[ClassifyQuery, Query()]) -> ClassifyPublic:
     """Find the class of an image. A stranger is a normal answer: `label` is null, the candidates are there.
 
     `curl -F image=@query.png localhost:8000/classify` or
     `curl -H 'Content-Type: image/png' --data-binary @query.png localhost:8000/classify`
     """
-    return await classified(request, service, query)
-
-
-async def classified(request: Request, service: Service, query: ClassifyQuery) -> ClassifyPublic:
-    """The answer of `/classify`."""
+    service.recognizer.check_room()  # before the body costs anything
     upload = await read_image(request, service.settings.max_upload_bytes)
     wanted = Wanted(query.fpir, query.threshold, query.prior)
     with _gallery_is_an_input():
@@ -143,6 +140,7 @@ async def classified(request: Request, service: Service, query: ClassifyQuery) -
     responses=problems(ClassNotFoundError, ModelMismatchError, TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=form(["image1"], image1=FILE, image2=FILE, label=_LABEL),
 )
+@needs(Scope.READ, GalleryIn.QUERY, viewed=True)
 async def verify(
     request: Request,
     service: ServiceDep,
@@ -180,17 +178,14 @@ async def verify(
     responses=problems(TooManyPartsError, *_IMAGE_PROBLEMS),
     openapi_extra=form(["image"], image=FILES),
 )
+@needs(Scope.READ, GalleryIn.NONE)
 async def embed(request: Request, service: ServiceDep, _query: NoQueryDep) -> EmbedPublic:
     """Turn one or more images into vectors in index form: the metric of `/model` on them is the service's distance.
 
     `curl -F image=@a.png -F image=@b.png localhost:8000/embed`
     """
-    return await embedded(request, service)
-
-
-async def embedded(request: Request, service: Service) -> EmbedPublic:
-    """The answer of `/embed`."""
     settings, recognizer = service.settings, service.recognizer
+    recognizer.check_room()  # before the body costs anything
     spec = FormSpec(images={"image": settings.max_images})
     fields = await read_form(request, settings.max_upload_bytes, spec)
     vectors = await recognizer.embed(fields.images("image"))
@@ -245,7 +240,7 @@ def _candidate(item: Scored) -> Candidate:
 
 def _classify_public(found: Classification, gallery: str, model: str) -> ClassifyPublic:
     decision = found.decision
-    # as it is, as in `embedded`: all of it was made here
+    # as it is, as in `embed`: all of it was made here
     return ClassifyPublic.model_construct(
         label=decision.label,
         ambiguous=decision.ambiguous,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.api.deps import NoQueryDep, ServiceDep
+from app.api.door import router as make_router
 from app.api.openapi import problems
+from app.api.policy import GalleryIn, needs, open_to_all
+from app.api_key import Scope
 from app.errors import InvalidRequestError, NotReadyError, StoreUnavailableError
 from app.recognition.model_change import read_change
 from oneshot_client.answers import HealthPublic, ModelPublic
 
-router = APIRouter(tags=["system"])
+router = make_router(tags=["system"])
 
 
 @router.get("/model", responses=problems(InvalidRequestError))
+@needs(Scope.READ, GalleryIn.NONE)
 async def get_model(service: ServiceDep, _query: NoQueryDep) -> ModelPublic:
     """Tell which model answers, on which device, and how its vectors are compared."""
     embedder, manifest = service.embedder, service.embedder.manifest
@@ -33,12 +37,14 @@ async def get_model(service: ServiceDep, _query: NoQueryDep) -> ModelPublic:
 
 
 @router.get("/livez")
+@open_to_all(quiet=True)
 async def livez() -> HealthPublic:
     """Tell that the process answers; a supervisor restarts it when it doesn't."""
     return HealthPublic(status="alive")
 
 
 @router.get("/readyz", responses=problems(NotReadyError))
+@open_to_all(quiet=True)
 async def readyz(service: ServiceDep) -> HealthPublic:
     """Tell whether requests can be served: the network is warm, its thread alive, the store can be written."""
     if reason := await service.health.not_ready_because():
@@ -54,6 +60,7 @@ async def readyz(service: ServiceDep) -> HealthPublic:
         **problems(InvalidRequestError),
     },
 )
+@needs(Scope.READ, quiet=True)
 async def metrics(service: ServiceDep) -> Response:
     """Counts and times for Prometheus."""
     service.metrics.set_galleries(await service.storing.run(service.index.sizes))

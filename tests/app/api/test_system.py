@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
+from app.api.policy import open_to_all
 from app.api.problems import MEDIA_TYPE
 from model.artifact import read_manifest
 from testing.served import Running, assert_problem, make_settings, running
@@ -66,6 +67,7 @@ def test_unknown_paths_and_methods(served: Running):
 def test_an_unexpected_error_is_a_problem_without_its_text(artifact, tmp_path, caplog: pytest.LogCaptureFixture):
     def add_a_bug(app: FastAPI) -> None:
         @app.get("/bug")
+        @open_to_all()
         async def bug() -> None:
             raise ValueError("the password is swordfish")
 
