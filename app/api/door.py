@@ -28,7 +28,7 @@ Reader: TypeAlias = Callable[[Request], object]
 
 
 class Door(APIRoute):
-    """A route whose endpoint declares a policy (`app.api.policy`), enforced before more is read than a request's head."""
+    """A route whose endpoint declares a policy (`app.api.policy`), enforced before more than the head is read."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if options.get("dependencies"):

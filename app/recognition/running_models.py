@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
-from app.concurrency.thread_pool import WorkPool
 from app.errors import ModelMismatchError, ModelNotFoundError
 from app.gallery.protocol import Galleries
 from app.home.model_shelf import ModelShelf
 from app.inference.protocols import Network, Queue
 from app.recognition.recognizer import Recognizer
 from model.embedder import DeviceError
-
-T = TypeVar("T")
-
-_TRIES = 3
-_MOVING_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -47,34 +39,18 @@ class Models:
         primary: RunningModel,
         shelf: ModelShelf,
         index: Galleries,
-        storing: WorkPool,
         start: Callable[[str], RunningModel],
     ) -> None:
         self.primary = primary
         self.shelf = shelf
         self._index = index
-        self._storing = storing
         self._start = start
         self._running = {primary.digest: primary}
         self._lock = threading.Lock()
 
-    async def answer(self, gallery: str, use: Callable[[Recognizer], Awaitable[T]]) -> tuple[T, str]:
-        """`use` the recogniser of the gallery's model; returns its answer, and the model's name.
-
-        A gallery that switches its model meanwhile is asked again, once its view is that of the new model.
-        """
-        for attempt in range(_TRIES):
-            # at first the model that the gallery had when it was last looked at: whoever uses it looks again
-            known = None if attempt else self._running.get(self._index.last_digest(gallery) or self.primary.digest)
-            model = await self._storing.run(lambda: self.of(gallery)) if known is None else known
-            try:
-                return await use(model.recognizer), model.recognizer.model_id
-            except ModelMismatchError:
-                if attempt == _TRIES - 1:
-                    raise
-                while await self._storing.run(lambda: self._index.moving(gallery)):  # noqa: ASYNC110 - in a thread
-                    await asyncio.sleep(_MOVING_SECONDS)
-        raise AssertionError  # unreachable: the last attempt returns or raises
+    def last_seen(self, gallery: str) -> RunningModel | None:
+        """The model that the gallery had when it was last looked at. None when it doesn't run here yet."""
+        return self._running.get(self._index.last_digest(gallery) or self.primary.digest)
 
     def of(self, gallery: str) -> RunningModel:
         """The model of the gallery; that of the service where there is no gallery yet. Blocks.

@@ -23,6 +23,7 @@ from app.gallery.protocol import Galleries
 from app.home.model_shelf import ModelShelf
 from app.inference.protocols import Network, Queue
 from app.lifecycle import Lifecycle
+from app.recognition.gallery_recognizer import GalleryRecognizer
 from app.recognition.maps import Maps
 from app.recognition.model_change import Remodeller
 from app.recognition.recognizer import Recognizer
@@ -50,6 +51,7 @@ class Service:
     settings: Settings
     metrics: Metrics
     models: Models
+    galleries: GalleryRecognizer
     store: SqlStore
     index: Galleries
     pools: Pools
@@ -132,7 +134,7 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
         raise StartupError(f"{variable('device')}, {variable('engine')}: {error}") from error
     except ModelNotFoundError as error:
         raise StartupError(f"{variable('model')}: {error}") from error
-    models = Models(primary, shelf, index, pools.searching, start)
+    models = Models(primary, shelf, index, start)
     parts.callback(models.close)
     _want(manifest.digest, store, settings.home)  # now that it runs
     remodeller = Remodeller(settings.home, store.models, store.version, models)
@@ -144,7 +146,8 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     health = Health(lifecycle, models, store, pools.writing)
     gate = Gate(settings, store.keys, pools.keys)
     parts.callback(gate.close)
-    return Service(settings, metrics, models, store, index, pools, remodeller, health, gate)
+    galleries = GalleryRecognizer(models, index, pools.searching)
+    return Service(settings, metrics, models, galleries, store, index, pools, remodeller, health, gate)
 
 
 def _want(digest: str, store: SqlStore, home: Path) -> None:

@@ -74,9 +74,7 @@ async def enroll_batch(request: Request, service: ServiceDep, query: Annotated[B
     batch = await read_batch(request, limits, fingerprint)
     if fingerprint is not None:
         once = fingerprint.once()
-    rows, model = await service.models.answer(
-        query.gallery, lambda it: it.enroll_many(query.gallery, batch, query.on_conflict, once)
-    )
+    rows, model = await service.galleries.enroll_many(query.gallery, batch, query.on_conflict, once)
     answers = [
         BatchItem(index=place, label=label, status=row.status, problem=row.problem, detail=row.detail)
         for place, (label, row) in enumerate(zip(batch.labels, rows, strict=True))

@@ -66,7 +66,7 @@ async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Re
     def render(found: GalleryMap, model: str) -> bytes:  # not on the event loop: it may be a megabyte and more
         return _map_public(name, found, model).model_dump_json(by_alias=True).encode()
 
-    body, _ = await service.models.answer(name, lambda it: it.map(name, render))
+    body, _ = await service.galleries.map(name, render)
     return Response(body, media_type="application/json")
 
 
@@ -74,7 +74,7 @@ async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Re
 @needs(Scope.READ, GalleryIn.PATH)
 async def get_calibration(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> CalibrationPublic:
     """Tell what the gallery's similarities mean, and which error rates its data supports."""
-    calibration, _ = await service.models.answer(name, lambda it: it.calibration(name))
+    calibration, _ = await service.galleries.calibration(name)
     return _calibration_public(name, calibration)
 
 
@@ -92,7 +92,7 @@ async def calibrate(
 
     `curl -X POST localhost:8000/galleries/default/calibrate`
     """
-    calibration, _ = await service.models.answer(name, lambda it: it.calibrate(name, query.prior))
+    calibration, _ = await service.galleries.calibrate(name, query.prior)
     return _calibration_public(name, calibration)
 
 

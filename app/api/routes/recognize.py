@@ -103,9 +103,7 @@ async def enroll(
     if fingerprint is not None:
         await fingerprint.add("enroll", gallery, label, on_conflict, image.data)
         once = fingerprint.once()
-    outcome, model = await service.models.answer(
-        gallery, lambda it: it.enroll(gallery, label, image, on_conflict, once)
-    )
+    outcome, model = await service.galleries.enroll(gallery, label, image, on_conflict, once)
     enrolled = EnrollPublic(class_=class_public(outcome.class_record), created=outcome.created, model=model)
     status = 201 if outcome.created else 200
     return json_response(enrolled, status, {"Location": class_path(label, gallery)})
@@ -127,9 +125,7 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
     upload = await read_image(request, service.settings.max_upload_bytes)
     wanted = Wanted(query.fpir, query.threshold, query.prior)
     with _gallery_is_an_input():
-        found, model = await service.models.answer(
-            query.gallery, lambda it: it.classify(upload, query.gallery, query.k, wanted, query.explain)
-        )
+        found, model = await service.galleries.classify(upload, query.gallery, query.k, wanted, query.explain)
     best = next((each.similarity for each in found.decision.candidates), None)
     service.metrics.observe_decision(found.decision.label is not None, best)
     return _classify_public(found, query.gallery, model)
@@ -162,14 +158,10 @@ async def verify(
     with _gallery_is_an_input():
         if "image2" in fields:
             second = fields.image("image2")
-            found, model = await service.models.answer(
-                query.gallery, lambda it: it.verify(first, second, query.gallery, wanted)
-            )
+            found, model = await service.galleries.verify(first, second, query.gallery, wanted)
         else:
             label = _label(fields)
-            found, model = await service.models.answer(
-                query.gallery, lambda it: it.verify_class(first, query.gallery, label, wanted)
-            )
+            found, model = await service.galleries.verify_class(first, query.gallery, label, wanted)
     return _verify_public(found, model)
 
 
