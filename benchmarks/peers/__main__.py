@@ -55,7 +55,7 @@ def _visit(contestant: Contestant, material: Path, round_: int, options: argpars
     try:
         with running(contestant, material, _PORT, options.workers) as server:
             if contestant.own:
-                enrol(server.url, material)
+                enrol(server.url, material, server.key)
             idle = server.usage().memory
             record["starts"].append({"contestant": contestant.name, "seconds": server.ready_seconds, "idle": idle})
             for connections in options.connections:

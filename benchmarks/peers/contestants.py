@@ -19,19 +19,25 @@ from model import DEFAULT_ARTIFACT
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / ".venv-peers" / "bin"
 START_SECONDS = 180
+_MAKE_KEY = [str(Path(sys.executable).with_name("oneshot")), "keys", "create", "benchmark", "--scope", "admin"]
+_MAKE_KEY += ["--rate", "999999999/second", "--concurrency", "999999999"]
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PARENT, _SESSION, _USER, _SYSTEM, _STARTED, _PAGES = 1, 3, 11, 12, 19, 21  # fields of /proc/PID/stat, from the third
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to serve: `form` says that it takes the image as a form's field, else as the raw body."""
+    """One way to serve: `form` says that it takes the image as a form's field, else as the raw body.
+
+    With `keys` a oneshot service asks for a key, and is asked with one that has no limits.
+    """
 
     name: str
     command: list[str]
     form: bool
     variables: dict[str, str] = field(default_factory=dict)
     own: bool = False
+    keys: bool = False
 
 
 def _peer(
@@ -63,6 +69,7 @@ def contestants(port: int, workers: int) -> list[Contestant]:
     int8 = {"BENCH_ENGINE": "openvino-int8", "BENCH_MODEL": str(DEFAULT_ARTIFACT / "int8")}
     return [
         Contestant("oneshot, raw bodies", serve, form=False, own=True),
+        Contestant("oneshot, keys on", serve, form=False, own=True, keys=True),
         Contestant("oneshot, forms", serve, form=True, own=True),
         Contestant("oneshot by torch, raw bodies", [*serve, "--engine", "torch"], form=False, own=True),
         _peer("mosec", "mosec_app", form=False),
@@ -84,10 +91,12 @@ class Usage:
 
 
 class Running:
-    """A started contestant."""
+    """A started contestant, and the key that it is asked with, if it needs one."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, ready_seconds: float) -> None:
-        self.url, self.ready_seconds = url, ready_seconds
+    def __init__(
+        self, process: subprocess.Popen[bytes], url: str, ready_seconds: float, key: str | None = None
+    ) -> None:
+        self.url, self.ready_seconds, self.key = url, ready_seconds, key
         self._process = process
 
     def usage(self) -> Usage:
@@ -128,16 +137,20 @@ def running(contestant: Contestant, material: Path, port: int, workers: int) -> 
     variables |= {"BENCH_MODEL": str(DEFAULT_ARTIFACT), "BENCH_WORKERS": str(workers), "BENCH_PORT": str(port)}
     variables |= {"MOSEC_PORT": str(port), "RAY_USAGE_STATS_ENABLED": "0", "BENTOML_DO_NOT_TRACK": "1"}
     variables |= contestant.variables
-    command = contestant.command
+    command, key = contestant.command, None
     if contestant.own:
-        command = [*command, "--home", str(material / f"home-{contestant.name.replace(' ', '-')}")]
+        home = ["--home", str(material / f"home-{contestant.name.replace(' ', '-')}")]
+        command = [*command, *home]
+    if contestant.own and contestant.keys:
+        key = subprocess.check_output([*_MAKE_KEY, *home], env=variables, cwd=material, text=True).strip()
+        variables["ONESHOT_API_KEYS"] = "on"
     began = time.monotonic()
     with (material / "server.log").open("wb") as log:
         process = subprocess.Popen(command, env=variables, cwd=material, stdout=log, stderr=log, start_new_session=True)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(process, contestant, url, material)
-        yield Running(process, url, time.monotonic() - began)
+        yield Running(process, url, time.monotonic() - began, key)
     finally:
         _stop(process)
 
@@ -175,10 +188,11 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def enrol(url: str, material: Path) -> None:
+def enrol(url: str, material: Path, key: str | None = None) -> None:
     """Enrol the gallery's images in a oneshot service, unless they are there."""
     files = sorted((material / "gallery").glob("*.png"))
-    with httpx.Client(base_url=url, timeout=120, trust_env=False) as client:
+    headers = {"X-API-Key": key} if key else {}
+    with httpx.Client(base_url=url, timeout=120, trust_env=False, headers=headers) as client:
         if client.get("/classes", params={"limit": 1}).json()["classes"]:
             return
         for start in range(0, len(files), 200):

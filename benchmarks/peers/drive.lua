@@ -1,5 +1,5 @@
 -- wrk's script: posts the files that FILES names, in turn, as raw bodies or (FORM=1) as a form's field "image", of
--- which one request has BUNDLE.
+-- which one request has BUNDLE. With KEY, each request has this key.
 -- Prints one line "RESULT ..." at the end: latencies in microseconds, and answers by status.
 local bodies, position = {}, 0
 local boundary = "----oneshot-bench"
@@ -36,6 +36,10 @@ function init(_)
     end
   end
   wrk.method = "POST"
+  local key = os.getenv("KEY") or ""
+  if key ~= "" then
+    wrk.headers["Authorization"] = "Bearer " .. key
+  end
   wrk.headers["Content-Type"] = form and ("multipart/form-data; boundary=" .. boundary) or "application/octet-stream"
 end
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks.peers.contestants import Contestant, Running
@@ -33,9 +34,10 @@ def look(
     contestant: Contestant, server: Running, files: Sequence[Path], connections: int, *, seconds: float, round_: int
 ) -> Look:
     """Load it for `seconds` after a moment of warming up."""
-    wrk(server.url, files, connections, 1, form=contestant.form)
+    load = partial(wrk, server.url, files, connections, form=contestant.form, key=server.key)
+    load(1)
     before = server.usage()
-    found = wrk(server.url, files, connections, seconds, form=contestant.form)
+    found = load(seconds)
     after = server.usage()
     requests = max(1, found["requests"])
     return Look(
@@ -62,12 +64,13 @@ def wrk(
     form: bool = False,
     bundle: int = 1,
     targets: Sequence[str] = (),
+    key: str | None = None,
 ) -> dict[str, int]:
     """What wrk counted: requests, failures by kind, times in microseconds. A form has `bundle` files.
 
-    The connections go to `targets`, shared out evenly, where there are any.
+    With `key`, each request has it. The connections go to `targets`, shared out evenly, where there are any.
     """
-    variables = {"FORM": "1" if form else "0", "BUNDLE": str(bundle)}
+    variables = {"FORM": "1" if form else "0", "BUNDLE": str(bundle), "KEY": key or ""}
     listing = files[0].parent.with_suffix(".list")
     listing.write_text("".join(f"{path}\n" for path in files))
     command = ["wrk", f"-t{len(targets) or 1}", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "20s"]
