@@ -48,8 +48,6 @@ ROOMS = {
     "commands": {*_PARTS, "service", "api", "on_ray"},
     "cli": {"ground", "server", "commands"},
 }
-#: Files that may import from further rooms until they are divided. None may be added.
-EXCEPTIONS = {"app/access/gate.py": {"api", "service"}}
 MAX_GROUND_MODULES = 12
 # Loading any of these runs code that a file chose.
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -173,7 +171,7 @@ def test_a_room_imports_only_from_those_that_it_may():
         imported = {room_of(name.split(".")[1:]) for name in imports_of(path) if name.split(".")[0] == "app"}
         if bad := imported - ROOMS[room] - {room}:
             broken[str(path.relative_to(ROOT))] = bad
-    assert {name: bad for name, bad in broken.items() if bad != EXCEPTIONS.get(name)} == {}
+    assert broken == {}
 
 
 def test_every_folder_of_the_service_is_a_room():
@@ -201,7 +199,6 @@ def module_graph() -> dict[str, set[str]]:
     return {
         name: {found for imported in imports_of(path) if (found := module(imported))} - {name}
         for name, path in names.items()
-        if str(path.relative_to(ROOT)) not in EXCEPTIONS
     }
 
 
