@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from typing import Annotated, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
 
@@ -69,12 +69,12 @@ def label_from_path(encoded: str) -> str:
 
 def class_path(label: str, gallery: str) -> str:
     """The address of a class: its label as one percent-encoded segment, the gallery as a parameter."""
-    return f"/classes/{quote(label, safe='')}{_gallery_query(gallery)}"
+    return f"{wire.class_path(label)}{_gallery_query(gallery)}"
 
 
 def image_path(label: str, gallery: str) -> str:
     """The address of a class's first image."""
-    return f"/classes/{quote(label, safe='')}/image{_gallery_query(gallery)}"
+    return f"{wire.class_path(label)}/image{_gallery_query(gallery)}"
 
 
 def _gallery_query(gallery: str) -> str:

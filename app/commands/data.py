@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.output import Json, count, print_json, print_line, progress
-from app.commands.target import fail, one_line_problems
+from app.commands.target import Home, fail, one_line_problems
 from app.names import DEFAULT_GALLERY
 from app.settings import SettingsError, load_settings
 
 if TYPE_CHECKING:
     from app.home.backup import Summary
-
-Home = Annotated[Path | None, typer.Option(help="Data folder. [ONESHOT_HOME; default: ./data]")]
 
 
 def home_folder(home: Path | None) -> Path:

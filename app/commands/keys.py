@@ -15,7 +15,7 @@ import typer
 from app import rates
 from app.api_key import Key, Scope, make_key
 from app.commands.output import Json, print_json, print_line, print_table
-from app.commands.target import fail
+from app.commands.target import Home, fail
 from app.names import clean_gallery
 from app.settings import SettingsError, load_settings
 
@@ -26,7 +26,6 @@ cli = typer.Typer(
     help="Make, list and revoke the keys that a service with ONESHOT_API_KEYS=on asks for.", no_args_is_help=True
 )
 
-Home = Annotated[Path | None, typer.Option(help="Data folder. [ONESHOT_HOME; default: ./data]")]
 #: The longest that a key may be made for: a thousand years.
 _MOST_DAYS = 365_000
 

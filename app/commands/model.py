@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.data import Home, home_folder
+from app.commands.data import home_folder
 from app.commands.output import Json, print_json, print_line
-from app.commands.target import one_line_problems
+from app.commands.target import Home, one_line_problems
 from app.settings import load_settings
 
 if TYPE_CHECKING:

@@ -29,6 +29,10 @@ T = TypeVar("T")
 #: Exit codes for scripts: yes, known, done; no, unknown; a wrong call or a problem.
 YES, NO, PROBLEM = 0, 1, 2
 
+_HOME_DEFAULT = "[ONESHOT_HOME; default: ./data]"
+#: The option of the verbs that work on a data folder only.
+Home = Annotated[Path | None, typer.Option(help=f"Data folder. {_HOME_DEFAULT}")]
+
 _OPTIONS: dict[str, tuple[Any, object]] = {
     "url": (
         Annotated[str, typer.Option(envvar="ONESHOT_URL", help="Address of the service.", rich_help_panel="Where")],
@@ -52,7 +56,7 @@ _OPTIONS: dict[str, tuple[Any, object]] = {
         Annotated[
             Path | None,
             typer.Option(
-                help="Data folder for --local and --engine ray. [ONESHOT_HOME; default: ./data]",
+                help=f"Data folder for --local and --engine ray. {_HOME_DEFAULT}",
                 rich_help_panel="Where",
             ),
         ],

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 from app.errors import ConflictError, ImageNotFoundError
 from app.store import Store
+from model.folders import LABELS_FILE
 from model.images import MEDIA_TYPES
 
-LABELS_FILE = "labels.json"
 _LONGEST = 120
 _PAGE = 500
 _SUFFIX = {media_type: f".{kind.lower()}" for kind, media_type in MEDIA_TYPES.items()}

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -24,14 +23,13 @@ from app.allocator import give_large_blocks_back
 from app.errors import StartupError
 from app.server.heartbeat import Heart, Watch
 from app.settings import Settings, variable
+from app.telemetry.worker_metrics import shared_by_workers
 from model.extras import without_ray
 
 #: Exit code of a start that can't succeed, after one line on stderr.
 CANNOT_START = 2
 #: Exit code of a process that can't go on; a supervisor starts another.
 FAILED = 1
-#: Tells prometheus-client that there are several processes, and everything of a worker where they share files.
-_SHARED = "PROMETHEUS_MULTIPROC_DIR"
 #: A worker that died is started again after this long, so that one that dies at once does not spin; one that can't
 #: start after twice as long each time.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
@@ -174,8 +172,7 @@ class _Supervisor:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        with tempfile.TemporaryDirectory(prefix="oneshot-workers-", ignore_cleanup_errors=True) as shared:
-            os.environ[_SHARED] = shared  # the workers' metrics and quotas
+        with shared_by_workers():
             return self._serve()
 
     def _serve(self) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +22,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
 
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@contextmanager
+def shared_by_workers() -> Iterator[None]:
+    """Let the processes that are started meanwhile share a folder, which ends with the context."""
+    with tempfile.TemporaryDirectory(prefix="oneshot-workers-", ignore_cleanup_errors=True) as folder:
+        os.environ[_SHARED] = folder
+        yield
 
 
 def all_workers() -> CollectorRegistry | None:

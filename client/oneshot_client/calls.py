@@ -29,7 +29,7 @@ from oneshot_client.answers import (
 )
 from oneshot_client.errors import UnexpectedAnswerError
 from oneshot_client.sources import ImageSource, read_source
-from oneshot_client.wire import DEFAULT_GALLERY, IDEMPOTENCY_KEY
+from oneshot_client.wire import DEFAULT_GALLERY, IDEMPOTENCY_KEY, class_path
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -84,10 +84,6 @@ class Call(Generic[T]):
 def _validate(answer: type[T], content: bytes) -> T:
     assert issubclass(answer, BaseModel)  # noqa: S101 - the calls below name nothing else
     return answer.model_validate_json(content)
-
-
-def _class_path(label: str) -> str:
-    return f"/classes/{quote(label, safe='')}"
 
 
 def _gallery_path(gallery: str, rest: str = "") -> str:
@@ -156,22 +152,22 @@ def list_classes(gallery: str, limit: int, after: str | None, search: str | None
 
 def get_class(label: str, gallery: str) -> Call[ClassPublic]:
     """One class."""
-    return Call(ClassPublic, "GET", _class_path(label), {"gallery": gallery})
+    return Call(ClassPublic, "GET", class_path(label), {"gallery": gallery})
 
 
 def class_image(label: str, gallery: str, shot: int) -> Call[bytes]:
     """An enrolled image as it was uploaded."""
-    return Call(bytes, "GET", f"{_class_path(label)}/image", {"gallery": gallery, "shot": shot})
+    return Call(bytes, "GET", f"{class_path(label)}/image", {"gallery": gallery, "shot": shot})
 
 
 def rename_class(label: str, new: str, gallery: str) -> Call[ClassPublic]:
     """Give a class another label."""
-    return Call(ClassPublic, "PATCH", _class_path(label), {"gallery": gallery}, json={"label": new})
+    return Call(ClassPublic, "PATCH", class_path(label), {"gallery": gallery}, json={"label": new})
 
 
 def delete_class(label: str, gallery: str) -> Call[None]:
     """Delete a class."""
-    return Call(type(None), "DELETE", _class_path(label), {"gallery": gallery})
+    return Call(type(None), "DELETE", class_path(label), {"gallery": gallery})
 
 
 def galleries() -> Call[GalleryList]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import quote
 
 _DIGITS = re.compile("[0-9]{1,19}")
 
@@ -21,3 +22,8 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 def whole_number(text: str) -> int | None:
     """The number, if these are 1 to 19 digits and nothing else; of more digits `int` is slow, and then refuses."""
     return int(text) if _DIGITS.fullmatch(text) else None
+
+
+def class_path(label: str) -> str:
+    """The path of a class: its label as one percent-encoded segment."""
+    return f"/classes/{quote(label, safe='')}"

@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def set_limit(monkeypatch: pytest.MonkeyPatch, shots: int) -> None:
     for module in ("segment", "segment_writer"):
-        monkeypatch.setattr(f"app.{module}.EXACT_UP_TO", shots)
+        monkeypatch.setattr(f"app.gallery.{module}.EXACT_UP_TO", shots)
     monkeypatch.setattr("app.gallery.index.SEGMENT_FROM", shots)
 
 

@@ -50,7 +50,7 @@ def index_of(store: SqlStore) -> GalleryIndex:
 def test_a_large_gallery_comes_back_with_all_its_vectors_and_a_segment_of_its_own(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("app.gallery.index.SEGMENT_FROM", 50)
     for module in ("segment", "segment_writer"):
-        monkeypatch.setattr(f"app.{module}.EXACT_UP_TO", 100)
+        monkeypatch.setattr(f"app.gallery.{module}.EXACT_UP_TO", 100)
     vectors = np.random.default_rng(0).normal(size=(COUNT, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     home, back = tmp_path / "home", tmp_path / "back"
