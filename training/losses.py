@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 
-from model.manifest import SimilarityKind
 from model.similarity import Similarity, WeightedL1, tensor_distances
 from training.objectives import (
     ContrastiveObjective,
@@ -16,7 +15,6 @@ from training.objectives import (
     MatchingObjective,
     Objective,
     PairBceObjective,
-    PrototypicalObjective,
     SoftmaxObjective,
     TripletObjective,
 )
@@ -76,39 +74,6 @@ class MatchingLoss(nn.Module):
             F.cross_entropy(-self.part.scale * self.similarity.pairwise(query, support), targets)
             for query, support in zip(batch.embeddings.unbind(1), batch.embeddings.roll(1, 1).unbind(1), strict=True)
         ]
-        return torch.stack(losses).mean()
-
-
-class PrototypicalLoss(nn.Module):
-    """Few-shot classification by the nearest class mean (Snell et al., "Prototypical Networks", 2017).
-
-    The prototype of a class is the mean of ``shots`` of its images' index-form vectors; the others are queries, by
-    squared Euclidean distance. All K cyclic choices of support images take their turn.
-    """
-
-    def __init__(self, part: PrototypicalObjective, similarity: Similarity) -> None:
-        super().__init__()
-        self.part = part
-        self.similarity = similarity
-
-    def forward(self, batch: Embedded) -> Tensor:
-        """Return the mean cross-entropy over all rounds and queries.
-
-        Raises:
-            ValueError: no image of a class is left to be a query.
-        """
-        n_classes, n_images = batch.embeddings.shape[:2]
-        shots = self.part.shots
-        if n_images <= shots:
-            raise ValueError(f"prototypes of {shots} shots need more images of a class; set sampler.images")
-        points = self.similarity.index_form(batch.embeddings.flatten(0, 1)).view(n_classes, n_images, -1)
-        targets = torch.arange(n_classes, device=points.device).repeat_interleave(n_images - shots)
-        losses = []
-        for turn in range(n_images):
-            turned = points.roll(turn, 1)
-            prototypes, queries = turned[:, :shots].mean(1), turned[:, shots:].flatten(0, 1)
-            squared = (queries[:, None] - prototypes).square().sum(2)
-            losses.append(F.cross_entropy(-self.part.scale * squared, targets))
         return torch.stack(losses).mean()
 
 
@@ -174,10 +139,9 @@ class TripletLoss(nn.Module):
 
 
 class DistillLoss(nn.Module):
-    """The teacher's view of the batch (Hinton et al. 2015): who resembles whom, or the embeddings themselves.
+    """The teacher's view of the batch: who resembles whom (Hinton et al. 2015).
 
-    ``similarities`` is the divergence of each image's softmax over its similarities to all others, the teacher's from
-    the student's; ``embeddings`` is one minus the cosine of the mapped embedding and the teacher's.
+    The divergence of each image's softmax over its similarities to all others, the teacher's from the student's.
     """
 
     def __init__(self, part: DistillObjective, similarity: Similarity, teacher: Teacher | None) -> None:
@@ -187,7 +151,6 @@ class DistillLoss(nn.Module):
         self.part = part
         self.similarity = similarity
         self.metric = teacher.similarity.metric
-        self.map = nn.Linear(similarity.dim, teacher.similarity.dim) if part.match == "embeddings" else None
 
     def forward(self, batch: Embedded) -> Tensor:
         """Return the mean over the batch's images.
@@ -198,8 +161,6 @@ class DistillLoss(nn.Module):
         if batch.taught is None:
             raise ValueError("the distill objective needs a teacher")
         images, taught = batch.embeddings.flatten(0, 1), batch.taught.flatten(0, 1)
-        if self.map is not None:
-            return (1 - F.cosine_similarity(self.map(images), taught)).mean()
         learned = self._rivalry(self.similarity.pairwise(images, images))
         wanted = self._rivalry(tensor_distances(self.metric, taught, taught))
         return F.kl_div(learned, wanted, log_target=True, reduction="batchmean")
@@ -244,8 +205,6 @@ def _build(part: Objective, similarity: Similarity, n_classes: int, teacher: Tea
             loss = SoftmaxLoss(part, similarity.dim, n_classes)
         case MatchingObjective():
             loss = MatchingLoss(part, similarity)
-        case PrototypicalObjective():
-            loss = PrototypicalLoss(part, similarity)
         case PairBceObjective():
             loss = PairBceLoss(similarity)
         case ContrastiveObjective():
@@ -257,13 +216,6 @@ def _build(part: Objective, similarity: Similarity, n_classes: int, teacher: Tea
     return loss
 
 
-_FITTING: dict[str, tuple[SimilarityKind, ...]] = {
-    "softmax": ("cosine",),  # its logits are cosines
-    "prototypical": ("euclidean", "cosine"),  # a mean is the best prototype under squared Euclidean distance
-}
-
-
 def _check(part: Objective, similarity: Similarity) -> None:
-    fitting = _FITTING.get(part.kind, (similarity.kind,))
-    if similarity.kind not in fitting:
-        raise ValueError(f"the {part.kind} objective does not train {similarity.kind}; set similarity = '{fitting[0]}'")
+    if part.kind == "softmax" and similarity.kind != "cosine":  # its logits are cosines
+        raise ValueError(f"the softmax objective does not train {similarity.kind}; set similarity = 'cosine'")

@@ -32,14 +32,6 @@ class MatchingObjective(_Objective):
     scale: float = Field(default=20, gt=0)
 
 
-class PrototypicalObjective(_Objective):
-    """Episodes of Snell, Swersky and Zemel (2017): each image finds its class among the means of ``shots`` others."""
-
-    kind: Literal["prototypical"] = "prototypical"
-    shots: int = Field(default=1, ge=1, description="Images that a class's prototype is the mean of.")
-    scale: float = Field(default=1, gt=0, description="Factor on squared distances; 1 in the paper.")
-
-
 class PairBceObjective(_Objective):
     """Koch's binary cross-entropy on all pairs of the batch; the two outcomes weigh the same."""
 
@@ -64,20 +56,16 @@ class TripletObjective(_Objective):
 
 
 class DistillObjective(_Objective):
-    """Learn what another model, the teacher, makes of the same images."""
+    """Learn what another model, the teacher, makes of the same images: which resemble each other, and how much."""
 
     kind: Literal["distill"] = "distill"
     teacher: str = Field(description="Folder of the teacher's artefact.")
-    match: Literal["similarities", "embeddings"] = Field(
-        default="similarities", description="What is matched; embeddings go through a learned linear map."
-    )
-    scale: float = Field(default=20, gt=0, description="Sharpness of the matched similarities.")
+    scale: float = Field(default=20, gt=0, description="Sharpness of the similarities.")
 
 
 Objective = Annotated[
     SoftmaxObjective
     | MatchingObjective
-    | PrototypicalObjective
     | PairBceObjective
     | ContrastiveObjective
     | TripletObjective

@@ -13,7 +13,6 @@ from training.losses import Embedded, build_loss
 from training.objectives import (
     ContrastiveObjective,
     MatchingObjective,
-    PrototypicalObjective,
     SoftmaxObjective,
     TripletObjective,
 )
@@ -102,28 +101,3 @@ def test_matching_of_two_images_is_nt_xent_between_views():
         for query, support in ((first, second), (second, first))
     ]
     assert value.item() == pytest.approx(torch.stack(rounds).mean().item(), rel=1e-4)
-
-
-@pytest.mark.parametrize(("kind", "shots"), [("euclidean", 1), ("euclidean", 2), ("cosine", 2)])
-def test_prototypical(kind, shots):
-    """Against the definition in the paper (equations 1 and 2), query by query; the library has no such loss."""
-
-    def reference(embeddings, _):
-        points = embeddings.view(P, K, D) if kind == "euclidean" else F.normalize(embeddings.view(P, K, D), dim=2)
-        terms = []
-        for turn in range(K):
-            support = [(place - turn) % K for place in range(shots)]
-            prototypes = [sum(points[label, k] for k in support) / shots for label in range(P)]
-            for label in range(P):
-                for k in set(range(K)) - set(support):
-                    chances = torch.stack([-2 * ((points[label, k] - centre) ** 2).sum() for centre in prototypes])
-                    terms.append(-F.log_softmax(chances, dim=0)[label])
-        return torch.stack(terms).mean()
-
-    of_both(PrototypicalObjective(shots=shots, scale=2), kind, reference)
-
-
-def test_prototypes_need_an_image_to_ask_about():
-    loss = build_loss((PrototypicalObjective(shots=3),), build_similarity(SimilaritySpec(kind="cosine", dim=D)), 8)
-    with pytest.raises(ValueError, match=r"sampler\.images"):
-        loss(Embedded(make_embeddings().view(P, K, D), CLASSES))
