@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 
 from app.gallery.segment import (
@@ -32,6 +33,7 @@ from app.store.base import GalleryContent, Vectors
 from model.manifest import Metric
 
 _RECALL = 0.995
+#: Most vectors that k-means is run on.
 _SAMPLE = 100_000
 #: How much of a distorted vector is its own, the rest being another's: as far from it as a hard query.
 _OWN = 0.6
@@ -105,31 +107,15 @@ def _arrange(vectors: Vectors, cluster: bool) -> tuple[Rows, Rows, Vectors]:
     count = len(vectors)
     if not cluster or count < EXACT_UP_TO:
         return np.arange(count), np.array([0, count], dtype=np.int64), np.zeros((1, vectors.shape[1]), np.float32)
-    centroids = _k_means(vectors, round(4 * count**0.5))
-    lists = np.concatenate([_nearest_centroid(part, centroids) for part in parts_of(vectors)])
-    sizes = np.bincount(lists, minlength=len(centroids))
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return np.argsort(lists, kind="stable"), starts, centroids
-
-
-def _k_means(vectors: Vectors, count: int) -> Vectors:
-    """Lloyd's k-means on a sample."""
-    chance = np.random.default_rng(0)
-    sample = vectors[np.sort(chance.choice(len(vectors), min(len(vectors), _SAMPLE), replace=False))]
-    centroids: Vectors = sample[chance.choice(len(sample), count, replace=False)].copy()
-    for _ in range(_ROUNDS):
-        lists = np.concatenate([_nearest_centroid(part, centroids) for part in parts_of(sample)])
-        order = np.argsort(lists, kind="stable")
-        present, starts, sizes = np.unique(lists[order], return_index=True, return_counts=True)
-        centroids[present] = np.add.reduceat(sample[order], starts, axis=0) / sizes[:, np.newaxis]
-    return centroids
-
-
-def _nearest_centroid(vectors: Vectors, centroids: Vectors) -> Rows:
-    nearness = vectors @ centroids.T
-    nearness -= (centroids**2).sum(axis=1) / 2
-    found: Rows = nearness.argmax(axis=1)
-    return found
+    lists = round(4 * count**0.5)
+    means = faiss.Kmeans(
+        vectors.shape[1], lists, niter=_ROUNDS, max_points_per_centroid=_SAMPLE // lists, min_points_per_centroid=1
+    )
+    means.train(vectors)
+    centroids: Vectors = np.asarray(means.centroids)
+    list_of = means.assign(vectors)[1]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(list_of, minlength=lists))]).astype(np.int64)
+    return np.argsort(list_of, kind="stable"), starts, centroids
 
 
 def _nearest_rows(metric: Metric, queries: Vectors, vectors: Vectors) -> Rows:

@@ -1,4 +1,4 @@
-"""One gallery in memory, searchable. The only importer of faiss."""
+"""One gallery in memory, searchable."""
 
 from __future__ import annotations
 
