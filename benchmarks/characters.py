@@ -15,13 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor
 
 from model import DEFAULT_ARTIFACT
 from model.artifact import Artifact, load_artifact, read_forms
+from model.distances import Vectors
 from model.embedder import Embedder, choose_form
 from model.manifest import Manifest
 from model.preprocess import Preprocess
@@ -29,8 +29,6 @@ from training.augment import Augment
 from training.data.labelled import prepare_pixels
 from training.data.omniglot import read_omniglot
 from training.recipe import load_recipe
-
-Vectors = npt.NDArray[np.float32]
 
 ORIENTATIONS = 8  # four quarter turns, each also mirrored
 _BLOCK = 500

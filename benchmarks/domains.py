@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.omniglot_http import served, wilson_interval
+from model.distances import Vectors
 from oneshot_client import Client
 from training.data.labelled import DatasetError
 from training.report.origin import machine
@@ -90,7 +91,7 @@ def read_set(datasets: Path, name: str) -> Images:
     return Images(dict(files), {label: data for label, data in templates.items() if label in files})
 
 
-def embed(client: Client, images: list[bytes]) -> npt.NDArray[np.float32]:
+def embed(client: Client, images: list[bytes]) -> Vectors:
     """Return the vectors (n, dim) of images."""
     parts = [client.embed(images[at : at + _CHUNK]).embeddings for at in range(0, len(images), _CHUNK)]
     return np.concatenate([np.asarray(part, np.float32) for part in parts])
@@ -107,7 +108,7 @@ def closed_set(client: Client, images: Images) -> tuple[int, int]:
     return sum(_trials(vectors)), TRIALS
 
 
-def _nearest(queries: npt.NDArray[np.float32], supports: npt.NDArray[np.float32], answer: int) -> npt.NDArray[np.bool_]:
+def _nearest(queries: Vectors, supports: Vectors, answer: int) -> npt.NDArray[np.bool_]:
     """Say of queries (n, dim) whether the support ``answer`` is nearer than every other; a tie is wrong."""
     near = queries @ supports.T
     others = np.delete(near, answer, axis=1)
@@ -115,7 +116,7 @@ def _nearest(queries: npt.NDArray[np.float32], supports: npt.NDArray[np.float32]
     return right
 
 
-def _trials(vectors: list[npt.NDArray[np.float32]]) -> Iterator[bool]:
+def _trials(vectors: list[Vectors]) -> Iterator[bool]:
     rng = np.random.default_rng(20)
     for _ in range(TRIALS):
         way = rng.permutation(len(vectors))[:N_WAY]

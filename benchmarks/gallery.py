@@ -21,9 +21,10 @@ from app.gallery.index import GalleryIndex
 from app.gallery.segment_files import Snapshots
 from app.home.model_shelf import ModelShelf
 from app.store import NewSupport, OnConflict, SqlStore
-from benchmarks.characters import Characters, Vectors, embedded, served_embedder
+from benchmarks.characters import Characters, embedded, served_embedder
 from benchmarks.gallery_page import write_page
 from model import DEFAULT_ARTIFACT
+from model.distances import Vectors
 from model.embedder import Embedder
 from model.images import decode_image
 from oneshot_client import Client

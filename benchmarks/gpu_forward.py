@@ -13,18 +13,17 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from model.artifact import Artifact, load_artifact
+from model.distances import Vectors
 from model.embedder import Embedder, EngineName
+from model.preprocess import Prepared
 from model.torch_engine import GRAPH_SIZES
 
 Precision = Literal["float32", "half", "half weights"]
 Row: TypeAlias = dict[str, Any]
-Images: TypeAlias = NDArray[np.float32]
-Vectors: TypeAlias = NDArray[np.float32]
-Measure: TypeAlias = Callable[[Images, float], tuple[float, Vectors]]
+Measure: TypeAlias = Callable[[Prepared, float], tuple[float, Vectors]]
 
 #: Bytes of one copy, beside those of the batches that are measured.
 LARGE_COPY = 1 << 28
@@ -156,7 +155,7 @@ def _shape(artifact: Artifact) -> tuple[int, int, int]:
     return spec.channels, spec.size, spec.size
 
 
-def _bare(folder: Path, form: Form, device: torch.device, batch: Images, budget: float) -> tuple[float, Vectors]:
+def _bare(folder: Path, form: Form, device: torch.device, batch: Prepared, budget: float) -> tuple[float, Vectors]:
     run = _pass(load_artifact(folder), form, device)
     layout = torch.channels_last if form.channels_last else torch.contiguous_format
     images = torch.from_numpy(batch).to(device).contiguous(memory_format=layout)
@@ -209,14 +208,14 @@ def _captured(run: Callable[[Tensor], Tensor], images: Tensor, device: torch.dev
 
 
 def _embedder(
-    folder: Path, engine: EngineName, device: torch.device, batch: Images, budget: float
+    folder: Path, engine: EngineName, device: torch.device, batch: Prepared, budget: float
 ) -> tuple[float, Vectors]:
     embedder = Embedder(load_artifact(folder), str(device), engine=engine)
     return seconds_of_call(lambda: embedder.embed(batch), device, budget), embedder.embed(batch)
 
 
 def _batcher(
-    folder: Path, engine: EngineName, device: torch.device, batch: Images, budget: float
+    folder: Path, engine: EngineName, device: torch.device, batch: Prepared, budget: float
 ) -> tuple[float, Vectors]:
     """Twice as many requests of one image as fill a batch, all in one event loop; seconds are those of a batch."""
     from app.inference.batcher import Batcher  # noqa: PLC0415 - needs what a machine for training may lack
@@ -227,7 +226,7 @@ def _batcher(
     batcher = Batcher(embedder.embed, max_batch=size, max_queue=4 * size)
     batcher.start()
 
-    async def ask(image: Images, end: float) -> int:
+    async def ask(image: Prepared, end: float) -> int:
         answered = 0
         while time.perf_counter() < end:
             await batcher.embed([image])

@@ -14,9 +14,10 @@ from app.gallery.protocol import Edition, Found
 from app.gallery.segment import SEGMENT_FROM
 from app.gallery.segment_files import Snapshots
 from app.gallery.view import GalleryView
-from app.store.base import GalleryChanges, GalleryInfo, Ids, Store, Vectors
+from app.store.base import GalleryChanges, GalleryInfo, Ids, Store
 from app.store.follow_log import LogCutError, changes_since
 from app.telemetry.logs import get_logger
+from model.distances import Vectors
 from model.manifest import Manifest, Metric
 
 log = get_logger(__name__)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from model.distances import distances_to
+from model.distances import Vectors, distances_to
 from model.manifest import Metric
 
-F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
 #: Vectors that are compared with all others at a time: 512 x 2000 distances are 8 MB.
@@ -34,10 +33,10 @@ class Neighbours:
     """For each of n vectors the places of the nearest others, nearest first, and their distances: both (n, k)."""
 
     places: npt.NDArray[np.int64]
-    distances: F32
+    distances: Vectors
 
 
-def project(vectors: F32) -> Projection:
+def project(vectors: Vectors) -> Projection:
     """Lay vectors (n, D) onto their two principal axes.
 
     The same vectors give the same picture: an axis points to where its largest weight is positive.
@@ -68,7 +67,7 @@ def _principal_axes(centred: F64) -> F64:
     return axes
 
 
-def nearest(metric: Metric, vectors: F32, k: int) -> Neighbours:
+def nearest(metric: Metric, vectors: Vectors, k: int) -> Neighbours:
     """Find for each of the vectors (n, D) the `k` nearest others (n - 1, if there are fewer), by the true distance."""
     n = len(vectors)
     k = max(0, min(k, n - 1))
@@ -82,7 +81,7 @@ def nearest(metric: Metric, vectors: F32, k: int) -> Neighbours:
     return Neighbours(places, found)
 
 
-def _propose(metric: Metric, block: F32, vectors: F32, start: int, count: int) -> npt.NDArray[np.int64]:
+def _propose(metric: Metric, block: Vectors, vectors: Vectors, start: int, count: int) -> npt.NDArray[np.int64]:
     """Places of `count` near others for each vector of the block, ascending: quick, and right up to rounding."""
     from scipy.spatial.distance import cdist  # noqa: PLC0415 - slow to import, and few ask for maps
 
@@ -92,7 +91,7 @@ def _propose(metric: Metric, block: F32, vectors: F32, start: int, count: int) -
     return np.sort(np.argpartition(rough, count - 1, axis=1)[:, :count], axis=1)
 
 
-def _squared(block: F32, vectors: F32) -> F64:
+def _squared(block: Vectors, vectors: Vectors) -> F64:
     """Squared Euclidean distances; of unit vectors they rank as the cosine does."""
     wide, others = block.astype(np.float64), vectors.astype(np.float64)
     squares: F64 = np.square(others).sum(axis=1) - 2 * wide @ others.T + np.square(wide).sum(axis=1)[:, np.newaxis]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from app.store.base import GalleryInfo, Ids, Vectors
+from app.store.base import GalleryInfo, Ids
+from model.distances import Vectors
 from model.manifest import Metric
 
 #: Numbers that mean something to the view that gave them only.

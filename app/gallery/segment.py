@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.store.base import Ids, Vectors
-from model.distances import distances_to
+from app.store.base import Ids
+from model.distances import Vectors, distances_to
 from model.manifest import Metric
 
 Rows = npt.NDArray[np.int64]

@@ -29,7 +29,8 @@ from app.gallery.segment import (
     row_sums,
     scores_of,
 )
-from app.store.base import GalleryContent, Vectors
+from app.store.base import GalleryContent
+from model.distances import Vectors
 from model.manifest import Metric
 
 _RECALL = 0.995

@@ -20,7 +20,8 @@ import numpy as np
 
 from app.errors import ClassNotFoundError, OneshotError
 from app.gallery.protocol import Edition, Found, Galleries, Match
-from app.store.base import GalleryInfo, Ids, Store, Vectors
+from app.store.base import GalleryInfo, Ids, Store
+from model.distances import Vectors
 from model.manifest import Metric
 
 #: Answers about a store that is away are heard again within this time, or it is back.

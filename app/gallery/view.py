@@ -15,9 +15,9 @@ from app.concurrency.rwlock import ReadWriteLock
 from app.errors import ClassNotFoundError
 from app.gallery.protocol import Found, Match
 from app.gallery.segment import Segment
-from app.store.base import GalleryChanges, GalleryInfo, Ids, Vectors
+from app.store.base import GalleryChanges, GalleryInfo, Ids
 from app.telemetry.tracing import span
-from model.distances import distances_to
+from model.distances import Vectors, distances_to
 from model.manifest import Metric
 
 _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {

@@ -13,10 +13,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from opentelemetry.context import Context
 
 from app.concurrency.queue_limit import Line
@@ -24,10 +22,10 @@ from app.errors import InferenceError, NotReadyError, OneshotError, OverloadedEr
 from app.telemetry import tracing
 from app.telemetry.logs import get_logger
 from app.telemetry.metrics import Metrics
+from model.distances import Vectors
+from model.preprocess import Prepared
 
 log = get_logger(__name__)
-
-F32: TypeAlias = NDArray[np.float32]
 
 #: Waiters that get their results in one turn of the loop.
 _A_TURN = 8
@@ -37,14 +35,14 @@ _A_TURN = 8
 class _Job:
     """The images of one request; they may be spread over several batches."""
 
-    images: Sequence[F32]
+    images: Sequence[Prepared]
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[F32]
+    future: asyncio.Future[Vectors]
     enqueued: float
     trace: Context
     enqueued_at: int
     taken: int = 0
-    outputs: list[F32] = field(default_factory=list)
+    outputs: list[Vectors] = field(default_factory=list)
     finished: int = 0
     failed: bool = False
 
@@ -58,12 +56,12 @@ class _Job:
         """Images that no batch has taken yet."""
         return len(self.images) - self.taken
 
-    def take(self, room: int) -> Sequence[F32]:
+    def take(self, room: int) -> Sequence[Prepared]:
         part = self.images[self.taken : self.taken + room]
         self.taken += len(part)
         return part
 
-    def add(self, output: F32) -> bool:
+    def add(self, output: Vectors) -> bool:
         """Note the vectors of some of the images; whether that was all."""
         self.outputs.append(output)
         self.finished += len(output)
@@ -118,7 +116,7 @@ class Batcher(Line):
 
     def __init__(
         self,
-        forward: Callable[[F32], F32],
+        forward: Callable[[Prepared], Vectors],
         *,
         max_batch: int = 64,
         max_queue: int = 256,
@@ -158,7 +156,7 @@ class Batcher(Line):
             return "The worker thread is dead; the service must be restarted."
         return None if self._warm else "The network is warming up."
 
-    async def embed(self, images: Sequence[F32]) -> F32:
+    async def embed(self, images: Sequence[Prepared]) -> Vectors:
         """Embeddings (n, D) of n prepared images (C, S, S).
 
         Raises OverloadedError when the queue has no room for all of them, NotReadyError when nobody serves it, and
@@ -232,7 +230,7 @@ class Batcher(Line):
             self._dead = True
         self._fail_waiting()
 
-    def _take(self) -> list[tuple[_Job, Sequence[F32]]]:
+    def _take(self) -> list[tuple[_Job, Sequence[Prepared]]]:
         """The next batch, waiting for one; empty when the queue is closed and drained."""
         with self._state:
             while True:
@@ -241,8 +239,8 @@ class Batcher(Line):
                     return batch
                 self._state.wait()
 
-    def _collect(self) -> list[tuple[_Job, Sequence[F32]]]:
-        batch: list[tuple[_Job, Sequence[F32]]] = []
+    def _collect(self) -> list[tuple[_Job, Sequence[Prepared]]]:
+        batch: list[tuple[_Job, Sequence[Prepared]]] = []
         room = self._max_batch
         while self._jobs and room and not self._abandon:
             job = self._jobs[0]
@@ -261,7 +259,7 @@ class Batcher(Line):
                 self._jobs.popleft()
         return batch
 
-    def _serve(self, batch: list[tuple[_Job, Sequence[F32]]]) -> None:
+    def _serve(self, batch: list[tuple[_Job, Sequence[Prepared]]]) -> None:
         try:
             inputs = np.stack([image for _, part in batch for image in part])
             began, began_at = time.perf_counter(), time.time_ns()

@@ -23,10 +23,10 @@ from app.errors import (
     UnavailableError,
 )
 from app.home.lock import alone
-from app.inference.batcher import F32
 from app.recognition.running_models import Models, RunningModel
 from app.store.models import MODEL, PREVIOUS_MODEL, ModelStore, Progress
 from app.telemetry.logs import get_logger
+from model.distances import Vectors
 
 log = get_logger(__name__)
 
@@ -39,7 +39,7 @@ _FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 300.0
 #: What no repetition changes.
 _FOR_GOOD = (ImagesNotKeptError, BadImageError)
 
-Embed = Callable[[Sequence[bytes]], F32]
+Embed = Callable[[Sequence[bytes]], Vectors]
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class Remodeller:
         log.info("model_change", gallery=gallery.gallery, shots=gallery.shots, done=gallery.done)
         added = 0
 
-        def embed(pictures: Sequence[bytes]) -> F32:
+        def embed(pictures: Sequence[bytes]) -> Vectors:
             nonlocal added
             vectors = self._embed(model, pictures)
             if gallery.problem is not None and not added:
@@ -265,7 +265,7 @@ class Remodeller:
         what = "the gallery keeps its model" if for_good else "it is tried again, each time later"
         self._store.hold(gallery.gallery_id, digest, f"{problem.rstrip('.')}; {what}.")
 
-    def _embed(self, model: RunningModel, pictures: Sequence[bytes]) -> F32:
+    def _embed(self, model: RunningModel, pictures: Sequence[bytes]) -> Vectors:
         assert self._loop is not None  # noqa: S101 - set by start
         work = asyncio.run_coroutine_threadsafe(model.recognizer.embed_stored(pictures), self._loop)
         while True:

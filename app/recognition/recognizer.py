@@ -25,7 +25,6 @@ from app.errors import (
     TooManyPixelsError,
 )
 from app.gallery.protocol import Found, Galleries
-from app.inference.batcher import F32
 from app.inference.images import EmbeddedImage, PreparedImage, Upload
 from app.inference.prepare import prepare, prepare_again
 from app.inference.protocols import Network, Queue
@@ -49,7 +48,7 @@ from app.telemetry.logs import get_logger
 from app.telemetry.tracing import span
 from model import images
 from model.calibration import Calibration, UnsupportedRateError
-from model.distances import distances
+from model.distances import Vectors, distances
 
 log = get_logger(__name__)
 
@@ -150,11 +149,11 @@ class Recognizer:
 
     # -- images --------------------------------------------------------------------------------------------
 
-    async def embed(self, uploads: Sequence[Upload]) -> F32:
+    async def embed(self, uploads: Sequence[Upload]) -> Vectors:
         """Index-form vectors (n, D) of the images. Raises BadImageError, naming the field, for the first bad one."""
         return (await self._embed(uploads))[0]
 
-    async def _embed(self, uploads: Sequence[Upload]) -> tuple[F32, list[PreparedImage]]:
+    async def _embed(self, uploads: Sequence[Upload]) -> tuple[Vectors, list[PreparedImage]]:
         with self._batcher.expect(len(uploads)):  # an image that will be refused need not be decoded
             prepared = await self._prepared(uploads)
             vectors = await self._batcher.embed([each.pixels for each in prepared])
@@ -247,9 +246,9 @@ class Recognizer:
         """What is kept of the answer to a request that was done before, to spare the network its images."""
         return None if once is None else await self._storing.run(lambda: self._store.answered(once))
 
-    async def embed_stored(self, pictures: Sequence[bytes]) -> F32:
+    async def embed_stored(self, pictures: Sequence[bytes]) -> Vectors:
         """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
-        vectors: list[F32] = []
+        vectors: list[Vectors] = []
         for each in await self._stored.embed([Upload(data, "image") for data in pictures]):
             if isinstance(each, OneshotError):
                 raise each
@@ -323,7 +322,7 @@ class Recognizer:
     def _prepare(self, upload: Upload, limits: images.ImageLimits | None = None) -> PreparedImage:
         return prepare(self._embedder, limits or self._limits, upload)
 
-    def _find(self, gallery: str, query: F32, k: int) -> Found:
+    def _find(self, gallery: str, query: Vectors, k: int) -> Found:
         try:
             return self._index.find(gallery, query, k, self._digest)
         except GalleryNotFoundError:
@@ -340,7 +339,9 @@ class Recognizer:
         decision = replace(decision, candidates=decision.candidates[:k])
         return Classification(decision, calibration.prior, explanation)
 
-    def _verification(self, query: F32, supports: F32, calibration: Calibration, wanted: Wanted) -> Verification:
+    def _verification(
+        self, query: Vectors, supports: Vectors, calibration: Calibration, wanted: Wanted
+    ) -> Verification:
         with _rates_are_inputs("fmr"):
             at = pair_threshold(calibration, fmr=wanted.rate, threshold=wanted.threshold)
         distance = float(distances(self._embedder.metric, query, supports).min())

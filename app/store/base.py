@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from model.distances import Vectors
+
 Ids = npt.NDArray[np.int64]
 
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from app.store.base import Vectors
 from app.store.checksums import checked, checksum
 from app.store.database import Database
 from app.store.log import record_settings
 from app.store.schema import classes, embeddings, galleries, images, meta, supports
 from app.store.vectors import to_bytes
+from model.distances import Vectors
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
 #: Begins the keys of facts about galleries whose change does not get on.

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from app.errors import StoreCorruptError
-from app.store.base import Vectors
 from app.store.checksums import check_vectors
+from model.distances import Vectors
 
 
 def to_bytes(vector: Vectors) -> bytes:

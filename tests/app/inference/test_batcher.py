@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 
 from app.errors import InferenceError, NotReadyError, OverloadedError
-from app.inference.batcher import F32, Batcher
+from app.inference.batcher import Batcher
 from app.telemetry.metrics import Metrics
+from model.distances import Vectors
+from model.preprocess import Prepared
 
 POISON = -1.0
 
 
-def image(value: float) -> F32:
+def image(value: float) -> Prepared:
     return np.full((1, 2, 2), value, dtype=np.float32)
 
 
@@ -33,7 +35,7 @@ class Network:
         self.go.set()
         self.error: type[BaseException] = RuntimeError
 
-    def __call__(self, batch: F32) -> F32:
+    def __call__(self, batch: Prepared) -> Vectors:
         values = batch[:, 0, 0, 0].tolist()
         self.batches.append(values)
         self.running.set()
@@ -44,7 +46,7 @@ class Network:
 
 
 @contextmanager
-def batcher(network: Callable[[F32], F32], **options: Any) -> Iterator[Batcher]:
+def batcher(network: Callable[[Prepared], Vectors], **options: Any) -> Iterator[Batcher]:
     made = Batcher(network, **options)
     made.start()
     try:
@@ -59,7 +61,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def busy(made: Batcher, network: Network) -> asyncio.Task[F32]:
+async def busy(made: Batcher, network: Network) -> asyncio.Task[Vectors]:
     """Occupy the worker with one image until `network.go` is set."""
     network.go.clear()
     network.running.clear()

@@ -12,8 +12,9 @@ import httpx
 import numpy as np
 import pytest
 
-from app.inference.batcher import F32
+from model.distances import Vectors
 from model.embedder import Embedder
+from model.preprocess import Prepared
 from testing.served import Running, assert_problem
 
 
@@ -24,7 +25,7 @@ def held(server: Running, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     assert isinstance(server.service.embedder, Embedder)
     original, go = server.service.embedder.embed, threading.Event()
 
-    def forward(batch: F32) -> F32:
+    def forward(batch: Prepared) -> Vectors:
         assert go.wait(20)
         return original(batch)
 
@@ -99,7 +100,7 @@ def test_a_client_that_gives_up_leaves_the_queue(serve, images: list[bytes], mon
 def test_a_failing_forward_pass_is_a_500_without_its_text_and_the_next_is_well(
     serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(_batch: F32) -> F32:
+    def broken(_batch: Prepared) -> Vectors:
         raise RuntimeError("secret path /etc/model")
 
     with serve() as server:
@@ -115,7 +116,7 @@ def test_a_failing_forward_pass_is_a_500_without_its_text_and_the_next_is_well(
 def test_vectors_that_are_not_finite_are_refused_and_not_enrolled(
     serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch
 ):
-    def nowhere(batch: F32) -> F32:
+    def nowhere(batch: Prepared) -> Vectors:
         return np.full((len(batch), 16), np.nan, dtype=np.float32)
 
     with serve() as server:
@@ -126,7 +127,7 @@ def test_vectors_that_are_not_finite_are_refused_and_not_enrolled(
 
 
 def test_a_dead_worker_makes_readyz_503(serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch):
-    def deadly(_batch: F32) -> F32:
+    def deadly(_batch: Prepared) -> Vectors:
         raise SystemExit
 
     with serve() as server:
