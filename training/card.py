@@ -82,6 +82,10 @@ _SOURCES = {
     "omniglot": "Omniglot (Lake, Salakhutdinov and Tenenbaum 2015, MIT licence), background alphabets only.",
     "faces": "The AT&T faces (Samaria and Harter 1994; credit: Olivetti Research Laboratory), 40 people.",
     "folder": "A folder of the user's own images.",
+    "symbols": "Drawings of 14 sets of icons, emoji and logos, of flag-icons and of 236 font families (MIT, Apache "
+    "2.0, CC BY 4.0, CC0, OFL 1.1, UFL 1.0; versions in `training/data/symbols/package-lock.json`), Omniglot's "
+    "background alphabets (MIT), and patches of Caltech-101's photographs as grounds (CC BY 4.0), all photographed by "
+    "a simulated camera. No photograph of a symbol was used.",
 }
 _PURPOSES = {
     "omniglot": (
@@ -93,6 +97,10 @@ _PURPOSES = {
         "Not meant for: decisions about people. It saw a few dozen people, in one studio.",
     ),
     "folder": ("Meant for: images like those that it was trained on.",),
+    "symbols": (
+        "Meant for: symbols, icons, logos and signs, drawn, printed or photographed, one example each.",
+        "Not meant for: photographs of objects or scenes, faces, or decisions about people.",
+    ),
 }
 
 

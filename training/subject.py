@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from pydantic import JsonValue, TypeAdapter
@@ -18,11 +18,14 @@ from model.preprocess import Preprocess
 from training.data.labelled import DatasetError, LabelledImages, PreparedImages, prepare
 from training.data.omniglot import read_omniglot
 from training.data.parts import DataPart
+from training.data.symbols.part import SymbolsPart
 from training.episodes import Ints, Trials, free_trials, within_group_trials
 from training.evaluate import embed
 
 Part = Literal["evaluation", "held-out"]
 """The evaluation set, which is read once per frozen recipe; or the classes held out from training, to choose by."""
+OMNIGLOT: Final = "Omniglot"
+EXAM: Final = "Exam concepts, clean and photographed"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,16 @@ class Subject:
         return self.data.groups.numpy() if self.grouped else np.arange(self.data.n_classes)
 
     @property
+    def is_omniglot(self) -> bool:
+        """Whether this is Omniglot's evaluation set, which has protocols and published figures of its own."""
+        return self.data_name == OMNIGLOT
+
+    @property
+    def group(self) -> str:
+        """What classes that look alike are grouped by, in a word."""
+        return "kind" if _data_part(self.manifest.recipe).get("kind") == "symbols" else "alphabet"
+
+    @property
     def grouped(self) -> bool:
         """Whether there are several groups."""
         return len(self.images.group_names) > 1
@@ -69,7 +82,7 @@ class Subject:
     @property
     def over(self) -> str:
         """What intervals are bootstrapped over, in words."""
-        return f"{len(self.images.group_names)} alphabets" if self.grouped else f"{self.data.n_classes} classes"
+        return f"{len(self.images.group_names)} {self.group}s" if self.grouped else f"{self.data.n_classes} classes"
 
     @cached_property
     def crossed(self) -> bool:
@@ -98,8 +111,8 @@ class Subject:
 def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", threads: int | None = None) -> Subject:
     """Read the images that the artefact is to be measured on.
 
-    For a recipe on Omniglot these are the evaluation alphabets, or with ``part`` held-out the background alphabets that
-    it held out; for any other recipe the classes that it held out.
+    For a recipe on Omniglot these are the evaluation alphabets, for one on symbols the exam concepts, or with ``part``
+    held-out the classes that it held out to choose by; for any other recipe the classes that it held out.
 
     Raises:
         DatasetError: the data is not in ``datasets``, or the artefact does not say what it held out.
@@ -108,11 +121,15 @@ def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", 
     if part == "held-out" and not _data_part(recipe):
         raise DatasetError(f"{artifact.manifest.model_id} has no recipe that says which classes it held out")
     if part == "evaluation" and _data_part(recipe).get("kind", "omniglot") == "omniglot":
-        images, name, part = read_omniglot(datasets, "evaluation"), "Omniglot", "evaluation"
+        images, name, part = read_omniglot(datasets, "evaluation"), OMNIGLOT, "evaluation"
     else:
         adapter: TypeAdapter[DataPart] = TypeAdapter(DataPart)
-        division = adapter.validate_python(_data_part(recipe)).read(datasets)
-        images, name, part = division.held_out, division.source, "held-out"
+        data_part = adapter.validate_python(_data_part(recipe))
+        if part == "evaluation" and isinstance(data_part, SymbolsPart):
+            images, name, part = data_part.exam(datasets), EXAM, "evaluation"
+        else:
+            division = data_part.read(datasets)
+            images, name, part = division.held_out, division.source, "held-out"
     data = prepare(images, Preprocess(artifact.manifest.preprocess))
     return Subject(artifact, Embedder(artifact, "cpu", threads), images, data, name, part)
 

@@ -358,6 +358,13 @@ def test_symbols_are_divided_by_concept_and_characters_by_alphabet(datasets):
         assert sorted(sources) == [0, 1, 2]
 
 
+def test_the_exam_has_concepts_that_neither_train_nor_choose(datasets):
+    exam = SymbolsPart(held_out=("Gamma",), photographs=True).exam(datasets)  # without Caltech-101, which isn't here
+    names = {f"bar-{number}" for number in range(60) if split_of([f"bar-{number}"]) == "exam"}
+    assert {name.removeprefix("icon/") for name in exam.class_names} == names
+    assert len(exam.images) == 3 * len(names)
+
+
 def test_a_batch_is_the_same_for_the_same_state(datasets, tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE)
     recipe = load_recipe(str(tmp_path / "r.toml"))

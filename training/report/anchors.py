@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from training.report.schema import Report
+
 
 @dataclass(frozen=True)
 class Anchor:
@@ -28,6 +30,12 @@ _ANCHORS: dict[str, tuple[Anchor, ...]] = {
     "verification": (Anchor("Koch, 150k pairs, affine", 93.42), Anchor("Koch, 30k pairs", 90.61)),
     "mnist": (Anchor("Koch", 70.3), Anchor("nearest neighbour", 26.5)),
 }
+
+
+def anchors_in(report: Report, key: str) -> tuple[Anchor, ...]:
+    """Return the published figures of the protocol ``key``, where the report is of Omniglot's evaluation set."""
+    origin = report.origin
+    return anchors_of(key) if origin.part == "evaluation" and origin.group == "alphabet" else ()
 
 
 def anchors_of(key: str) -> tuple[Anchor, ...]:

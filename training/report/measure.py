@@ -79,7 +79,7 @@ def measure(
     """
     subject = open_subject(artifact, datasets, part, threads)
     figures = [_one_shot(subject, trials), *_pairs_right(subject, trials)]
-    if subject.part == "evaluation":
+    if subject.is_omniglot:
         figures = [_official_runs(subject, datasets), *figures, _digits(subject, datasets)]
     n_mistakes, mistakes = worst_mistakes(subject, _main_way(subject), trials, TRIAL_SEED)
     return Report(
@@ -125,8 +125,8 @@ def _main_way(subject: Subject) -> int:
 def _one_shot(subject: Subject, n_trials: int) -> Figure:
     n_way = _main_way(subject)
     trials = subject.trials(n_way, n_trials, TRIAL_SEED, within=True)
-    who = ", all drawers" if subject.grouped and subject.part == "evaluation" else ""
-    name = f"{subject.data_name}{who}, {'within-alphabet ' if subject.grouped else ''}{n_way}-way one-shot"
+    who = ", all drawers" if subject.is_omniglot else ""
+    name = f"{subject.data_name}{who}, {f'within-{subject.group} ' if subject.grouped else ''}{n_way}-way one-shot"
     right = judge_trials(subject.embedder.metric, subject.vectors, trials)
     return _figure("one-shot", name, right, trials.groups, subject.over, TRIAL_SEED)
 
@@ -179,7 +179,7 @@ def _pairs_right(subject: Subject, n_trials: int) -> list[Figure]:
         found = paired_distances(metric, *(subject.vectors[pairs.images[:, side]] for side in (0, 1)))
         right = (calibration.probability(found) >= 0.5) == pairs.same
         clusters = subject.class_clusters[subject.classes[pairs.images[:, 0]]]
-        place = "all classes" if not subject.grouped else "one alphabet" if within else "all alphabets"
+        place = "all classes" if not subject.grouped else f"one {subject.group}" if within else f"all {subject.group}s"
         name = f"{subject.data_name}, verification, negatives of {place}"
         figures.append(_figure(key, name, right, clusters, subject.over, PAIR_SEED))
     return figures

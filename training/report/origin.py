@@ -37,6 +37,7 @@ def origin_of(subject: Subject, command: str) -> Origin:
         training_minutes=history[-1].seconds / 60 if history else None,
         data=subject.data_name,
         part=subject.part,
+        group=subject.group,
         command=command,
         date=datetime.now(UTC).replace(microsecond=0),
         machine=machine(),

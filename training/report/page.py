@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
-from training.report.anchors import anchors_of
+from training.report.anchors import anchors_in
 from training.report.plots import inline
 from training.report.schema import Mistake, Report
 from training.report.words import CAPTIONS, Table, tables
@@ -79,7 +79,7 @@ def _card(report: Report, key: str, name: str) -> str:
     figure = report.figure(key)
     if figure is None:
         return ""
-    anchors = anchors_of(key) if report.origin.part == "evaluation" else ()
+    anchors = anchors_in(report, key)
     best = ""
     if anchors:
         values = [100 - anchor.value if key == "runs" else anchor.value for anchor in anchors]
@@ -174,5 +174,5 @@ def _recipe(report: Report) -> str:
 def _footer(report: Report) -> str:
     return (
         f"<footer>Made from <code>report.json</code> by <code>{escape(report.origin.command)}</code>. Intervals are "
-        "95 %, bootstrapped over alphabets, classes or runs, not over trials.</footer>"
+        f"95 %, bootstrapped over {report.origin.group}s, classes or runs, not over trials.</footer>"
     )

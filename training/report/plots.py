@@ -51,8 +51,8 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "none",
 }
 _NAMES = {
-    "within": ("negatives of one alphabet", ORANGE),
-    "across": ("negatives of two alphabets", BLUE),
+    "within": ("negatives of one {group}", ORANGE),
+    "across": ("negatives of two {group}s", BLUE),
     "all": ("negatives of all classes", BLUE),
 }
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
@@ -88,6 +88,11 @@ def standalone(svg: str) -> str:
     """Return the picture as a file of its own, on white."""
     plain = svg.replace(_INK, "#222222").replace(_FAINT, "#dddddd").replace(_PAPER, "#ffffff")
     return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', plain, count=1)
+
+
+def _name(curve: Verification, report: Report) -> tuple[str, str]:
+    name, colour = _NAMES[curve.name]
+    return name.format(group=report.origin.group), colour
 
 
 def _svg(canvas: Canvas) -> str:
@@ -130,9 +135,10 @@ def anchor_bars(report: Report) -> Canvas | None:
 def accuracy_by_ways(report: Report) -> Canvas | None:
     """Accuracy against the number of classes to choose from."""
     canvas, axis = _canvas()
+    group = report.origin.group
     for points, name, colour in (
-        (report.across_way, "classes of all alphabets" if report.within_way else "all classes", BLUE),
-        (report.within_way, "classes of one alphabet", ORANGE),
+        (report.across_way, f"classes of all {group}s" if report.within_way else "all classes", BLUE),
+        (report.within_way, f"classes of one {group}", ORANGE),
     ):
         if points:
             _band(axis, points, name, colour)
@@ -174,7 +180,7 @@ def detection_error_tradeoff(report: Report) -> Canvas | None:
     """FNMR against FMR on normal-deviate axes (Martin et al. 1997), where Gaussian scores give straight lines."""
     canvas, axis = _canvas()
     for curve in report.verification:
-        name, colour = _NAMES[curve.name]
+        name, colour = _name(curve, report)
         fmr, fnmr = _clipped(curve)
         axis.plot(ndtri(fmr), ndtri(fnmr), color=colour, label=name)
         marks = [(curve.eer.value, curve.eer.value, "o", f"EER {100 * curve.eer.value:.1f} %")]
@@ -206,7 +212,7 @@ def receiver_operating_characteristic(report: Report) -> Canvas | None:
     """True matches against false ones, the false ones on a logarithmic axis."""
     canvas, axis = _canvas()
     for curve in report.verification:
-        name, colour = _NAMES[curve.name]
+        name, colour = _name(curve, report)
         fmr, fnmr = np.array(curve.fmr), np.array(curve.fnmr)
         usable = fmr > 1 / max(curve.n_impostor, 1)
         axis.plot(fmr[usable], 100 * (1 - fnmr[usable]), color=colour, label=name)
@@ -260,7 +266,7 @@ def reliability_diagram(report: Report) -> Canvas | None:
 
 
 def embedding_map(report: Report) -> Canvas | None:
-    """All classes in the plane, each as its own picture in the colour of its alphabet."""
+    """All classes in the plane, each as its own picture in the colour of its group."""
     if report.map is None:
         return None
     found = report.map

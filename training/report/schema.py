@@ -151,6 +151,7 @@ class Origin(_Part):
     training_minutes: float | None
     data: str
     part: Literal["evaluation", "held-out"] = Field(description="Published figures are of the evaluation set.")
+    group: str = Field(default="alphabet", description="What classes that look alike are grouped by.")
     command: str
     date: datetime
     machine: str
@@ -165,8 +166,8 @@ class Report(_Part):
     origin: Origin
     figures: tuple[Figure, ...]
     cost: Cost
-    within_way: tuple[WayPoint, ...] = Field(description="Classes of one alphabet.")
-    across_way: tuple[WayPoint, ...] = Field(description="Classes of all alphabets.")
+    within_way: tuple[WayPoint, ...] = Field(description="Classes of one group.")
+    across_way: tuple[WayPoint, ...] = Field(description="Classes of all groups.")
     verification: tuple[Verification, ...]
     open_set: tuple[OpenSet, ...]
     reliability: Reliability

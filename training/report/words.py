@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from training.report.anchors import anchors_of
+from training.report.anchors import anchors_in
 from training.report.schema import Figure, Point, Report
 
-VERIFICATION_NAMES = {"within": "of one alphabet", "across": "of two alphabets", "all": "of all classes"}
+VERIFICATION_NAMES = {"within": "of one {group}", "across": "of two {group}s", "all": "of all classes"}
 CAPTIONS = {
     "anchors": "Errors in the official 20 runs beside published ones. People, too, err.",
     "ways": "One-shot accuracy against the number of classes to choose from, with 95 % intervals.",
@@ -60,7 +60,7 @@ def _figures(report: Report) -> Table:
 
 
 def _figure(row: Figure, report: Report) -> tuple[str, ...]:
-    anchors = anchors_of(row.key) if report.origin.part == "evaluation" else ()
+    anchors = anchors_in(report, row.key)
     published = "; ".join(
         f"{anchor.name} {100 - anchor.value if row.key == 'runs' else anchor.value:.4g} %" for anchor in anchors[-3:]
     )
@@ -80,7 +80,7 @@ def _verification(report: Report) -> Table:
     )
     rows = tuple(
         (
-            VERIFICATION_NAMES[row.name],
+            VERIFICATION_NAMES[row.name].format(group=report.origin.group),
             percent(row.eer),
             *(percent(row.fnmr_at[rate]) for rate in rates),
             f"{row.n_genuine:,}",
@@ -88,7 +88,7 @@ def _verification(report: Report) -> Table:
         )
         for row in report.verification
     )
-    note = "95 % intervals are bootstrapped over alphabets (over classes where there are none)."
+    note = f"95 % intervals are bootstrapped over {report.origin.group}s (over classes where there are none)."
     return Table("Verification", columns, rows, note)
 
 
@@ -120,7 +120,9 @@ def _ways(report: Report) -> Table:
         for way in sorted({*within, *across})
     )
     n = next((point.n for point in (*report.across_way, *report.within_way)), 0)
-    return Table("Accuracy by N", ("N", "classes of one alphabet", "classes of all"), rows, f"{n:,} trials each.")
+    return Table(
+        "Accuracy by N", ("N", f"classes of one {report.origin.group}", "classes of all"), rows, f"{n:,} trials each."
+    )
 
 
 def _origin(report: Report) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ N_WAY: Final = 20
 _SEED: Final = 20
 _SAMPLE: Final = 400
 _CHARACTERS: Final = "character"
+_T = TypeVar("_T")
 
 
 class SymbolsPart(Part):
@@ -77,11 +78,26 @@ class SymbolsPart(Part):
             grounds=grounds,
         )
 
+    def exam(self, datasets: Path) -> LabelledImages:
+        """Return pictures of the exam concepts, as those that are held out but on grounds of the camera's own.
+
+        A report shows them, so no photograph of others is among them.
+
+        Raises:
+            DatasetError: the pack is not in ``datasets``.
+        """
+        pack = read_pack(datasets / FOLDER / PACK)
+        titles = list(zip(pack.kinds("exam"), pack.names[pack.splits == "exam"].tolist(), strict=True))
+        few, chosen = _sample(pack.part("exam"), titles, self.most)
+        return self._pictures(few, _at_least([kind for kind, _ in chosen], N_WAY), None, [name for _, name in chosen])
+
     def _weights(self, kinds: list[str]) -> Tensor:
         counts = Counter(kinds)
         return torch.tensor([self.balance.get(kind, 0.0) / counts[kind] for kind in kinds])
 
-    def _pictures(self, drawings: PreparedImages, kinds: list[str], grounds: Tensor | None) -> LabelledImages:
+    def _pictures(
+        self, drawings: PreparedImages, kinds: list[str], grounds: Tensor | None, names: list[str] | None = None
+    ) -> LabelledImages:
         """Photograph one drawing of each class clean and by the camera, and another one by the camera."""
         first, second = _two_hands(drawings)
         pictures = [
@@ -95,7 +111,7 @@ class SymbolsPart(Part):
             images=[Image.fromarray(each) for each in taken.permute(0, 2, 3, 1).contiguous().numpy()],
             classes=[*np.repeat(np.arange(n), 2).tolist(), *range(n)],
             sources=[0, 1] * n + [2] * n,
-            class_names=[f"{kind}/{number}" for number, kind in enumerate(kinds)],
+            class_names=[f"{kind}/{name}" for kind, name in zip(kinds, names or map(str, range(n)), strict=True)],
             groups=[group_names.index(kind) for kind in kinds],
             group_names=group_names,
         )
@@ -119,8 +135,8 @@ def _joined(one: PreparedImages, two: PreparedImages, weights: Tensor) -> Drawin
     )
 
 
-def _sample(drawings: PreparedImages, kinds: list[str], most: int) -> tuple[PreparedImages, list[str]]:
-    """Return the drawings of at most so many classes, numbered anew, and the kinds of these."""
+def _sample(drawings: PreparedImages, titles: list[_T], most: int) -> tuple[PreparedImages, list[_T]]:
+    """Return the drawings of at most so many classes, renumbered, and the titles of these."""
     generator = torch.Generator().manual_seed(_SEED)
     chosen = torch.randperm(drawings.n_classes, generator=generator)[:most].sort().values
     number = torch.full((drawings.n_classes,), -1)
@@ -129,7 +145,7 @@ def _sample(drawings: PreparedImages, kinds: list[str], most: int) -> tuple[Prep
     sample = PreparedImages(
         drawings.pixels[kept], number[drawings.classes[kept]], drawings.sources[kept], drawings.groups[chosen]
     )
-    return sample, [kinds[place] for place in chosen.tolist()]
+    return sample, [titles[place] for place in chosen.tolist()]
 
 
 def _two_hands(drawings: PreparedImages) -> tuple[Tensor, Tensor]:
