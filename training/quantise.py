@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from training.evaluate import embed
 from training.fit import fit_held_out
 from training.loop import TrainingError, validation_trials
 from training.recipe import Recipe
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 #: Training images that the ranges of activations are found on; a thousand changed nothing on the shipped model.
 SAMPLE = 300
@@ -75,7 +79,7 @@ def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
         plain,
         nncf.Dataset([each[None].numpy() for each in pixels]),
         subset_size=len(chosen),
-        ignored_scope=nncf.IgnoredScope(names=_after_the_network(plain)),
+        ignored_scope=nncf.IgnoredScope(names=_kept_in_float(plain)),
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.xml"
@@ -83,12 +87,23 @@ def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
         return Int8Graph(file.read_bytes(), file.with_suffix(".bin").read_bytes())
 
 
-def _after_the_network(model: object) -> list[str]:
-    """The names of the operations after the last layer that has weights."""
-    operations = model.get_ordered_ops()  # type: ignore[attr-defined]
+def _kept_in_float(model: ov.Model) -> list[str]:
+    """Return the names of the operations after the last layer, and of products of two activations.
+
+    Those sample a window and pool by attention: their rounding would move what the network looks at.
+    """
+    operations = model.get_ordered_ops()
     layers = [place for place, each in enumerate(operations) if each.get_type_name() in {"MatMul", "Convolution"}]
-    apart = {"Constant", "Parameter", "Result"}
-    return [each.get_friendly_name() for each in operations[layers[-1] + 1 :] if each.get_type_name() not in apart]
+    no_computation = {"Constant", "Parameter", "Result"}
+    last = [each for each in operations[layers[-1] + 1 :] if each.get_type_name() not in no_computation]
+    products = [each for each in operations if each.get_type_name() == "MatMul" and not _has_weights(each)]
+    return [each.get_friendly_name() for each in (*products, *last)]
+
+
+def _has_weights(operation: ov.Node) -> bool:
+    return any(
+        port.get_source_output().get_node().get_type_name() in {"Constant", "Convert"} for port in operation.inputs()
+    )
 
 
 def _compare(artifact: Artifact, held_out: PreparedImages, int8: Vectors, n_way: int | None) -> Comparison:
