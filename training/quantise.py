@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: Training images that the ranges of activations are found on; a thousand changed nothing on the shipped model.
 SAMPLE = 300
 TRIALS = 10_000
+#: In the names of operations that cut a picture to what it shows, and the first layer after those.
+_WINDOW, _STEM = "/window/", "/stem/"
 SEED = 0
 
 
@@ -79,7 +81,7 @@ def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
         plain,
         nncf.Dataset([each[None].numpy() for each in pixels]),
         subset_size=len(chosen),
-        ignored_scope=nncf.IgnoredScope(names=_kept_in_float(plain)),
+        ignored_scope=nncf.IgnoredScope(names=_kept_in_float(plain), validate=False),
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "graph.xml"
@@ -88,16 +90,21 @@ def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
 
 
 def _kept_in_float(model: ov.Model) -> list[str]:
-    """Return the names of the operations after the last layer, and of products of two activations.
+    """Return the names of operations that stay in f32.
 
-    Those sample a window and pool by attention: their rounding would move what the network looks at.
+    They are those after the last layer, products of two activations, as in attention, and all that places a window:
+    rounding would move what the network looks at.
     """
     operations = model.get_ordered_ops()
+    names = [each.get_friendly_name() for each in operations]
+    windowed = any(_WINDOW in name for name in names)
+    first = next((place for place, name in enumerate(names) if windowed and _STEM in name), 0)
     layers = [place for place, each in enumerate(operations) if each.get_type_name() in {"MatMul", "Convolution"}]
     no_computation = {"Constant", "Parameter", "Result"}
-    last = [each for each in operations[layers[-1] + 1 :] if each.get_type_name() not in no_computation]
+    around = [*operations[:first], *operations[layers[-1] + 1 :]]
+    around = [each for each in around if each.get_type_name() not in no_computation]
     products = [each for each in operations if each.get_type_name() == "MatMul" and not _has_weights(each)]
-    return [each.get_friendly_name() for each in (*products, *last)]
+    return [each.get_friendly_name() for each in (*products, *around)]
 
 
 def _has_weights(operation: ov.Node) -> bool:
