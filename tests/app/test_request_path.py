@@ -45,7 +45,7 @@ def watched(called: list[tuple[str, str]]) -> Iterator[None]:
         yield
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]  # as documented
+        threading.setprofile(None)
 
 
 async def classified(home: Path, artifact: Path, image: bytes, called: list[tuple[str, str]]) -> None:
