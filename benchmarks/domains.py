@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from benchmarks.omniglot_http import served, wilson_interval
 from model.distances import Vectors
-from oneshot_client import Client
+from oneshot_client import Client, RejectedError
 from training.data.labelled import DatasetError
 from training.report.origin import machine
 
@@ -92,9 +92,24 @@ def read_set(datasets: Path, name: str) -> Images:
 
 
 def embed(client: Client, images: list[bytes]) -> Vectors:
-    """Return the vectors (n, dim) of images."""
-    parts = [client.embed(images[at : at + _CHUNK]).embeddings for at in range(0, len(images), _CHUNK)]
-    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+    """Return the vectors (n, dim) of images; zeros, which are nearest to none, for one that shows nothing."""
+    parts: list[list[list[float]] | list[None]] = []
+    for at in range(0, len(images), _CHUNK):
+        chunk = images[at : at + _CHUNK]
+        try:
+            parts.append(client.embed(chunk).embeddings)
+        except RejectedError:
+            parts += [_embed_one(client, image) for image in chunk]
+    vectors = [vector for part in parts for vector in part]
+    dim = next(len(vector) for vector in vectors if vector is not None)
+    return np.array([[0.0] * dim if vector is None else vector for vector in vectors], np.float32)
+
+
+def _embed_one(client: Client, image: bytes) -> list[list[float]] | list[None]:
+    try:
+        return client.embed([image]).embeddings
+    except RejectedError:
+        return [None]
 
 
 def closed_set(client: Client, images: Images) -> tuple[int, int]:
@@ -139,9 +154,16 @@ def strangers(client: Client, images: Images) -> tuple[int, int]:
             [(labels[place], _any(images.files[labels[place]], rng)) for place in enrolled], gallery=gallery
         )
         for place in rng.choice(others, ASKED):
-            named += client.classify(_any(images.files[labels[place]], rng), gallery=gallery).label is not None
+            named += _named(client, _any(images.files[labels[place]], rng), gallery)
             asked += 1
     return named, asked
+
+
+def _named(client: Client, image: bytes, gallery: str) -> bool:
+    try:
+        return client.classify(image, gallery=gallery).label is not None
+    except RejectedError:
+        return False
 
 
 def _any(files: list[bytes], rng: np.random.Generator) -> bytes:
