@@ -17,6 +17,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.api.application import create_app
+from app.pace import PACE, Pace
 from app.server.connections import guarded
 from app.service.service import Service
 from app.settings import Settings
@@ -52,9 +53,9 @@ class Running:
 
 @contextmanager
 def running(
-    settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app: None, *, wait: bool = False
+    settings: Settings, prepare: Callable[[FastAPI], None] = lambda _app: None, *, wait: bool = False, pace: Pace = PACE
 ) -> Iterator[Running]:
-    app = create_app(settings, wait=wait)
+    app = create_app(settings, wait=wait, pace=pace)
     prepare(app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         connections = guarded(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import cached_property
 
@@ -10,12 +11,11 @@ from app.access.quotas import Counting
 from app.api_key import Key, Scope, fits, id_of
 from app.concurrency.thread_pool import WorkPool
 from app.errors import ForbiddenError, StoreUnavailableError, UnauthorizedError
+from app.pace import PACE, Pace
 from app.settings import Settings
 from app.store.keys import KeyStore
 from app.telemetry.worker_metrics import shared_folder
 
-#: How long a revoked key may still open something.
-_FRESH_SECONDS = 0.5
 #: How long keys that were valid when the store went away open what doesn't need the store.
 _OUTAGE_SECONDS = 600.0
 
@@ -49,13 +49,14 @@ class Access:
 class Gate:
     """Finds the key of a request, and counts what it asks, over all workers of a server. For one event loop."""
 
-    def __init__(self, settings: Settings, keys: KeyStore, checking: WorkPool) -> None:
+    def __init__(self, settings: Settings, keys: KeyStore, checking: WorkPool, pace: Pace = PACE) -> None:
         self.asks = settings.api_keys == "on"
         self._keys, self._checking = keys, checking
         self._rate, self._concurrency = settings.key_rate, settings.key_concurrency
+        self._freshness = pace.key_freshness
         self._known: dict[str, Key] = {}
         self._attempts = Attempts()
-        self._read_at = self._fresh_at = -_FRESH_SECONDS
+        self._read_at = self._fresh_at = -math.inf
 
     async def find(self, texts: set[str], address: str) -> Key:
         """The valid key of this text. Raises UnauthorizedError, or RateLimitedError for wrong ones without end.
@@ -67,7 +68,7 @@ class Gate:
         if len(texts) > 1:
             raise UnauthorizedError("Two different keys were sent.")
         [text] = texts
-        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
+        if time.monotonic() - self._read_at >= self._freshness:
             await self._checking.run(self._read_keys_once)
         key = self._known.get(id_of(text) or "")
         if not fits(key, text) or key is None or not key.valid():
@@ -76,7 +77,7 @@ class Gate:
         return key
 
     def _read_keys_once(self) -> None:
-        if time.monotonic() - self._read_at >= _FRESH_SECONDS:  # nobody has while this waited for the thread
+        if time.monotonic() - self._read_at >= self._freshness:  # nobody has while this waited for the thread
             self.read_keys()
 
     def read_keys(self) -> None:

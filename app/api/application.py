@@ -19,6 +19,7 @@ from app.api.problems import install_handlers
 from app.api.routes import bulk, classes, console, galleries, models, recognize, system
 from app.errors import StartupError
 from app.lifecycle import Lifecycle
+from app.pace import PACE, Pace
 from app.service.await_store import Startup
 from app.service.compute import Compute
 from app.service.service import open_service
@@ -35,7 +36,9 @@ _ROUTES = [
 _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one example each."
 
 
-def create_app(settings: Settings | None = None, compute: Compute | None = None, *, wait: bool = False) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, compute: Compute | None = None, *, wait: bool = False, pace: Pace = PACE
+) -> FastAPI:
     """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
 
     It computes in this process, unless `compute` says otherwise. Nothing is opened until the server starts the
@@ -50,7 +53,7 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None,
         title="oneshot",
         version=version("oneshot"),
         summary=_DESCRIPTION,
-        lifespan=_lifespan(settings, metrics, lifecycle, compute, wait=wait and settings.store is not None),
+        lifespan=_lifespan(settings, metrics, lifecycle, compute, pace, wait=wait and settings.store is not None),
         telemetry=telemetry(quiet),
         redirect_slashes=False,
         docs_url=None,
@@ -75,12 +78,12 @@ def create_app(settings: Settings | None = None, compute: Compute | None = None,
 
 
 def _lifespan(
-    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: Compute | None, *, wait: bool
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: Compute | None, pace: Pace, *, wait: bool
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async def open_parts(parts: AsyncExitStack) -> None:
-            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle, compute))
+            service = await parts.enter_async_context(open_service(settings, metrics, lifecycle, compute, pace))
             app.state.service = service
             facts = {
                 "model": service.recognizer.model_id,

@@ -23,6 +23,7 @@ from app.errors import (
     UnavailableError,
 )
 from app.home.lock import alone
+from app.pace import PACE, Pace
 from app.recognition.running_models import Models, RunningModel
 from app.store.models import MODEL, PREVIOUS_MODEL, ModelStore, Progress
 from app.telemetry.logs import get_logger
@@ -31,11 +32,9 @@ from model.distances import Vectors
 log = get_logger(__name__)
 
 LOCK_FILE = "remodel.lock"
-_CHUNK = 32
-_LOOK_SECONDS = 0.5
 _RETRY_SECONDS = 0.2
-#: The first pause after work on a gallery has failed; it is doubled each time, up to the longest.
-_FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 300.0
+#: The pauses after work on a gallery has failed are doubled up to this.
+_LONGEST_SECONDS = 300.0
 #: What no repetition changes.
 _FOR_GOOD = (ImagesNotKeptError, BadImageError)
 
@@ -93,14 +92,15 @@ def remodel(
     embed: Embed,
     stopped: Callable[[], bool],
     prepare: Callable[[], None] = lambda: None,
+    chunk: int = PACE.model_chunk,
 ) -> bool:
     """Embed the gallery's shots anew and switch it; False when stopped before. Raises what `embed` raises.
 
-    `prepare` is called when all shots are embedded, before the switch.
+    `chunk` shots are embedded between two commits. `prepare` is called when all are embedded, before the switch.
     """
     prepared = False
     while not stopped():
-        waiting = store.waiting(gallery.gallery_id, digest, _CHUNK)
+        waiting = store.waiting(gallery.gallery_id, digest, chunk)
         pictures = [each.image for each in waiting if each.image is not None]
         if len(pictures) < len(waiting):
             raise ImagesNotKeptError(gallery.gallery, len(waiting) - len(pictures))
@@ -129,7 +129,8 @@ class Held:
     All on their way to one model: a change to another begins anew.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_pause: float = PACE.model_pause) -> None:
+        self._first_pause = first_pause
         self._digest: str | None = None
         self._failures: dict[int, _Failure] = {}
 
@@ -147,7 +148,7 @@ class Held:
         """Hold the gallery, which has so many images done; returns for how many seconds."""
         before = self._failures.get(gallery.gallery_id)
         times = before.times + 1 if before is not None and before.done == done else 0
-        pause = math.inf if for_good else min(_LONGEST_SECONDS, _FIRST_SECONDS * 2.0 ** min(times, 20))
+        pause = math.inf if for_good else min(_LONGEST_SECONDS, self._first_pause * 2.0 ** min(times, 20))
         self._failures[gallery.gallery_id] = _Failure(done, times, time.monotonic() + pause)
         return pause
 
@@ -160,14 +161,17 @@ class Held:
 class Remodeller:
     """The thread of a running service that carries out what the store says is wanted."""
 
-    def __init__(self, home: Path, store: ModelStore, version: Callable[[], int], models: Models) -> None:
+    def __init__(
+        self, home: Path, store: ModelStore, version: Callable[[], int], models: Models, pace: Pace = PACE
+    ) -> None:
         self._home = home
         self._store = store
         self._version = version
         self._models = models
+        self._pace = pace
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = threading.Event()
-        self.held = Held()
+        self.held = Held(pace.model_pause)
         self._thread = threading.Thread(target=self._run, name="remodel", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -184,7 +188,7 @@ class Remodeller:
     def _run(self) -> None:
         seen: int | None = None
         again = 0.0
-        while not self._stopping.wait(_LOOK_SECONDS):
+        while not self._stopping.wait(self._pace.model_look):
             try:
                 version = self._version()
                 if version != seen or time.monotonic() >= again:
@@ -240,6 +244,7 @@ class Remodeller:
                 embed=embed,
                 stopped=self._stopping.is_set,
                 prepare=lambda: self._models.prepare(gallery.gallery_id, gallery.gallery, digest),
+                chunk=self._pace.model_chunk,
             )
             if switched:
                 log.info("gallery_switched", gallery=gallery.gallery, model=model.recognizer.model_id)

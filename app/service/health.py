@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 
 from app.concurrency.thread_pool import WorkPool
 from app.errors import OneshotError
 from app.lifecycle import Lifecycle
+from app.pace import PACE, Pace
 from app.recognition.running_models import Models
 from app.store.base import Store
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: A probe of the store is good for this long: it is a durable write, and may be asked for by anybody.
-_FRESH_SECONDS = 2.0
-#: How long an answer waits for the probe. A store that is only busy gives its result to a later answer.
-_PATIENCE_SECONDS = 2.0
-#: A store that has not answered for so long, longer than any other writer is waited for, is no longer only busy.
-_SILENT_SECONDS = 15.0
-
 
 class Health:
     """Answers from the network's thread, the store and the process's life. For one event loop."""
 
-    def __init__(self, lifecycle: Lifecycle, models: Models, store: Store, writing: WorkPool) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, models: Models, store: Store, writing: WorkPool, pace: Pace = PACE
+    ) -> None:
         self._lifecycle = lifecycle
         self._models = models
         self._store = store
         self._writing = writing
+        self._pace = pace
         self._probe: asyncio.Task[None] | None = None
-        self._probed = self._began = -_FRESH_SECONDS
+        self._probed = self._began = -math.inf
         self._store_problem: str | None = None
 
     async def not_ready_because(self) -> str | None:
@@ -44,11 +42,11 @@ class Health:
 
     async def _why_not_writable(self) -> str | None:
         now = time.monotonic()
-        if self._probe is None and now - self._probed >= _FRESH_SECONDS:
+        if self._probe is None and now - self._probed >= self._pace.probe_freshness:
             self._began, self._probe = now, asyncio.create_task(self._write())
         if self._probe is not None:
-            await asyncio.wait([self._probe], timeout=_PATIENCE_SECONDS)
-        if self._probe is not None and (silent := time.monotonic() - self._began) > _SILENT_SECONDS:
+            await asyncio.wait([self._probe], timeout=self._pace.probe_patience)
+        if self._probe is not None and (silent := time.monotonic() - self._began) > self._pace.store_silence:
             return f"The store has not answered for {silent:.0f} seconds."
         return self._store_problem
 

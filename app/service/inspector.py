@@ -11,14 +11,13 @@ from pathlib import Path
 
 from app.errors import StoreCorruptError, UnavailableError
 from app.home.lock import alone
+from app.pace import PACE, Pace
 from app.store import SqlStore
 from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
 LOCK_FILE = "inspect.lock"
-#: After a start, and between two looks.
-FIRST_SECONDS, EVERY_SECONDS = 60.0, 24 * 3600.0
 #: So many times as long as it reads, it rests: it takes a fifth of a core and of the disk.
 _REST = 4.0
 _PATIENCE = 100
@@ -27,7 +26,8 @@ _PATIENCE = 100
 class Inspector:
     """A thread that looks at the whole store again and again."""
 
-    def __init__(self, home: Path, store: SqlStore) -> None:
+    def __init__(self, home: Path, store: SqlStore, pace: Pace = PACE) -> None:
+        self._pace = pace
         self._lock = home / LOCK_FILE
         self._store = store
         self._stopping = threading.Event()
@@ -35,12 +35,12 @@ class Inspector:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopping.wait(FIRST_SECONDS):
+        while not self._stopping.wait(self._pace.inspection_first):
             try:
                 with alone(self._lock) as mine:
                     while mine:  # as long as this process lives: nobody else needs to
                         self._inspect()
-                        if self._stopping.wait(EVERY_SECONDS):
+                        if self._stopping.wait(self._pace.inspection_every):
                             return
             except Exception:
                 log.exception("inspection_failed")

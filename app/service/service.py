@@ -23,6 +23,7 @@ from app.gallery.protocol import Galleries
 from app.home.model_shelf import ModelShelf
 from app.inference.protocols import Network, Queue
 from app.lifecycle import Lifecycle
+from app.pace import PACE, Pace
 from app.recognition.gallery_recognizer import GalleryRecognizer
 from app.recognition.maps import Maps
 from app.recognition.model_change import Remodeller
@@ -82,7 +83,11 @@ class Service:
 
 @asynccontextmanager
 async def open_service(
-    settings: Settings, metrics: Metrics, lifecycle: Lifecycle | None = None, compute: Compute | None = None
+    settings: Settings,
+    metrics: Metrics,
+    lifecycle: Lifecycle | None = None,
+    compute: Compute | None = None,
+    pace: Pace = PACE,
 ) -> AsyncIterator[Service]:
     """Build every part, by default in this process, where the network warms up in the background.
 
@@ -91,7 +96,7 @@ async def open_service(
     lifecycle = lifecycle or Lifecycle()
     compute = compute or Here(settings, metrics, lifecycle)
     with ExitStack() as parts:
-        service = await asyncio.to_thread(_build, settings, metrics, lifecycle, compute, parts)
+        service = await asyncio.to_thread(_build, settings, metrics, lifecycle, compute, pace=pace, parts=parts)
         service.remodeller.start(asyncio.get_running_loop())
         if service.store.remote:
             parts.callback(Follower(service.index, service.gate).close)
@@ -102,7 +107,9 @@ async def open_service(
             await asyncio.to_thread(parts.close)
 
 
-def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: Compute, parts: ExitStack) -> Service:
+def _build(
+    settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: Compute, *, pace: Pace, parts: ExitStack
+) -> Service:
     shelf = ModelShelf(parts.enter_context(held_home(settings)))
     store = open_store(settings.home, settings.store)
     parts.callback(store.close)
@@ -137,14 +144,14 @@ def _build(settings: Settings, metrics: Metrics, lifecycle: Lifecycle, compute: 
     models = Models(primary, shelf, index, start)
     parts.callback(models.close)
     _want(manifest.digest, store, settings.home)  # now that it runs
-    remodeller = Remodeller(settings.home, store.models, store.version, models)
+    remodeller = Remodeller(settings.home, store.models, store.version, models, pace)
     parts.callback(remodeller.close)
     if not store.remote:  # a database server looks after its own
-        parts.callback(Inspector(settings.home, store).close)
+        parts.callback(Inspector(settings.home, store, pace).close)
     facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
     metrics.describe(version=version("oneshot"), model=primary.embedder.model_id, **facts)
-    health = Health(lifecycle, models, store, pools.writing)
-    gate = Gate(settings, store.keys, pools.keys)
+    health = Health(lifecycle, models, store, pools.writing, pace)
+    gate = Gate(settings, store.keys, pools.keys, pace)
     parts.callback(gate.close)
     galleries = GalleryRecognizer(models, index, pools.searching)
     return Service(settings, metrics, models, galleries, store, index, pools, remodeller, health, gate)

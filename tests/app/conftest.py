@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from app.pace import PACE, Pace
 from app.settings import PREFIX, READ_ELSEWHERE
 from app.store import SqlStore
 from model.manifest import SimilarityKind
@@ -57,8 +58,8 @@ def served(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def serve(artifact: Path, tmp_path: Path) -> Callable[..., Any]:
     """Starts a fresh service with the settings given."""
 
-    def start(**changes: Any) -> Any:
-        return running(make_settings(**{"model": artifact, "home": tmp_path / "home", **changes}))
+    def start(pace: Pace = PACE, **changes: Any) -> Any:
+        return running(make_settings(**{"model": artifact, "home": tmp_path / "home", **changes}), pace=pace)
 
     return start
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from app.api_key import Key, Scope, fits, make_key
 from app.cli import cli
+from app.pace import Pace
 from app.rates import parse_rate
 from app.store import STORE_FILE
 from testing.factories import draw_character, png_bytes
@@ -41,7 +42,6 @@ class Guarded:
     def key(self, *scopes: Scope, galleries: tuple[str, ...] | None = None, **limits: Any) -> str:
         key, text = make_key("test", frozenset(scopes), None if galleries is None else frozenset(galleries), **limits)
         self.server.service.store.keys.add(key)
-        self.server.service.gate._read_at = -1.0  # as if its half second were over
         return text
 
     def ask(self, method: str, path: str, key: str | None = None, **request: Any) -> httpx.Response:
@@ -56,7 +56,7 @@ def image() -> dict[str, tuple[str, bytes]]:
 @pytest.fixture(scope="module")
 def guarded(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     settings = make_settings(model=artifact, home=tmp_path_factory.mktemp("home"), api_keys="on")
-    with running(settings) as server:
+    with running(settings, pace=Pace(key_freshness=0)) as server:
         yield Guarded(server)
 
 

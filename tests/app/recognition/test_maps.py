@@ -14,6 +14,7 @@ import pytest
 
 from app.api_key import Scope, make_key
 from app.concurrency.thread_pool import WorkPool
+from app.pace import Pace
 from app.recognition import maps
 from app.recognition.maps import Maps
 from app.store.base import OnConflict
@@ -95,7 +96,7 @@ def stuck_maps(
 def test_maps_delay_nothing_and_the_same_one_is_made_once(
     serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch, made: list[int]
 ):
-    with serve(api_keys="on") as server:
+    with serve(Pace(key_freshness=0), api_keys="on") as server:  # each request reads the keys
         key, text = make_key("test", frozenset(Scope))
         server.service.store.keys.add(key)
         headers = {"X-API-Key": text}
@@ -103,7 +104,6 @@ def test_maps_delay_nothing_and_the_same_one_is_made_once(
         for label, image in zip("abc", images, strict=False):
             assert server.enroll(label, image).status_code == 201
         with stuck_maps(server, monkeypatch, headers) as asked:
-            monkeypatch.setattr("app.access.gate._FRESH_SECONDS", 0.0)  # each request reads the keys
             assert server.enroll("d", images[3], gallery="other").status_code == 201
             assert server.client.get("/classes").status_code == 200
             assert server.classify(images[0]).status_code == 200

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.home.model_shelf import ModelShelf
+from app.pace import Pace
 from app.store.models import MODEL
 from model.artifact import read_manifest
 from testing.served import Running, assert_problem
+
+#: Looks for a change of the model at once; never.
+QUICK, IDLE = Pace(model_look=0.05), Pace(model_look=1000)
 
 
 def digest_of(artifact: Path) -> str:
@@ -42,12 +47,11 @@ def best(server: Running, image: bytes) -> tuple[str, float, str]:
     return candidate["label"], candidate["distance"], answer["model"].partition("@")[0]
 
 
-def test_a_start_with_another_artefact_embeds_anew_and_switches(serve, artifact_of, images: list[bytes], monkeypatch):
+def test_a_start_with_another_artefact_embeds_anew_and_switches(serve, artifact_of, images: list[bytes]):
     old, new = artifact_of("cosine"), artifact_of("euclidean")
     with serve(model=old) as server:
         fill(server, images)
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
-    with serve(model=new) as server:
+    with serve(QUICK, model=new) as server:
         held = server.service.remodeller
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
         assert gallery_of(server)["model_change"] is None
@@ -62,13 +66,12 @@ def test_a_start_with_another_artefact_embeds_anew_and_switches(serve, artifact_
 
 
 def test_until_then_the_old_model_answers_and_what_is_enrolled_meanwhile_counts(
-    serve, artifact_of, images: list[bytes], monkeypatch
+    serve, artifact_of, images: list[bytes]
 ):
     old, new = artifact_of("cosine"), artifact_of("euclidean")
     with serve(model=old) as server:
         fill(server, images)
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 1000)
-    with serve(model=new) as server:  # nothing is done in the background
+    with serve(IDLE, model=new) as server:  # nothing is done in the background
         assert best(server, images[1])[0::2] == ("c1", "test-cosine")
         assert server.enroll("late", images[6]).json()["model"].startswith("test-cosine")
         assert best(server, images[6])[0::2] == ("late", "test-cosine")
@@ -78,8 +81,7 @@ def test_until_then_the_old_model_answers_and_what_is_enrolled_meanwhile_counts(
         assert server.enroll("a", images[0], gallery="new").json()["model"].startswith("test-euclidean")
         same = {"image1": ("x", images[0]), "image2": ("x", images[0])}
         assert server.client.post("/verify", files=same).json()["model"].startswith("test-cosine")
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
-    with serve(model=new) as server:
+    with serve(QUICK, model=new) as server:
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
         assert best(server, images[6])[0::2] == ("late", "test-euclidean")
 
@@ -88,23 +90,19 @@ def test_work_that_was_stopped_goes_on_where_it_was(serve, artifact_of, images: 
     old, new = artifact_of("cosine"), artifact_of("euclidean")
     with serve(model=old) as server:
         fill(server, images)
-    monkeypatch.setattr("app.recognition.model_change._CHUNK", 2)
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("app.store.models.ModelStore.switch", lambda *_: False)
-    with serve(model=new) as server:
+    with serve(replace(QUICK, model_chunk=2), model=new) as server:
         wait_for(lambda: gallery_of(server)["model_change"]["done"] == 5)
         assert best(server, images[1])[0::2] == ("c1", "test-cosine")
     monkeypatch.undo()
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
     monkeypatch.setattr("app.recognition.recognizer.Recognizer.embed_stored", None)  # nothing is embedded twice
-    with serve(model=new) as server:
+    with serve(QUICK, model=new) as server:
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
 
 
-def test_switch_and_rollback_while_serving(serve, artifact_of, images: list[bytes], tmp_path, monkeypatch):
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
+def test_switch_and_rollback_while_serving(serve, artifact_of, images: list[bytes], tmp_path):
     old, new = artifact_of("cosine"), artifact_of("weighted-l1")
-    with serve(model=old) as server:
+    with serve(QUICK, model=old) as server:
         fill(server, images)
         missing = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert_problem(missing, 404, "model-not-found")
@@ -118,40 +116,37 @@ def test_switch_and_rollback_while_serving(serve, artifact_of, images: list[byte
         wait_for(lambda: server.client.get("/model").json()["digest"] == digest_of(old))
         assert best(server, images[2])[0::2] == ("c2", "test-cosine")
         assert best(server, images[7])[0::2] == ("late", "test-cosine")
-    with serve(model=None) as server:  # without a model of its own, the service takes the data folder's
+    with serve(QUICK, model=None) as server:  # without a model of its own, the service takes the data folder's
         assert server.client.get("/model").json()["digest"] == digest_of(old)
         assert server.service.store.models.fact(MODEL) == digest_of(old)
 
 
-def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, images: list[bytes], monkeypatch):
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
+def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, images: list[bytes]):
     old, new = artifact_of("cosine"), artifact_of("euclidean")
-    with serve(model=old, keep_images=False) as server:
+    with serve(QUICK, model=old, keep_images=False) as server:
         fill(server, images)
         assert_problem(server.client.get("/classes/c0/image"), 404, "image-not-found")
         server.service.models.shelf.put(new)
         refused = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert "ONESHOT_KEEP_IMAGES" in assert_problem(refused, 409, "images-not-kept")["detail"]
-    with serve(model=new) as server:  # the start doesn't ask: the gallery stays as it is, and says why
+    with serve(QUICK, model=new) as server:  # the start doesn't ask: the gallery stays as it is, and says why
         wait_for(lambda: gallery_of(server)["model_change"]["problem"])
         assert "ONESHOT_KEEP_IMAGES" in gallery_of(server)["model_change"]["problem"]
         assert best(server, images[3])[0::2] == ("c3", "test-cosine")
         assert gallery_of(server)["model_change"]["without_image"] == 5
 
 
-def test_a_gallery_whose_model_is_gone_is_a_conflict(serve, artifact_of, images: list[bytes], tmp_path, monkeypatch):
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 1000)  # nothing is embedded anew meanwhile
-    with serve() as server:
+def test_a_gallery_whose_model_is_gone_is_a_conflict(serve, artifact_of, images: list[bytes], tmp_path):
+    with serve(IDLE) as server:
         server.enroll("a", images[0])
     shutil.rmtree(tmp_path / "home" / "models")
-    with serve(model=artifact_of("euclidean"), keep_images=False) as server:
+    with serve(IDLE, model=artifact_of("euclidean"), keep_images=False) as server:
         assert_problem(server.enroll("b", images[1]), 409, "model-mismatch")
         assert_problem(server.classify(images[0]), 409, "model-mismatch")
         assert server.client.get("/classes/a/image").content == images[0]
 
 
-def test_a_calibration_comes_back_with_its_model(serve, artifact_of, images: list[bytes], monkeypatch):
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
+def test_a_calibration_comes_back_with_its_model(serve, artifact_of, images: list[bytes]):
     old, new = artifact_of("cosine"), artifact_of("euclidean")
     fitted = read_manifest(new).calibration.model_copy(update={"source": "these images"}).model_dump_json()
 
@@ -159,11 +154,11 @@ def test_a_calibration_comes_back_with_its_model(serve, artifact_of, images: lis
         found: str = server.client.get("/galleries/default/calibration").json()["source"]
         return found
 
-    with serve(model=old) as server:
+    with serve(QUICK, model=old) as server:
         fill(server, images)
         server.service.store.set_calibration("default", digest_of(old), fitted)
         assert source(server) == "these images"
-    with serve(model=new) as server:
+    with serve(QUICK, model=new) as server:
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
         assert gallery_of(server)["calibrated"] is False
         assert source(server) != "these images"

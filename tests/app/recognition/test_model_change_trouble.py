@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import threading
 
-import pytest
-
 from app.errors import UndecodableImageError
 from app.home.model_shelf import ModelShelf
+from app.pace import Pace
 from app.recognition.model_change import Held, remodel
 from app.store import OnConflict, SqlStore
 from app.store.models import Progress
@@ -17,11 +16,7 @@ from testing.served import Running
 from testing.stores import support
 from tests.app.recognition.test_model_change import best, digest_of, fill, gallery_of, wait_for
 
-
-@pytest.fixture(autouse=True)
-def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.recognition.model_change._LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("app.recognition.model_change._FIRST_SECONDS", 0.05)
+HASTY = Pace(model_look=0.05, model_pause=0.05)
 
 
 def problem(server: Running, name: str = "default") -> str | None:
@@ -45,7 +40,7 @@ def test_a_failed_forward_pass_is_repeated_until_it_succeeds(serve, artifact_of,
 
     embed = Embedder.embed
     monkeypatch.setattr(Embedder, "embed", fail_at_first)
-    with serve(model=new) as server:
+    with serve(HASTY, model=new) as server:
         wait_for(lambda: len(calls) >= 3)
         shown = problem(server)
         assert shown == "Inference failed; it is tried again, each time later."
@@ -70,7 +65,7 @@ def test_a_gallery_that_fails_does_not_hold_up_another(serve, artifact_of, image
         return remodel(_store, gallery, *arguments, **named)
 
     monkeypatch.setattr("app.recognition.model_change.remodel", fail_one)
-    with serve(model=new) as server:
+    with serve(HASTY, model=new) as server:
         wait_for(lambda: gallery_of(server, "b-whole")["digest"] == digest_of(new))
         assert problem(server, "a-broken") == "Internal error; it is tried again, each time later."
         assert problem(server, "b-whole") is None
@@ -91,7 +86,7 @@ def test_an_image_that_can_not_be_used_holds_its_gallery_for_that_model_only(
         return remodel(_store, _gallery, digest, *arguments, **named)
 
     monkeypatch.setattr("app.recognition.model_change.remodel", refuse)
-    with serve(model=new) as server:
+    with serve(HASTY, model=new) as server:
         wait_for(lambda: problem(server))
         assert problem(server) == "image: the file is cut off; the gallery keeps its model."
         server.enroll("other", images[5])  # the store changes, and it is looked at again
@@ -105,8 +100,7 @@ def progress(gallery_id: int = 1) -> Progress:
     return Progress(gallery_id, f"g{gallery_id}", "digest", 100, 0, 0)
 
 
-def test_pauses_double_up_to_the_longest_and_begin_anew_where_the_work_gets_on(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("app.recognition.model_change._FIRST_SECONDS", 1.0)
+def test_pauses_double_up_to_the_longest_and_begin_anew_where_the_work_gets_on():
     held = Held()
     held.of("model")
     pauses = [held.fail(progress(), done=7, for_good=False) for _ in range(12)]

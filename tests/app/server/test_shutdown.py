@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from app.inference.batcher import Batcher
+from app.pace import Pace
 from app.server.listener import let_nobody_in
 from testing.load import Load
 from testing.processes import Server, enroll
@@ -170,7 +171,7 @@ def test_ready_is_false_when_the_store_is_gone(serve):
         assert "written" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
 
 
-def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[bytes], monkeypatch):
+def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[bytes]):
     with serve() as server:
         server.enroll("a", images[0])
         assert server.client.get("/readyz").status_code == 200
@@ -185,15 +186,12 @@ def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[byt
     with serve() as server:  # a restart mends nothing
         assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
         assert server.client.delete("/classes/a").status_code == 204
-    monkeypatch.setattr("app.service.inspector.FIRST_SECONDS", 0.2)
-    with serve() as server:  # until all was looked at, and nothing damaged is left
+    with serve(Pace(inspection_first=0.2)) as server:  # until all was looked at, and nothing damaged is left
         wait_for_ready(server.client, 200)
 
 
-def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: list[bytes], monkeypatch):
-    monkeypatch.setattr("app.service.inspector.FIRST_SECONDS", 0.2)
-    monkeypatch.setattr("app.service.inspector.EVERY_SECONDS", 0.05)
-    with serve() as server:
+def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: list[bytes]):
+    with serve(Pace(inspection_first=0.2, inspection_every=0.05)) as server:
         server.enroll("a", images[0])
         assert server.client.get("/readyz").status_code == 200
         with server.service.store._database.write() as connection:
@@ -203,8 +201,7 @@ def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: l
 
 
 def test_ready_is_false_when_its_probe_fails_as_nobody_expected(serve, monkeypatch):
-    with serve() as server:
-        monkeypatch.setattr("app.service.health._FRESH_SECONDS", 0.0)
+    with serve(Pace(probe_freshness=0)) as server:
         assert server.client.get("/readyz").status_code == 200
 
         def fail() -> None:
@@ -219,10 +216,7 @@ def test_ready_is_false_when_its_probe_fails_as_nobody_expected(serve, monkeypat
 
 
 def test_ready_is_false_when_its_probe_does_not_end(serve, monkeypatch):
-    monkeypatch.setattr("app.service.health._FRESH_SECONDS", 0.0)
-    monkeypatch.setattr("app.service.health._PATIENCE_SECONDS", 0.05)
-    monkeypatch.setattr("app.service.health._SILENT_SECONDS", 0.3)
-    with serve() as server:
+    with serve(Pace(probe_freshness=0, probe_patience=0.05, store_silence=0.3)) as server:
         go = threading.Event()
         with monkeypatch.context() as patch:
             patch.setattr(server.service.store, "check_writable", lambda: go.wait(30))
