@@ -15,7 +15,7 @@ from app.gallery.segment import SEGMENT_FROM
 from app.gallery.segment_files import Snapshots
 from app.gallery.view import GalleryView
 from app.store.base import GalleryChanges, GalleryInfo, Ids, Store
-from app.store.follow_log import LogCutError, changes_since
+from app.store.follow_log import AT_ONCE, LogCutError, changes_since
 from app.telemetry.logs import get_logger
 from model.distances import Vectors
 from model.manifest import Manifest, Metric
@@ -41,7 +41,7 @@ class GalleryIndex:
     Each call first looks whether the store has changed, in this process or another (microseconds when not), and brings
     the views up to date: it sees whatever was committed before it began. `others` gives the manifests of
     further models that galleries may be of. Those of models that it doesn't know are counted, but their vectors are
-    neither kept nor searched.
+    neither kept nor searched. So many entries of the change log are read `at_once`.
 
     All methods pass on the store's StoreUnavailableError and StoreCorruptError. Only where the store is a server, which
     may be away (`Store.remote`), the views go on as they are, and `age` says how old that is; and another process's
@@ -54,9 +54,11 @@ class GalleryIndex:
         manifest: Manifest,
         others: Callable[[str], Manifest | None] = lambda _digest: None,
         snapshots: Snapshots | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         self._store = store
         self._snapshots = snapshots
+        self._at_once = at_once
         self._settling: set[int] = set()  # galleries whose segment is being built
         self._moving: dict[int, _Move] = {}  # large galleries whose view of another model is being built
         self._manifest = manifest
@@ -146,7 +148,7 @@ class GalleryIndex:
         return view
 
     def _catch_up(self, view: GalleryView, seq: int) -> None:
-        for changes in changes_since(self._store, seq, view.info.id):
+        for changes in changes_since(self._store, seq, view.info.id, self._at_once):
             for gallery in changes.galleries:
                 if gallery.gallery is not None and gallery.gallery.model_digest == view.info.model_digest:
                     view.apply(gallery if view.searchable else gallery.without_vectors())
@@ -156,7 +158,7 @@ class GalleryIndex:
         try:
             if self._snapshots and not self._seq:
                 self._load(self._snapshots)
-            for changes in changes_since(self._store, self._seq):
+            for changes in changes_since(self._store, self._seq, at_once=self._at_once):
                 for gallery in changes.galleries:
                     self._apply(gallery)
                 self._seq = changes.seq

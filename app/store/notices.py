@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 _CHANNEL = "oneshot"
 #: So often the log's head is looked at.
-_LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.0
 #: Who has heard nothing for so long, although he looks, does not know what is there now.
 SILENT_SECONDS = 5.0
 #: Between attempts to connect.
@@ -118,7 +118,7 @@ class Listener:
                     self._head = head
                     self._tick()
                 self._hear()
-                look_again = time.monotonic() + _LOOK_SECONDS
+                look_again = time.monotonic() + LOOK_SECONDS
                 while not self._closing and (left := look_again - time.monotonic()) > 0:
                     self._take_notices(driver)  # also those that came with the answer above
                     selector.select(left)

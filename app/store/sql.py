@@ -60,7 +60,7 @@ STORE_FILE = "oneshot.db"
 
 
 class SqlStore:
-    """A `Store` in one SQLite file or one PostgreSQL database, which several processes may have open at once.
+    """A `Store` in one SQLite file or one PostgreSQL database (`database`), which several processes may have open.
 
     `where` is the file's path or the database's URL. Opening makes the file and its folder at need and brings an older
     schema up to date. Raises StartupError, with one clear line, when the store can't be used, and SchemaTooNewError
@@ -71,7 +71,7 @@ class SqlStore:
     def __init__(self, where: Path | str, busy_timeout_s: float = BUSY_TIMEOUT_S, kept: Part = WHOLE) -> None:
         self._kept = kept
         try:
-            self._database = _open(where, busy_timeout_s)
+            self.database = _open(where, busy_timeout_s)
         except (OSError, StartupError, StoreUnavailableError, StoreCorruptError) as error:
             kind = type(error) if isinstance(error, StartupError) else StartupError
             raise kind(f"Can't open the store {without_password(where)}: {error}") from error
@@ -79,7 +79,7 @@ class SqlStore:
     @property
     def name(self) -> str:
         """What the store is called in messages: its path, or its URL without the password."""
-        return self._database.name
+        return self.database.name
 
     def enroll(
         self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict, keep_all: bool = False
@@ -88,7 +88,7 @@ class SqlStore:
         if not items:
             return []
         check_items(items)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             outcomes = enroll(connection, gallery, items, on_conflict, keep_all)
         self._scrub_replaced(outcomes, on_conflict)
         return outcomes
@@ -105,7 +105,7 @@ class SqlStore:
     ) -> str:
         """See `Store.enroll_once`."""
         check_items(items)
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             before = find_receipt(connection, once)  # under the write lock: of two at once the second finds it
             if before is not None:
                 return before
@@ -117,35 +117,35 @@ class SqlStore:
 
     def answered(self, once: Once) -> str | None:
         """See `Store.answered`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             if find_receipt(connection, once) is None:
                 return None
-        with self._database.write() as connection:  # as one that writes, so that `written` is not before it
+        with self.database.write() as connection:  # as one that writes, so that `written` is not before it
             return find_receipt(connection, once)
 
     def _scrub_replaced(self, outcomes: Sequence[EnrollOutcome], on_conflict: OnConflict) -> None:
         if on_conflict is OnConflict.REPLACE and not all(outcome.created for outcome in outcomes):
-            self._database.scrub_soon()
+            self.database.scrub_soon()
 
     def remove_class(self, gallery: str, label: str) -> None:
         """See `Store.remove_class`."""
-        deletion.remove_class(self._database, gallery, label)
+        deletion.remove_class(self.database, gallery, label)
 
     def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
         """See `Store.rename_class`."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             gallery_id, class_id = find_class(connection, gallery, label)
             if new_label != label:
                 refuse_taken(connection, gallery_id, new_label)
                 connection.execute(sa.update(classes).where(classes.c.id == class_id).values(label=new_label))
                 record_class(connection, gallery_id, class_id, datetime.now(UTC))
             row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
-        self._database.scrub()  # the old label may be a person's name
+        self.database.scrub()  # the old label may be a person's name
         return ClassRecord(gallery, *row)
 
     def set_calibration(self, gallery: str, model_digest: str, calibration: str | None) -> None:
         """See `Store.set_calibration`."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             gallery_id = find_gallery(connection, gallery).id
             key = {"gallery_id": gallery_id, "model_digest": model_digest}
             connection.execute(sa.delete(calibrations).filter_by(**key))
@@ -155,11 +155,11 @@ class SqlStore:
 
     def remove_gallery(self, gallery: str) -> None:
         """See `Store.remove_gallery`."""
-        deletion.remove_gallery(self._database, gallery)
+        deletion.remove_gallery(self.database, gallery)
 
     def keep_reserve(self, size: int) -> None:
         """Keep so many bytes of the disk free for deletions, where the store is a file."""
-        self._database.keep_reserve(size)
+        self.database.keep_reserve(size)
 
     def list_galleries(self) -> list[GalleryRecord]:
         """See `Store.list_galleries`."""
@@ -172,7 +172,7 @@ class SqlStore:
             galleries.c.created_at,
             calibrations.c.content.is_not(None),
         )
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             rows = connection.execute(with_calibration(*columns).order_by(galleries.c.name))
             return [GalleryRecord(*row) for row in rows]
 
@@ -180,7 +180,7 @@ class SqlStore:
         """See `Store.list_classes`."""
         if limit < 1:
             raise ValueError(f"limit must be at least 1, not {limit}")
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             query = select_classes().where(classes.c.gallery_id == find_gallery(connection, gallery).id)
             if after is not None:
                 query = query.where(classes.c.label > after)
@@ -193,7 +193,7 @@ class SqlStore:
 
     def get_class(self, gallery: str, label: str) -> ClassRecord:
         """See `Store.get_class`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             _, class_id = find_class(connection, gallery, label)
             row = connection.execute(select_classes().where(classes.c.id == class_id)).one()
             return ClassRecord(gallery, *row)
@@ -201,7 +201,7 @@ class SqlStore:
     def list_supports(self, gallery: str, label: str) -> list[Support]:
         """See `Store.list_supports`."""
         columns = (supports.c.id, supports.c.media_type, supports.c.created_at, *present_vector())
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             dim = find_gallery(connection, gallery).dim
             _, class_id = find_class(connection, gallery, label)
             query = sa.select(*columns).join(classes, classes.c.id == supports.c.class_id)
@@ -214,7 +214,7 @@ class SqlStore:
 
     def read_image(self, gallery: str, label: str, shot: int = 0) -> tuple[bytes, str]:
         """See `Store.read_image`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             _, class_id = find_class(connection, gallery, label)
             query = (
                 sa.select(images.c.image, supports.c.media_type, images.c.checksum)
@@ -241,7 +241,7 @@ class SqlStore:
             .where(galleries.c.name == gallery)
             .order_by(supports.c.id)
         )
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             for chunk in chunks(labels):
                 for label, image, checksum in connection.execute(query.where(classes.c.label.in_(chunk))):
                     found.setdefault(label, []).append(None if image is None else checked(image, checksum))
@@ -249,47 +249,47 @@ class SqlStore:
 
     def check_writable(self) -> None:
         """See `Store.check_writable`."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             connection.execute(sa.delete(meta).where(meta.c.key == "checked_at"))
             connection.execute(sa.insert(meta).values(key="checked_at", value=datetime.now(UTC).isoformat()))
-        self._database.fill_reserve()
+        self.database.fill_reserve()
 
     def version(self) -> int:
         """See `Store.version`."""
-        return self._database.version()
+        return self.database.version()
 
     @property
     def remote(self) -> bool:
         """See `Store.remote`."""
-        return self._database.remote
+        return self.database.remote
 
     def written(self) -> int:
         """See `Store.written`."""
-        return self._database.written()
+        return self.database.written()
 
     @property
     def damage(self) -> str | None:
         """See `Store.damage`."""
-        return self._database.damage.found
+        return self.database.damage.found
 
     def age(self) -> float:
         """See `Store.age`."""
-        return self._database.age()
+        return self.database.age()
 
     def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
         """See `Store.changes_since`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_changes(connection, seq, gallery_id, limit, self._kept)
 
     @property
     def keys(self) -> KeyStore:
         """The keys that open the service."""
-        return KeyStore(self._database)
+        return KeyStore(self.database)
 
     @property
     def models(self) -> ModelStore:
         """What a change of the model needs of the store."""
-        return ModelStore(self._database)
+        return ModelStore(self.database)
 
     def store_id(self) -> str:
         """See `Store.store_id`."""
@@ -297,17 +297,17 @@ class SqlStore:
 
     def head(self) -> int:
         """See `Store.head`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_head(connection)
 
     def gallery_infos(self) -> list[tuple[GalleryInfo, int]]:
         """See `Store.gallery_infos`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_infos(connection, self._kept)
 
     def read_gallery(self, gallery_id: int, digest: str | None = None) -> GalleryContent:
         """See `Store.read_gallery`."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return read_whole(connection, gallery_id, digest, self._kept)
 
     def inspect(self, rest: Rest) -> bool:
@@ -316,23 +316,23 @@ class SqlStore:
         A look that finds everything whole takes back what was known of damage. Raises StoreCorruptError.
         """
         began = time.time()
-        ended = not self._database.check_structure(rest)
-        damaged = None if ended else count_damaged_rows(self._database, rest)
+        ended = not self.database.check_structure(rest)
+        damaged = None if ended else count_damaged_rows(self.database, rest)
         if damaged is None:
             return False
         if damaged:
-            with self._database.damage.noted():
+            with self.database.damage.noted():
                 raise StoreCorruptError(f"Stored images and vectors are damaged: {damaged} have another checksum.")
-        self._database.damage.forget(began)
+        self.database.damage.forget(began)
         return True
 
     def end_inspection(self) -> None:
         """Interrupt what an `inspect` in another thread is doing now; its `rest` must say no from now on."""
-        self._database.interrupt_check()
+        self.database.interrupt_check()
 
     def close(self) -> None:
         """See `Store.close`."""
-        self._database.close()
+        self.database.close()
 
 
 def open_store(home: Path, url: str | None, kept: Part = WHOLE) -> SqlStore:

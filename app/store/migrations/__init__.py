@@ -45,7 +45,7 @@ def migrate(connection: sa.Connection, target: str = "head") -> None:
     a store at all.
     """
     current = _revision(connection)
-    if current == _latest():
+    if current == latest():
         return
     from alembic import command  # noqa: PLC0415
 
@@ -61,7 +61,7 @@ def migrate(connection: sa.Connection, target: str = "head") -> None:
     command.upgrade(config, target)
 
 
-def _latest() -> str:
+def latest() -> str:
     """The last step's revision: files are named by them, as `r0005_tombstones.py`."""
     return max(file.name[1:5] for file in (_FOLDER / "versions").glob("r[0-9]*.py"))
 

@@ -146,11 +146,11 @@ def test_an_enrolment_that_is_being_written_when_the_service_ends_is_answered(
 
 def test_a_store_that_was_closed_meanwhile_does_not_undo_a_deletion(store: SqlStore, monkeypatch):
     store.enroll("g", [support("a")], OnConflict.REPLACE)
-    scrub = store._database.scrub
+    scrub = store.database.scrub
 
     def close_first() -> None:
         store.close()
         scrub()
 
-    monkeypatch.setattr(store._database, "scrub", close_first)
+    monkeypatch.setattr(store.database, "scrub", close_first)
     store.remove_class("g", "a")

@@ -192,7 +192,7 @@ def test_what_is_kept_of_a_large_batch_is_little(served: Running, images: list[b
     query = {"gallery": gallery}
     first = served.client.post("/enroll/batch", params=query, headers=keyed(body, gallery), **content(body))
     assert first.json()["failed"] == 999
-    with served.service.store._database.read() as connection:
+    with served.service.store.database.read() as connection:
         [kept] = connection.execute(sa.select(receipts.c.answer).order_by(receipts.c.number.desc()).limit(1)).scalars()
     assert len(kept) < 2000
     again = served.client.post("/enroll/batch", params=query, headers=keyed(body, gallery), **content(body))

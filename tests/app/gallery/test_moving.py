@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from app.errors import ModelMismatchError
 from app.gallery.index import GalleryIndex
+from app.gallery.segment import Segment
 from app.gallery.segment_files import Snapshots
 from app.store import NewSupport, OnConflict, SqlStore
-from model.manifest import Manifest
+from app.store.base import GalleryInfo
+from model.manifest import Manifest, Metric
 from testing.manifests import make_manifest
 from testing.stores import put_new_store
 
@@ -46,23 +47,31 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]
     opened.close()
 
 
-def index_of(store: SqlStore) -> GalleryIndex:
-    return GalleryIndex(store, OLD, manifest_of, Snapshots(Path(store.name).parent / "index", store))
+class Held(Snapshots):
+    """Opens no view of the new model until it is let go."""
+
+    def __init__(self, store: SqlStore) -> None:
+        super().__init__(folder_of(store), store)
+        self.go = threading.Event()
+
+    def load(self, info: GalleryInfo, metric: Metric, newer_than: int = -1) -> Segment | None:
+        if info.model_digest == NEW.digest:
+            assert self.go.wait(20)
+        return super().load(info, metric, newer_than)
 
 
-class Gate:
-    """Holds the opening of views of the new model until it is opened."""
+def folder_of(store: SqlStore) -> Path:
+    return Path(store.name).parent / "index"
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.event = threading.Event()
-        opening, event = GalleryIndex._open, self.event
 
-        def held(index: GalleryIndex, info: Any, shots: int) -> Any:
-            if info.model_digest == NEW.digest:
-                assert event.wait(20)
-            return opening(index, info, shots)
+def index_of(store: SqlStore, snapshots: Snapshots | None = None) -> GalleryIndex:
+    return GalleryIndex(store, OLD, manifest_of, snapshots or Snapshots(folder_of(store), store))
 
-        monkeypatch.setattr(GalleryIndex, "_open", held)
+
+def held_index(store: SqlStore) -> tuple[threading.Event, GalleryIndex]:
+    """An index, and what lets it open views of the new model."""
+    held = Held(store)
+    return held.go, index_of(store, held)
 
 
 def wait_until_moved(index: GalleryIndex) -> None:
@@ -80,8 +89,8 @@ def best(index: GalleryIndex, manifest: Manifest, number: int) -> str:
     return index.find("g", vectors(manifest)[number], 1, manifest.digest).matches[0].label
 
 
-def test_the_old_view_answers_until_the_new_one_is_whole(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
-    gate, index = Gate(monkeypatch), index_of(store)
+def test_the_old_view_answers_until_the_new_one_is_whole(store: SqlStore):
+    go, index = held_index(store)
     assert best(index, OLD, 7) == "c7"
     switch(store)
     for number in range(COUNT):
@@ -89,29 +98,29 @@ def test_the_old_view_answers_until_the_new_one_is_whole(store: SqlStore, monkey
     assert index.moving("g")
     with pytest.raises(ModelMismatchError):
         best(index, NEW, 7)
-    gate.event.set()
+    go.set()
     wait_until_moved(index)
     assert [best(index, NEW, number) for number in range(COUNT)] == [f"c{number}" for number in range(COUNT)]
     with pytest.raises(ModelMismatchError):
         best(index, OLD, 7)
 
 
-def test_what_is_deleted_meanwhile_is_not_found(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
-    gate, index = Gate(monkeypatch), index_of(store)
+def test_what_is_deleted_meanwhile_is_not_found(store: SqlStore):
+    go, index = held_index(store)
     index.refresh()
     switch(store)
     assert best(index, OLD, 7) == "c7"
     store.remove_class("g", "c7")
     assert best(index, OLD, 7) != "c7"
     assert best(index, OLD, 8) == "c8"
-    gate.event.set()
+    go.set()
     wait_until_moved(index)
     assert best(index, NEW, 7) != "c7"
     assert index.size("g") == COUNT - 1
 
 
-def test_a_request_that_must_see_a_new_class_waits_for_the_new_view(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
-    gate, index = Gate(monkeypatch), index_of(store)
+def test_a_request_that_must_see_a_new_class_waits_for_the_new_view(store: SqlStore):
+    go, index = held_index(store)
     index.refresh()
     switch(store)
     assert best(index, OLD, 1) == "c1"
@@ -121,13 +130,13 @@ def test_a_request_that_must_see_a_new_class_waits_for_the_new_view(store: SqlSt
         size = pool.submit(index.size, "g")
         time.sleep(0.2)
         assert not size.done()
-        gate.event.set()
+        go.set()
         assert size.result(20) == COUNT + 1
     assert index.find("g", late, 1, NEW.digest).matches[0].label == "late"
 
 
-def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: SqlStore, monkeypatch):
-    gate, index = Gate(monkeypatch), index_of(store)
+def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: SqlStore):
+    go, index = held_index(store)
     index.refresh()
     switch(store)
     store.remove_class("g", "c7")
@@ -139,23 +148,23 @@ def test_a_gallery_that_is_rolled_back_meanwhile_ends_with_its_old_model(store: 
     store.models.add_vectors(OLD.digest, late, vectors(OLD, seed=5)[:1])
     assert store.models.switch(gallery_id, OLD.digest, OLD.similarity.dim)
     index.refresh()
-    gate.event.set()
+    go.set()
     wait_until_moved(index)
     assert index.size("g") == COUNT
     assert index.find("g", vectors(OLD, seed=5)[0], 1, OLD.digest).matches[0].label == "late"
     assert best(index, OLD, 7) != "c7"
 
 
-def test_a_gallery_dropped_meanwhile_stays_dropped(store: SqlStore, monkeypatch: pytest.MonkeyPatch):
-    gate, index = Gate(monkeypatch), index_of(store)
+def test_a_gallery_dropped_meanwhile_stays_dropped(store: SqlStore):
+    go, index = held_index(store)
     index.refresh()
     switch(store)
     index.refresh()
     store.remove_gallery("g")
     assert index.sizes() == {}
-    gate.event.set()
+    go.set()
     deadline = time.monotonic() + 20
-    while index._moving:
+    while "move" in {thread.name for thread in threading.enumerate()}:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert index.sizes() == {}

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from app.gallery.index import GalleryIndex
 from app.gallery.protocol import Galleries
-from app.gallery.segment import Segment
+from app.gallery.segment import open_segment
 from app.gallery.segment_files import Snapshots
 from app.store import NewSupport, OnConflict, SqlStore
 from model.distances import distances
@@ -70,10 +70,6 @@ def index_of(store: SqlStore, home: Path, metric: Metric = "l2") -> GalleryIndex
     return GalleryIndex(store, make_manifest(metric, DIM), snapshots=Snapshots(home / "index", store))
 
 
-def base_of(index: GalleryIndex) -> Segment | None:
-    return index._by_name["g"].base
-
-
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
@@ -81,10 +77,12 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def settled(index: GalleryIndex, classes: int) -> GalleryIndex:
+def settled(index: GalleryIndex, home: Path, classes: int) -> GalleryIndex:
     """The index once all classes are in a segment with lists."""
     index.refresh()
-    wait_until(lambda: (base := base_of(index)) and base.lists > 1 and len(base) == classes and not index._settling)
+    wait_until(lambda: index.settled and not index.settling)
+    segments = [open_segment(folder) for folder in (home / "index").glob("g*-*")]
+    assert any(each.lists > 1 and len(each) == classes for each in segments)
     return index
 
 
@@ -92,7 +90,7 @@ def settled(index: GalleryIndex, classes: int) -> GalleryIndex:
 def test_an_approximate_gallery_finds_what_an_exact_one_finds(store: SqlStore, home: Path, metric: Metric):
     vectors, queries = clustered(metric, 3000, 1), clustered(metric, 100, 2)
     fill(store, vectors, metric)
-    index = settled(index_of(store, home, metric), 3000)
+    index = settled(index_of(store, home, metric), home, 3000)
     right = 0
     for query in queries:
         every = distances(metric, query[np.newaxis], vectors)[0]
@@ -111,7 +109,7 @@ def test_an_approximate_gallery_finds_what_an_exact_one_finds(store: SqlStore, h
 def test_changes_after_the_segment_count(store: SqlStore, home: Path):
     vectors = clustered("l2", 500, 1)
     fill(store, vectors)
-    index = settled(index_of(store, home), 500)
+    index = settled(index_of(store, home), home, 500)
     digest = make_manifest("l2", DIM).digest
     far = np.full(DIM, 9, np.float32)
     store.enroll("g", [NewSupport("class 00003", None, "image/png", far, digest)], REPLACE)
@@ -130,13 +128,11 @@ def test_changes_after_the_segment_count(store: SqlStore, home: Path):
 def test_a_restart_maps_the_segment_instead_of_building(store: SqlStore, home: Path, monkeypatch):
     vectors = clustered("l2", 600, 1)
     fill(store, vectors)
-    settled(index_of(store, home), 600)
+    settled(index_of(store, home), home, 600)
     store.remove_class("g", "class 00001")
     monkeypatch.setattr("app.gallery.segment_files.write_segment", None)
     again = index_of(store, home)
     assert again.size("g") == 599
-    assert (base := base_of(again))
-    assert base.rows == 600
     assert again.find("g", vectors[7], 1).matches[0].label == "class 00007"
     assert again.find("g", vectors[1], 1).matches[0].label != "class 00001"
 
@@ -146,7 +142,7 @@ def test_two_processes_share_a_segment_and_each_other_s_changes(home: Path):
     try:
         vectors = clustered("l2", 400, 1)
         fill(stores[0], vectors)
-        one = settled(index_of(stores[0], home), 400)
+        one = settled(index_of(stores[0], home), home, 400)
         two = index_of(stores[1], home)
         assert two.size("g") == 400
         stores[0].remove_class("g", "class 00009")
@@ -154,7 +150,7 @@ def test_two_processes_share_a_segment_and_each_other_s_changes(home: Path):
         assert "class 00009" not in [m.label for m in two.find("g", vectors[9], 10).matches]
         assert two.size("g") == one.size("g") == 399
         fill(stores[1], clustered("l2", 300, 5), start=1000)
-        settled(two, 699)
+        settled(two, home, 699)
         assert one.size("g") == 699
     finally:
         for each in stores:
@@ -164,7 +160,7 @@ def test_two_processes_share_a_segment_and_each_other_s_changes(home: Path):
 def test_what_is_deleted_or_replaced_is_in_no_file_of_the_index(store: SqlStore, home: Path):
     vectors = clustered("l2", 400, 1)
     fill(store, vectors)
-    index = settled(index_of(store, home), 400)
+    index = settled(index_of(store, home), home, 400)
 
     def traces(number: int) -> list[bool]:
         content = b"".join(path.read_bytes() for path in (home / "index").rglob("*") if path.is_file())
@@ -189,7 +185,7 @@ def test_what_is_deleted_or_replaced_is_in_no_file_of_the_index(store: SqlStore,
 def test_a_damaged_segment_is_noticed_and_built_anew(store: SqlStore, home: Path, name: str, how: str):
     vectors = clustered("l2", 300, 1)
     fill(store, vectors)
-    settled(index_of(store, home), 300)
+    settled(index_of(store, home), home, 300)
     [folder] = (home / "index").glob("g*-*")
     file = folder / (name if "." in name else f"{name}.npy")
     content = bytearray(file.read_bytes())
@@ -201,16 +197,16 @@ def test_a_damaged_segment_is_noticed_and_built_anew(store: SqlStore, home: Path
     again = index_of(store, home)
     for number in range(0, 300, 7):
         assert again.find("g", vectors[number], 1).matches[0].label == f"class {number:05}"
-    settled(again, 300)
+    settled(again, home, 300)
 
 
 def test_a_segment_of_an_older_state_catches_up_and_one_of_another_store_is_not_taken(store: SqlStore, home: Path):
     vectors = clustered("l2", 400, 1)
     fill(store, vectors)
-    settled(index_of(store, home), 400)
+    settled(index_of(store, home), home, 400)
     shutil.copytree(home / "index", home / "older")
     fill(store, clustered("l2", 300, 3), start=350)
-    settled(index_of(store, home), 650)
+    settled(index_of(store, home), home, 650)
     shutil.rmtree(home / "index")
     (home / "older").rename(home / "index")
     older = index_of(store, home)
@@ -222,7 +218,7 @@ def test_a_segment_of_an_older_state_catches_up_and_one_of_another_store_is_not_
     other.close()
     restored = index_of(store, home)
     restored.refresh()
-    assert settled(restored, 650).size("g") == 650
+    assert settled(restored, home, 650).size("g") == 650
     folders = [path.name for path in (home / "index").glob("g*-*")]
     assert len(folders) == 1
 
@@ -237,8 +233,7 @@ class SegmentMachine(GalleryMachine):
     def teardown(self) -> None:
         for _, index in self.sides:
             assert isinstance(index, GalleryIndex)
-            settling = index._settling
-            wait_until(lambda: not settling)  # noqa: B023 - called at once
+            wait_until(lambda index=index: not index.settling)  # type: ignore[misc]
         super().teardown()
 
 

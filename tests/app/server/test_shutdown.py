@@ -175,7 +175,7 @@ def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[byt
     with serve() as server:
         server.enroll("a", images[0])
         assert server.client.get("/readyz").status_code == 200
-        with server.service.store._database.write() as connection:
+        with server.service.store.database.write() as connection:
             connection.exec_driver_sql("UPDATE images SET checksum = checksum + 1")
         assert server.client.get("/readyz").status_code == 200, "nobody has seen it yet"
         assert_problem(server.client.get("/classes/a/image"), 500, "store-corrupt")
@@ -194,7 +194,7 @@ def test_damage_that_nobody_asks_for_is_found_in_the_background(serve, images: l
     with serve(Pace(inspection_first=0.2, inspection_every=0.05)) as server:
         server.enroll("a", images[0])
         assert server.client.get("/readyz").status_code == 200
-        with server.service.store._database.write() as connection:
+        with server.service.store.database.write() as connection:
             connection.exec_driver_sql("UPDATE images SET checksum = checksum + 1")
         wait_for_ready(server.client, 503)
         assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from app.store import SqlStore, postgres
-from app.store.notices import _LOOK_SECONDS
+from app.store.notices import LOOK_SECONDS
 from testing.served import on_both_stores
 
 pytest_generate_tests = on_both_stores
@@ -22,5 +22,5 @@ def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 def settle(*stores: SqlStore) -> None:
     """Wait until they have heard of all that was committed, and looked once more at the log's head."""
-    if any(isinstance(store._database, postgres.Database) for store in stores):
-        time.sleep(_LOOK_SECONDS + 0.2)
+    if any(isinstance(store.database, postgres.Database) for store in stores):
+        time.sleep(LOOK_SECONDS + 0.2)

@@ -23,7 +23,7 @@ READS: dict[str, Callable[[SqlStore], object]] = {
 
 
 def run(store: SqlStore, statement: str) -> None:
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.exec_driver_sql(statement)
 
 
@@ -81,9 +81,9 @@ def test_damage_is_known_to_every_process_until_all_was_found_whole(filled: SqlS
     other = SqlStore(path)
     assert other.damage == filled.damage == "A stored image is damaged: its checksum differs."
     found_at = path.with_name("store.db-damaged").stat().st_mtime
-    other._database.damage.forget(before=found_at - 1)
+    other.database.damage.forget(before=found_at - 1)
     assert filled.damage
-    other._database.damage.forget(before=found_at + 1)
+    other.database.damage.forget(before=found_at + 1)
     assert [each.damage for each in (filled, other)] == [None, None]
     other.close()
 

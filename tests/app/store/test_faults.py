@@ -105,7 +105,7 @@ def test_a_full_disk_refuses_the_write_and_keeps_the_rest(path: Path):
     try:
         assert [each.label for each in store.list_classes("g", 100).items] == sorted(acknowledged)
         assert all(store.read_image("g", label)[0] == b"x" * 20_000 for label in acknowledged)
-        with store._database.read() as connection:
+        with store.database.read() as connection:
             assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
         store.enroll("g", [support("after")], REPLACE)
     finally:
@@ -133,7 +133,7 @@ def test_threads_write_and_read_at_once(store: SqlStore):
 
 def test_every_connection_has_the_settings_that_durability_rests_on(store: SqlStore, path: Path):
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
-    with store._database.read() as first, store._database.write() as second, store._database.read() as third:
+    with store.database.read() as first, store.database.write() as second, store.database.read() as third:
         for connection in (first, second, third):
             connection.exec_driver_sql("SELECT count(*) FROM galleries")  # only now it looks at the file
             found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in expected}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -73,7 +74,7 @@ left = [each.name for each in store.list_galleries()]
 store.close()
 again = SqlStore(path)
 assert [each.name for each in again.list_galleries()] == left
-with again._database.read() as connection:
+with again.database.read() as connection:
     assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 print("left", *left)
 """
@@ -97,7 +98,7 @@ def test_a_full_disk_lets_classes_and_galleries_be_deleted(path: Path, tmp_path:
 
 def full_until(store: SqlStore, monkeypatch: pytest.MonkeyPatch, free: Callable[[], bool]) -> None:
     """Refuse all writes of the store as a full disk does, but where there is room."""
-    write = store._database.write
+    write = store.database.write
 
     def maybe():
         if free():
@@ -107,7 +108,7 @@ def full_until(store: SqlStore, monkeypatch: pytest.MonkeyPatch, free: Callable[
         with translated_errors():
             raise sa.exc.OperationalError("COMMIT", {}, full)
 
-    monkeypatch.setattr(store._database, "write", maybe)
+    monkeypatch.setattr(store.database, "write", maybe)
 
 
 def reserve_of(path: Path) -> Path:
@@ -134,10 +135,9 @@ def test_deletions_get_what_is_reserved_and_it_is_taken_again(store: SqlStore, p
 
 
 def test_pieces_of_a_deletion_are_seen_by_followers(store: SqlStore, path: Path, monkeypatch):
-    monkeypatch.setattr("app.store.deletion._PIECE_BYTES", 10)
     store.keep_reserve(SIZE)
-    store.enroll("g", [support("a", (number, 0), image=bytes(8)) for number in range(5)], OnConflict.ADD)
-    store.enroll("g", [support("b", image=bytes(30))], OnConflict.ADD)
+    store.enroll("g", [support("a", (number, 0), image=bytes(3 * MIB)) for number in range(5)], OnConflict.ADD)
+    store.enroll("g", [support("b", image=bytes(5 * MIB))], OnConflict.ADD)
     seq = store.head()
     pieces = iter([True, True, True, False])
     full_until(store, monkeypatch, lambda: reserve_of(path).stat().st_size == 0 and next(pieces))
@@ -161,7 +161,7 @@ def test_a_gallery_that_is_not_there_is_told_so_on_a_full_disk_too(store: SqlSto
 
 def test_what_is_lacking_is_taken_when_the_store_is_looked_at(store: SqlStore, path: Path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(SIZE, SIZE, 0))
+        patch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(total=SIZE, used=SIZE, free=0))
         store.keep_reserve(SIZE)
         store.check_writable()
         assert not reserve_of(path).exists()

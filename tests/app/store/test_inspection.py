@@ -2,7 +2,9 @@
 
 import random
 import sqlite3
+import threading
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from app.errors import StoreCorruptError
-from app.service import inspector as inspecting
+from app.pace import Pace
 from app.service.inspector import Inspector
-from app.store import OnConflict, SqlStore, inspection
+from app.store import OnConflict, SqlStore
+from testing.served import Where
 from testing.stores import support
 from tests.app.store.conftest import soon
 from tests.app.store.test_damage import run
@@ -26,12 +29,13 @@ def rest(_seconds: float) -> bool:
 
 
 @pytest.fixture
-def filled(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> SqlStore:
-    monkeypatch.setattr(inspection, "_ROWS", 2)
-    items = [support(f"c{number}", (number, 1), b"image %d" % number) for number in range(5)]
+def filled(store: SqlStore) -> SqlStore:
+    items = [
+        support(f"c{number}", (number, 1), b"image %d" % number) for number in range(150)
+    ]  # more than one look takes
     store.enroll("g", items, OnConflict.REPLACE)
     for model in ("m1", "m2"):
-        store.models.add_vectors(model, [1, 2, 3], np.ones((3, 2), np.float32))
+        store.models.add_vectors(model, range(1, 101), np.ones((100, 2), np.float32))
     return store
 
 
@@ -43,13 +47,13 @@ def test_a_whole_store_is_whole(filled: SqlStore):
 @pytest.mark.parametrize("table", TABLES)
 def test_damage_in_any_row_is_found(filled: SqlStore, table: str, caplog: pytest.LogCaptureFixture):
     key = "id" if table == "supports" else "support_id"
-    run(filled, f"UPDATE {table} SET checksum = checksum + 1 WHERE {key} = 3")  # noqa: S608
+    run(filled, f"UPDATE {table} SET checksum = checksum + 1 WHERE {key} = 80")  # noqa: S608
     count = 2 if table == "embeddings" else 1
     with pytest.raises(StoreCorruptError, match=f"damaged: {count} "):
         filled.inspect(rest)
     assert filled.damage is not None
     assert sum("row_damaged" in record.message for record in caplog.records) == count
-    run(filled, f"UPDATE {table} SET checksum = checksum - 1 WHERE {key} = 3")  # noqa: S608
+    run(filled, f"UPDATE {table} SET checksum = checksum - 1 WHERE {key} = 80")  # noqa: S608
     time.sleep(0.2)
     assert filled.inspect(rest)
     if filled.remote:
@@ -61,7 +65,7 @@ def test_what_has_no_checksum_gets_one(filled: SqlStore):
     for table in TABLES:
         run(filled, f"UPDATE {table} SET checksum = NULL")  # noqa: S608
     assert filled.inspect(rest)
-    with filled._database.read() as connection:
+    with filled.database.read() as connection:
         for table in TABLES:
             query = f"SELECT count(*) FROM {table} WHERE checksum IS NULL"  # noqa: S608
             assert connection.exec_driver_sql(query).scalar_one() == 0
@@ -71,7 +75,7 @@ def test_what_has_no_checksum_gets_one(filled: SqlStore):
 
 
 def test_it_ends_when_it_is_told_and_takes_nothing_back(filled: SqlStore):
-    filled._database.damage.note("found before")
+    filled.database.damage.note("found before")
     time.sleep(0.2)
     looks: list[float] = []
 
@@ -108,35 +112,36 @@ ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
 class Endless(sqlite3.Connection):
     """Looks at its pages without an end."""
 
+    looking = threading.Event()
+
     def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
-        return super().execute(ENDLESS) if "quick_check" in sql else super().execute(sql, *parameters)
+        if "quick_check" not in sql:
+            return super().execute(sql, *parameters)
+        self.looking.set()
+        return super().execute(ENDLESS)
 
 
 def test_a_look_at_the_pages_can_be_ended(store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch):
     store.end_inspection()  # nothing runs
     connect = sqlite3.connect
-    monkeypatch.setattr(inspecting, "FIRST_SECONDS", 0.0)
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Endless))
-    inspector = inspecting.Inspector(path.parent, store)
-    assert soon(lambda: store._database._checking is not None)  # type: ignore[attr-defined]
+    inspector = Inspector(path.parent, store, Pace(inspection_first=0))
+    assert Endless.looking.wait(10)
     inspector.close()
-    assert not inspector._thread.is_alive()
+    assert "inspect" not in {thread.name for thread in threading.enumerate()}
     assert store.damage is None
 
 
-def test_one_process_looks_again_and_again(filled: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inspecting, "FIRST_SECONDS", 0.001)
-    monkeypatch.setattr(inspecting, "EVERY_SECONDS", 0.001)
-    looks: list[Inspector] = []
-
-    def look(self: Inspector) -> None:
-        looks.append(self)
-
-    monkeypatch.setattr(Inspector, "_inspect", look)
-    first, second = Inspector(tmp_path, filled), Inspector(tmp_path, filled)
-    try:
-        assert soon(lambda: len(looks) >= 20)
-        assert len(set(looks)) == 1
-    finally:
-        first.close()
-        second.close()
+def test_one_process_looks_again_and_again(store: SqlStore, where: Where, tmp_path: Path, monkeypatch):
+    looks: list[int] = []
+    quick = Pace(inspection_first=0.001, inspection_every=0.001)
+    with closing(SqlStore(where)) as other:
+        for number, each in enumerate((store, other)):
+            monkeypatch.setattr(each, "inspect", lambda _rest, number=number: looks.append(number) or True)
+        inspectors = [Inspector(tmp_path, each, quick) for each in (store, other)]
+        try:
+            assert soon(lambda: len(looks) >= 20)
+            assert len(set(looks)) == 1
+        finally:
+            for each in inspectors:
+                each.close()

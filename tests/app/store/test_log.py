@@ -80,7 +80,7 @@ def test_the_log_stays_as_small_as_the_gallery(store: SqlStore):
     for number in range(30):
         store.enroll("g", [support("a", (number, 0)), support("b")], REPLACE)
     store.remove_class("g", "b")
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         entries = connection.exec_driver_sql("SELECT count(*) FROM changes").scalar_one()
     assert entries == 3  # the gallery, the class, the deleted class
 

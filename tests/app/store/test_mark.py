@@ -104,7 +104,7 @@ def test_a_mark_that_is_none_is_made_anew(store: SqlStore, path: Path, content: 
 
 
 def undo(store: SqlStore) -> None:
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM meta")
         raise ZeroDivisionError
 

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 
 from app.errors import SchemaTooNewError, StartupError
 from app.store import OnConflict, SqlStore
-from app.store.migrations import _latest, migrate, script_of_the_steps
+from app.store.migrations import latest, migrate, script_of_the_steps
 from app.store.schema import metadata
 from app.store.sqlite import Database
 from testing.stores import support
@@ -50,7 +50,7 @@ def test_migrating_from_empty_makes_the_schema_that_the_code_describes(path: Pat
 
 
 def test_alembic_finds_nothing_to_change(store: SqlStore):
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
@@ -187,4 +187,4 @@ def test_a_store_of_every_earlier_schema_becomes_the_present_one(path: Path, tmp
 
 def test_files_are_named_by_their_revisions():
     """`migrate` finds the latest step by its file's name, to spare most starts the import of Alembic."""
-    assert _latest() == script_of_the_steps().get_current_head()
+    assert latest() == script_of_the_steps().get_current_head()

@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 
 from app.errors import SchemaTooNewError, StartupError, StoreUnavailableError, WriteInDoubtError
 from app.store import OnConflict, SqlStore, postgres
-from app.store.notices import _LOOK_SECONDS
+from app.store.notices import LOOK_SECONDS
 from app.store.schema import metadata
 from testing.postgres import Postgres, connect, missing
 from testing.store_processes import peers
@@ -123,7 +123,7 @@ def test_a_commit_of_another_process_is_heard_of_at_once(store: SqlStore, postgr
         for number in range(5):
             before = store.version()
             assert peer.do("enroll", "g", f"c{number}", [number, 0], "digest") == "done"
-            assert heard(store, before, _LOOK_SECONDS / 2), "by a notice, not by a look"
+            assert heard(store, before, LOOK_SECONDS / 2), "by a notice, not by a look"
 
 
 def test_a_lost_notice_is_made_good_by_a_look(store: SqlStore, other: SqlStore, monkeypatch: pytest.MonkeyPatch):
@@ -139,7 +139,7 @@ def test_a_lost_notice_is_made_good_by_a_look(store: SqlStore, other: SqlStore, 
         monkeypatch.setattr("app.store.notices.Listener.notice", lambda *_: None)
         change()
         monkeypatch.undo()
-        assert heard(store, seen, 3 * _LOOK_SECONDS)
+        assert heard(store, seen, 3 * LOOK_SECONDS)
 
 
 def test_what_was_committed_while_the_connection_was_broken_is_found(
@@ -193,7 +193,7 @@ def test_a_server_that_was_never_there(postgres_url: str):
 def test_a_writer_that_holds_the_lock_too_long(store: SqlStore, postgres_url: str):
     store.enroll("g", [support("a")], REPLACE)
     with closing(SqlStore(postgres_url, busy_timeout_s=0.1)) as hasty:
-        with store._database.write():
+        with store.database.write():
             with pytest.raises(StoreUnavailableError, match="lock timeout"):
                 hasty.enroll("g", [support("b")], REPLACE)
             assert [each.label for each in hasty.list_classes("g", 9).items] == ["a"]  # reading goes on
@@ -245,7 +245,7 @@ def test_migrating_from_empty_makes_the_schema_that_the_code_describes(postgres:
 
 
 def test_alembic_finds_nothing_to_change(store: SqlStore):
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
@@ -279,8 +279,8 @@ def test_every_connection_has_the_settings_that_the_store_rests_on(store: SqlSto
         connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = off")
     with closing(SqlStore(postgres_url)) as opened:
         for begin, isolation, read_only in (
-            (opened._database.read, "repeatable read", "on"),
-            (opened._database.write, "read committed", "off"),
+            (opened.database.read, "repeatable read", "on"),
+            (opened.database.write, "read committed", "off"),
         ):
             with begin() as connection:
                 shown = {
@@ -293,4 +293,4 @@ def test_every_connection_has_the_settings_that_the_store_rests_on(store: SqlSto
                 "synchronous_commit": "on",
                 "lock_timeout": "10s",
             }
-    assert isinstance(store._database, postgres.Database)
+    assert isinstance(store.database, postgres.Database)

@@ -21,12 +21,12 @@ def add(store: SqlStore, once: Once = ONCE, label: str = "a", on_conflict: OnCon
 
 
 def kept(store: SqlStore) -> list[str]:
-    with store._database.read() as connection:
+    with store.database.read() as connection:
         return list(connection.execute(sa.select(receipts.c.key).order_by(receipts.c.number)).scalars())
 
 
 def age(store: SqlStore, hours: float) -> None:
-    with store._database.write() as connection:
+    with store.database.write() as connection:
         connection.execute(sa.update(receipts).values(at=datetime.now(UTC) - timedelta(hours=hours)))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app.gallery.index import GalleryIndex
 from app.gallery.segment_files import Snapshots
 from app.store import OnConflict, SqlStore
+from app.store.base import Changes
 from testing.manifests import make_manifest
 from testing.stores import support
 from tests.app.store.test_migrations import at_revision
@@ -57,13 +59,13 @@ def test_a_follower_within_reach_catches_up_and_one_beyond_begins_anew(store: Sq
     enroll(store, *(f"c{number}" for number in range(30)))
     index = GalleryIndex(store, OURS)
     begun: list[int] = []
-    follow = GalleryIndex._follow
+    read = store.changes_since
 
-    def watched(index: GalleryIndex) -> None:
-        begun.append(index._seq)
-        follow(index)
+    def watched(seq: int, *more: Any) -> Changes:
+        begun.append(seq)
+        return read(seq, *more)
 
-    monkeypatch.setattr(GalleryIndex, "_follow", watched)
+    monkeypatch.setattr(store, "changes_since", watched)
     assert index.size("g") == 30
     for number in range(KEPT):
         store.remove_class("g", f"c{number}")
@@ -93,12 +95,11 @@ def test_a_segment_from_before_the_log_s_reach_is_built_anew(store: SqlStore, pa
     }
 
 
-def test_a_view_that_is_being_read_from_nothing_is_not_disturbed_by_old_deletions(store: SqlStore, monkeypatch):
+def test_a_view_that_is_being_read_from_nothing_is_not_disturbed_by_old_deletions(store: SqlStore):
     enroll(store, *(f"c{number}" for number in range(30)))
     for number in range(3 * KEPT):
         store.remove_class("g", f"c{number}")
-    monkeypatch.setattr("app.store.follow_log._AT_ONCE", 4)
-    assert GalleryIndex(store, OURS).size("g") == 30 - 3 * KEPT
+    assert GalleryIndex(store, OURS, at_once=4).size("g") == 30 - 3 * KEPT
 
 
 def test_an_older_store_s_deletions_are_found_and_bounded(path: Path):
