@@ -28,7 +28,7 @@ REQUEST: Final = struct.Struct(">QQQdQ8s")
 MAX_SECONDS = 10.0
 MAX_BYTES = 2 * 2**30
 
-_MOST: Final = min(4, os.cpu_count() or 1)
+MOST: Final = min(4, os.cpu_count() or 1)
 _ROOT: Final = str(Path(__file__).parents[1])
 _COMMAND: Final = f"import sys; sys.path.insert(0, {_ROOT!r}); from model.decoder import main; main()"
 _LONGEST_LINE: Final = 65_536
@@ -43,63 +43,68 @@ class _GoneError(Exception):
 
 def decode(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
     """See `model.images.decode_image`; `kind` is Pillow's name of the format. May be called by any thread."""
-    return _decoders.decode(data, limits, kind)
+    return decoders.decode(data, limits, kind)
 
 
-class _Decoders:
-    """A few processes, begun when they are needed."""
+class Decoders:
+    """A few processes, begun when they are needed; those that wait are `idle`."""
 
     def __init__(self) -> None:
-        self._places = threading.BoundedSemaphore(_MOST)
-        self._idle: list[_Decoder] = []
+        self._places = threading.BoundedSemaphore(MOST)
+        self.idle: list[Decoder] = []
 
     def decode(self, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+        """See `decode`."""
         with self._places:
             while True:
                 try:
-                    decoder = self._idle.pop()
+                    decoder = self.idle.pop()
                 except IndexError:
-                    return self._ask(_Decoder(), data, limits, kind)
+                    return self._ask(Decoder(), data, limits, kind)
                 with suppress(_GoneError):
                     return self._ask(decoder, data, limits, kind)
 
-    def _ask(self, decoder: _Decoder, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+    def _ask(self, decoder: Decoder, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
         try:
             found = decoder.decode(data, limits, kind)
         except ImageError:
             if decoder.is_alive:
-                self._idle.append(decoder)
+                self.idle.append(decoder)
             raise
         except BaseException:
             decoder.close()
             raise
-        self._idle.append(decoder)
+        self.idle.append(decoder)
         return found
 
     def close(self) -> None:
         """End those that wait."""
-        while self._idle:
-            self._idle.pop().close()
+        while self.idle:
+            self.idle.pop().close()
 
 
-class _Decoder:
+class Decoder:
+    """One process; `process` is it."""
+
     def __init__(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
-        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and a program of our own
+        self.process = subprocess.Popen(  # noqa: S603 - this interpreter, and a program of our own
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # decoders in C write what they dislike, in the words of the file
             env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018, S101 - pipes
-        self._input, self._output = self._process.stdin, self._process.stdout
+        assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018, S101 - pipes
+        self._input, self._output = self.process.stdin, self.process.stdout
 
     @property
     def is_alive(self) -> bool:
-        return self._process.poll() is None
+        """Whether it can take another image."""
+        return self.process.poll() is None
 
     def decode(self, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
+        """See `decode`. Raises _GoneError when the process had ended before, MemoryError when it was killed."""
         allowed = limits.max_pixels, limits.max_side, MAX_BYTES, MAX_SECONDS
         try:
             self._input.write(REQUEST.pack(*allowed, len(data), kind.encode()))
@@ -121,7 +126,7 @@ class _Decoder:
 
     def _end(self) -> dict[str, Any]:
         """What it means that the process is no more."""
-        code = self._process.wait()
+        code = self.process.wait()
         self.close()
         if code == _KILLED:
             raise MemoryError("the system ended a decoder")
@@ -132,23 +137,24 @@ class _Decoder:
         raise RuntimeError(f"a decoder ended with exit code {code}")
 
     def close(self) -> None:
+        """End the process."""
         with suppress(OSError):
             self._input.close()
         self._output.close()
-        self._process.kill()
-        self._process.wait()
+        self.process.kill()
+        self.process.wait()
 
 
 def _begin_anew() -> None:
-    global _decoders  # noqa: PLW0603 - a forked process may not talk to its parent's
-    _decoders = _Decoders()
+    global decoders  # noqa: PLW0603 - a forked process may not talk to its parent's
+    decoders = Decoders()
 
 
 @atexit.register
 def _end_all() -> None:
-    _decoders.close()
+    decoders.close()
 
 
-_decoders = _Decoders()
+decoders = Decoders()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)

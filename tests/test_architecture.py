@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,20 @@ EXTRAS = {
 # What is imported only where torch is asked for: the networks, how torch runs them, how a graph is made of them.
 WITH_TORCH = {"model/focus.py", "model/gradients.py", "model/graph.py", "model/networks.py", "model/similarity.py"}
 WITH_TORCH |= {"model/torch_engine.py"}
+
+
+# How often tests still reach into what is private, by file. These numbers only go down.
+REACHES_INSIDE: dict[str, int] = {
+    "tests/app/gallery/test_index.py": 2,
+    "tests/benchmarks/test_domains.py": 1,
+    "tests/benchmarks/test_footprint.py": 2,
+    "tests/benchmarks/test_gallery_page.py": 2,
+    "tests/benchmarks/test_nodes.py": 3,
+    "tests/benchmarks/test_peers.py": 3,
+    "tests/model/test_apart.py": 1,
+    "tests/model/test_calibration.py": 1,
+    "tests/training/test_camera.py": 4,
+}
 
 
 def sources(*packages: str) -> list[Path]:
@@ -285,6 +300,48 @@ def test_functions_stay_short():
         if length > MAX_FUNCTION_LINES
     ]
     assert long == []
+
+
+def _is_private(name: str) -> bool:
+    return re.match(r"_[A-Za-z]", name.rpartition(".")[2]) is not None
+
+
+def reaches_inside(tree: ast.AST) -> Iterator[str]:
+    """What a test reads or replaces that is private: an attribute, a name that it imports, a target of setattr."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "super")):
+                pass  # its own
+            case ast.Attribute(attr=name) if _is_private(name):
+                yield ast.unparse(node)
+            case ast.ImportFrom(module=str(module), names=names):
+                yield from (f"{module}.{alias.name}" for alias in names if _is_private(alias.name))
+            case ast.Call(func=ast.Attribute(attr="setattr") | ast.Name(id="setattr" | "getattr"), args=arguments):
+                texts = [each.value for each in arguments[:2] if isinstance(each, ast.Constant)]
+                yield from (text for text in texts if isinstance(text, str) and _is_private(text))
+
+
+def test_tests_leave_private_state_alone():
+    """They go through what is public, and give clocks and intervals as arguments. The exceptions may only shrink."""
+    counts = {
+        str(path.relative_to(ROOT)): len([*reaches_inside(ast.parse(path.read_text("utf-8")))])
+        for path in sources("tests", "testing")
+    }
+    assert {name: count for name, count in counts.items() if count} == REACHES_INSIDE
+
+
+@pytest.mark.parametrize(
+    ("code", "private"),
+    [
+        ("store._rows", ["store._rows"]),
+        ("monkeypatch.setattr('app.gallery.index._SMALL', 3)", ["app.gallery.index._SMALL"]),
+        ("monkeypatch.setattr(index, '_open', None)", ["_open"]),
+        ("from app.store.log import _head, read", ["app.store.log._head"]),
+        ("self._rows + index.__len__() + settings(_env_file=None)", []),
+    ],
+)
+def test_what_counts_as_reaching_inside(code: str, private: list[str]):
+    assert [*reaches_inside(ast.parse(code))] == private
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ class Attempts:
         self._clock = clock
         self._used_until: OrderedDict[str, int] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Return how many addresses are remembered."""
+        return len(self._used_until)
+
     def failed(self, address: str) -> None:
         """Count one. Raises RateLimitedError when there were too many."""
         self._used_until[address], wait = RATE.use(self._used_until.pop(address, 0), self._clock())

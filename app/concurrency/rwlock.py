@@ -14,13 +14,13 @@ class ReadWriteLock:
         self._changed = threading.Condition()
         self._readers = 0
         self._writing = False
-        self._writers_waiting = 0
+        self.writers_waiting = 0
 
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Hold the lock together with other readers."""
         with self._changed:
-            self._changed.wait_for(lambda: not (self._writing or self._writers_waiting))
+            self._changed.wait_for(lambda: not (self._writing or self.writers_waiting))
             self._readers += 1
         try:
             yield
@@ -33,12 +33,12 @@ class ReadWriteLock:
     def writing(self) -> Iterator[None]:
         """Hold the lock alone."""
         with self._changed:
-            self._writers_waiting += 1
+            self.writers_waiting += 1
             try:
                 self._changed.wait_for(lambda: not (self._writing or self._readers))
                 self._writing = True
             finally:
-                self._writers_waiting -= 1
+                self.writers_waiting -= 1
         try:
             yield
         finally:

@@ -22,7 +22,7 @@ from app.recognition.calibrations import Calibrations
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
 #: Maps of 2,000 classes have about 1.5 MB.
-_KEPT_BYTES = 32 << 20
+KEPT_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ class _Kept:
 
 
 class Maps:
-    """The answers that were made last. For one event loop; `looking` are the threads that look at the galleries.
+    """The answers that were made last, up to `kept_bytes`. For one event loop.
 
-    Making one takes up to seconds, so `making` has a thread that nothing else waits for.
+    `looking` are the threads that look at the galleries. Making an answer takes up to seconds, so `making` has a thread
+    that nothing else waits for.
     """
 
-    def __init__(self, index: Galleries, looking: WorkPool, making: WorkPool) -> None:
+    def __init__(self, index: Galleries, looking: WorkPool, making: WorkPool, kept_bytes: int = KEPT_BYTES) -> None:
         self._index, self._looking, self._making = index, looking, making
+        self._kept_bytes = kept_bytes
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -90,6 +92,6 @@ class Maps:
         with self._lock:
             self._kept[gallery, digest] = _Kept(edition, body)
             self._kept.move_to_end((gallery, digest))
-            while sum(len(each.body) for each in self._kept.values()) > _KEPT_BYTES:
+            while sum(len(each.body) for each in self._kept.values()) > self._kept_bytes:
                 self._kept.popitem(last=False)
         return body

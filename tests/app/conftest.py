@@ -12,15 +12,17 @@ import pytest
 from app.pace import PACE, Pace
 from app.settings import PREFIX, READ_ELSEWHERE
 from app.store import SqlStore
+from model.embedder import Embedder
 from model.manifest import SimilarityKind
 from testing.factories import draw_character, make_artifact, png_bytes
+from testing.forward import Forward
 from testing.postgres import Postgres, missing
 from testing.served import Running, Where, make_settings, running
 from testing.stores import ODD_LABELS, put_new_store
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_outside() -> Iterator[None]:
+def no_settings_from_outside() -> Iterator[None]:
     outside = {name: os.environ.pop(name) for name in list(os.environ) if _is_setting(name)}
     yield
     os.environ.update(outside)
@@ -52,6 +54,14 @@ def served(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """One service for a file of tests; each test enrols into a gallery of its own."""
     with running(make_settings(model=artifact, home=tmp_path_factory.mktemp("home"))) as server:
         yield server
+
+
+@pytest.fixture
+def forward(monkeypatch: pytest.MonkeyPatch) -> Forward:
+    """The forward pass of the services that start from now on."""
+    placed = Forward()
+    monkeypatch.setattr(Embedder, "embed", placed.around(Embedder.embed))
+    return placed
 
 
 @pytest.fixture

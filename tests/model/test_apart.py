@@ -33,11 +33,11 @@ needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow has n
 
 
 @pytest.fixture
-def decoders() -> Iterator[list[apart._Decoder]]:
+def decoders() -> Iterator[list[apart.Decoder]]:
     """The processes that wait; none at first."""
-    apart._decoders.close()
-    yield apart._decoders._idle
-    apart._decoders.close()
+    apart.decoders.close()
+    yield apart.decoders.idle
+    apart.decoders.close()
 
 
 def unlike(data: bytes, image: Image.Image = CHARACTER) -> float:
@@ -127,7 +127,7 @@ def test_time_is_limited(decoders, monkeypatch):
 def test_memory_is_limited(decoders, monkeypatch):
     small = encode(CHARACTER, "TIFF", compression="tiff_lzw")
     decode_image(small)
-    pages = int(Path(f"/proc/{decoders[0]._process.pid}/statm").read_text("ascii").split()[0])
+    pages = int(Path(f"/proc/{decoders[0].process.pid}/statm").read_text("ascii").split()[0])
     monkeypatch.setattr(apart, "MAX_BYTES", pages * os.sysconf("SC_PAGE_SIZE") + 10_000_000)
     with pytest.raises(CorruptImageError, match="memory"):
         decode_image(large())
@@ -140,7 +140,7 @@ def test_memory_is_limited(decoders, monkeypatch):
 def test_a_process_that_ends_while_it_decodes(decoders, number, error):
     with ThreadPoolExecutor() as pool:
         decode_image(encode(CHARACTER, "TIFF", compression="tiff_lzw"))
-        process = decoders[0]._process
+        process = decoders[0].process
         os.kill(process.pid, signal.SIGSTOP)  # it takes the image, and does nothing with it
         waiting = pool.submit(decode_image, encode(CHARACTER, "TIFF", compression="tiff_lzw"))
         while decoders:
@@ -157,8 +157,8 @@ def test_one_that_left_while_it_waited_is_replaced(decoders):
     data = encode(CHARACTER, "TIFF", compression="tiff_lzw")
     decode_image(data)
     [gone] = decoders
-    gone._process.terminate()
-    gone._process.wait()
+    gone.process.terminate()
+    gone.process.wait()
     assert unlike(data) == 0
     assert decoders != [gone]
 
@@ -168,7 +168,7 @@ def test_many_at_once_use_a_few_processes(decoders):
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda _: unlike(data), range(60)))
     assert found == [0] * 60
-    assert 0 < len(decoders) <= apart._MOST
+    assert 0 < len(decoders) <= apart.MOST
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -176,8 +176,8 @@ def test_a_forked_process_has_its_own(decoders):
     data = encode(CHARACTER, "TIFF", compression="tiff_lzw")
     decode_image(data)
     if (child := os.fork()) == 0:
-        ok = apart._decoders._idle == [] and decode_image(data).size == CHARACTER.size
-        apart._decoders.close()
+        ok = apart.decoders.idle == [] and decode_image(data).size == CHARACTER.size
+        apart.decoders.close()
         os._exit(0 if ok else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert unlike(data) == 0

@@ -1,5 +1,5 @@
 """The artefacts and settings of the service's tests."""
 
-from tests.app.conftest import _no_settings_from_outside, artifact, artifact_of
+from tests.app.conftest import artifact, artifact_of, no_settings_from_outside
 
-__all__ = ["_no_settings_from_outside", "artifact", "artifact_of"]
+__all__ = ["artifact", "artifact_of", "no_settings_from_outside"]

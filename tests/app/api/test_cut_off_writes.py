@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,28 +57,15 @@ def test_what_takes_too_long_even_then_is_in_doubt(serve, images: list[bytes], m
             time.sleep(0.05)
 
 
-def test_what_waits_for_its_turn_at_its_deadline_is_not_done(serve, images: list[bytes]):
-    with serve(request_timeout=0.5) as server:
-        free = threading.Event()
-        busy = occupy(server, free)
-        assert_problem(server.enroll("a", images[0]), 504, "deadline-exceeded")
-        free.set()
+def test_what_waits_for_its_turn_at_its_deadline_is_not_done(serve, images: list[bytes], tmp_path: Path):
+    with serve(request_timeout=0.5) as server, ThreadPoolExecutor(8) as pool:
+        with locked(tmp_path / "home"):
+            busy = [pool.submit(server.enroll, f"b{number}", images[1]) for number in range(8)]
+            time.sleep(1.5)  # those that wait are taken back by now, those that have begun fill all threads that write
+            assert 0 < server.service.pools.writing.pending < 8
+            assert_problem(server.enroll("a", images[0]), 504, "deadline-exceeded")
         wait(busy, 10)
         assert server.client.get("/classes/a").status_code == 404
-
-
-def occupy(server: Running, free: threading.Event) -> list[Future[bool]]:
-    """Hold all threads that write, from now until they are set free."""
-    executor = server.service.pools.writing._executor
-    everyone = threading.Barrier(executor._max_workers + 1)
-
-    def hold() -> bool:
-        everyone.wait(20)
-        return free.wait(20)
-
-    busy = [executor.submit(hold) for _ in range(executor._max_workers)]
-    everyone.wait(20)
-    return busy
 
 
 def test_a_deletion_is_answered_as_done_also_when_the_index_fails(serve, images: list[bytes], monkeypatch):

@@ -180,13 +180,31 @@ def test_the_client_reads_its_own_writes_through_any_server(
             client.verify(images[7], label="c7")
 
 
+class Wire(httpx.HTTPTransport):
+    """Notes which versions are asked for, and adds to those that are answered."""
+
+    def __init__(self, ahead: int) -> None:
+        super().__init__()
+        self.ahead = ahead
+        self.asked: list[str | None] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.headers.get(MIN_VERSION))
+        response = super().handle_request(request)
+        if version := response.headers.get(VERSION):
+            response.headers[VERSION] = str(int(version) + self.ahead)
+        return response
+
+
 def test_the_client_forgets_a_version_that_a_restored_store_has_not_come_to(nodes: Nodes, images: list[bytes]):
     server, _ = nodes
-    with Client(server.url) as client:
+    wire = Wire(ahead=1000)
+    with Client(server.url, transport=wire) as client:
         client.enroll("a", images[0])
-        client._written._version += 1000
         assert client.classify(images[0]).gallery_size == 1
-        assert client._written._version == 0
+        version = server.service.store.written()
+        assert wire.asked == [None, str(version + 1000), None]
+        wire.ahead = 0
         client.enroll("b", images[1])
         assert client.classify(images[0]).gallery_size == 2
 
@@ -194,12 +212,13 @@ def test_the_client_forgets_a_version_that_a_restored_store_has_not_come_to(node
 def test_the_asynchronous_client_asks_to_see_its_writes(nodes: Nodes, images: list[bytes]):
     asked: list[tuple[str, str | None]] = []
 
-    async def note(request: httpx.Request) -> None:
-        asked.append((request.url.path, request.headers.get(MIN_VERSION)))
+    class Noting(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            asked.append((request.url.path, request.headers.get(MIN_VERSION)))
+            return await super().handle_async_request(request)
 
     async def work() -> None:
-        async with AsyncClient(nodes[0].url) as client:
-            client._http.event_hooks = {"request": [note]}
+        async with AsyncClient(nodes[0].url, transport=Noting()) as client:
             await client.classify(images[0])
             await client.enroll("a", images[0])
             assert (await client.classify(images[0])).gallery_size == 1

@@ -52,7 +52,7 @@ def test_a_waiting_writer_goes_before_new_readers():
     with ThreadPoolExecutor(2) as pool:
         with lock.reading():
             writer = pool.submit(_note, lock.writing, order, "writer")
-            while not lock._writers_waiting:
+            while not lock.writers_waiting:
                 threading.Event().wait(0.001)
             reader = pool.submit(_note, lock.reading, order, "reader")
             threading.Event().wait(MEANWHILE)

@@ -18,7 +18,7 @@ from app.errors import InferenceError
 from app.inference.batcher import Batcher
 from app.inference.images import EmbeddedImage, PreparedImage, Upload
 from app.recognition.bulk_enrol import ManyImages, in_parts
-from model.images import ImageLimits
+from model.images import ImageLimits, decode_image
 from testing.factories import draw_character, encode, png_bytes
 from testing.served import Running, assert_problem
 
@@ -159,26 +159,20 @@ def test_a_vector_that_is_not_finite_is_refused_alone():
     assert [type(found[place]) for place in (1, 3, 4)] == [InferenceError] * 3
 
 
-def test_whatever_an_image_raises_is_its_own_alone(served: Running, gallery: str, images: list[bytes]):
-    raised = iter([RecursionError("deep"), MemoryError(), KeyError("MPO")])
-    real = served.app.state.service.recognizer._many._prepare
+@pytest.mark.parametrize("error", [RecursionError("deep"), ZeroDivisionError("deep"), KeyError("MPO")])
+def test_whatever_an_image_raises_is_its_own_alone(
+    served: Running, gallery: str, images: list[bytes], monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    def decode(data: bytes, limits: ImageLimits) -> Image.Image:
+        if data == images[1]:
+            raise error
+        return decode_image(data, limits)
 
-    def prepare(upload: Upload) -> PreparedImage:
-        if upload.field == "image[1]":
-            raise next(raised)
-        found: PreparedImage = real(upload)
-        return found
-
-    many = served.app.state.service.recognizer._many
-    many._prepare = prepare
-    try:
-        for _ in range(3):
-            files = [(f"{place}.png", image) for place, image in enumerate(images[:3])]
-            found = batch(served, files, gallery=gallery).json()
-            assert [item["problem"] for item in found["items"]] == [None, "internal-error", None]
-            assert "deep" not in found["items"][1]["detail"]
-    finally:
-        many._prepare = real
+    monkeypatch.setattr("model.images.decode_image", decode)
+    files = [(f"{place}.png", image) for place, image in enumerate(images[:3])]
+    found = batch(served, files, gallery=gallery).json()
+    assert [item["problem"] for item in found["items"]] == [None, "internal-error", None]
+    assert "deep" not in found["items"][1]["detail"]
 
 
 def test_a_jpeg_with_a_second_picture_is_enrolled(served: Running, gallery: str, images: list[bytes]):

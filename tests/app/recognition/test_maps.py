@@ -123,10 +123,9 @@ class Editions:
         return (gallery,)
 
 
-def test_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(maps, "_KEPT_BYTES", 32)
+def test_only_so_much_is_kept():
     pool = WorkPool("test", 1, 10)
-    kept = Maps(Editions(), pool, pool)  # type: ignore[arg-type]
+    kept = Maps(Editions(), pool, pool, kept_bytes=32)  # type: ignore[arg-type]
     made: list[str] = []
 
     def ask(name: str, size: int = 15, digest: str = "digest") -> None:
@@ -140,11 +139,15 @@ def test_only_so_much_is_kept(monkeypatch: pytest.MonkeyPatch):
         for name in ("a", "b", "a", "c", "a", "b"):
             ask(name)
         assert made == ["a", "b", "c", "b"], "the one that was asked for last stays longest"
-        ask("large", 40)
-        assert not kept._kept
-        ask("a", 1)
-        ask("a", 1, digest="other")
-        assert len(kept._kept) == 2
+        made.clear()
+        for _ in range(2):
+            ask("large", 40)
+        assert made == ["large", "large"], "what is larger than all that is kept is made each time"
+        made.clear()
+        for _ in range(2):
+            ask("a", 1)
+            ask("a", 1, digest="other")
+        assert made == ["a", "a"], "once for each model"
     finally:
         pool.close()
 

@@ -14,13 +14,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.inference.batcher import Batcher
 from app.pace import Pace
 from app.server.listener import let_nobody_in
+from model.distances import Vectors
+from model.preprocess import Prepared
+from testing.forward import Embed, Forward
 from testing.load import Load
 from testing.processes import Server, enroll
 from testing.proofs import Proof, record
-from testing.served import Running, assert_problem, make_settings, running
+from testing.served import assert_problem, make_settings, running
 
 
 @pytest.mark.timeout(400)
@@ -159,12 +161,6 @@ def test_ready_is_false_while_draining_and_says_why(serve):
         assert server.client.get("/livez").status_code == 200
 
 
-def test_ready_is_false_when_the_batch_thread_is_dead(serve):
-    with serve() as server:
-        server.service.batcher._dead = True
-        assert "dead" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
-
-
 def test_ready_is_false_when_the_store_is_gone(serve):
     with serve() as server:
         server.service.store.close()
@@ -247,22 +243,14 @@ def wait_for_ready(client: httpx.Client, status: int) -> str | None:
     return kind
 
 
-def test_a_request_past_its_time_leaves_the_queue(serve, images: list[bytes]):
+def test_a_request_past_its_time_leaves_the_queue(serve, images: list[bytes], forward: Forward):
     with serve(request_timeout=0.4) as server:
-        hold(server)
+        forward.instead = slowly
         answer = server.classify(images[0])
         assert_problem(answer, 504, "deadline-exceeded")
         assert server.service.batcher.depth == 0
 
 
-def hold(server: Running) -> None:
-    """Keep the network's thread from taking anything for two seconds."""
-    batcher = server.service.batcher
-    assert isinstance(batcher, Batcher)
-    forward = batcher._forward
-
-    def slow(batch):
-        time.sleep(1.5)
-        return forward(batch)
-
-    batcher._forward = slow
+def slowly(embed: Embed, batch: Prepared) -> Vectors:
+    time.sleep(1.5)
+    return embed(batch)

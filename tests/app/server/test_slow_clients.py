@@ -253,7 +253,7 @@ def test_the_table_of_addresses_is_bounded():
     attempts = Attempts()
     for number in range(10_000):
         attempts.failed(str(number))
-    assert len(attempts._used_until) <= 4096
+    assert len(attempts) <= 4096
 
 
 def test_wrong_keys_end_in_429_and_the_right_one_still_opens(serve):
