@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -10,3 +12,13 @@ import pytest
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Processes for `-n auto`: the slow proofs measure time and memory, so each has the machine for itself."""
     return (os.cpu_count() or 1) if config.option.markexpr == "not slow" else 0
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """Cycles stay, as they do for a long time in a service that makes few; a large heap costs no time to search."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
