@@ -1,9 +1,9 @@
-"""How memory is given back: by the C library's allocator, and by Python's search for cycles.
+"""Memory tuning: thresholds of the C library's allocator, and Python's garbage collector.
 
-Large blocks go back at once. glibc raises its threshold for blocks of their own (mmap) up to 32 MB as soon as one such
-block is freed. From then on decoded images come from the heaps of the threads, where a small block above them keeps the
-whole from being given back: a server that sees images of many sizes grows step by step, without a leak, to the sum of
-what each thread ever held at once. With a fixed threshold it stays where it was.
+Large blocks go back to the system at once. glibc raises its mmap threshold up to 32 MB as soon as one mmapped block is
+freed. After that, decoded images come from the threads' heaps, where a small block above them keeps the whole heap from
+being returned. A server that sees images of many sizes then grows step by step, without a leak, to the sum of what each
+thread has ever held at once. With a fixed threshold it does not grow.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import ctypes
 import gc
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-#: Above what the layers of a forward pass of some images allocate, so that these stay on the fast path.
+#: Above the allocations of a forward pass of a few images, so that those stay on the fast path.
 LARGE_BLOCK_BYTES = 8 * 2**20
-#: More of them than freed ones start a search of the youngest; Python's own value is 700.
+#: Surplus of new over freed objects that starts a collection of the youngest generation. Python's own value is 700.
 _NEW_OBJECTS = 20_000
 
 
 def give_large_blocks_back() -> bool:
-    """Fix the thresholds for this process; whether the C library knows them (glibc does, musl and macOS need not)."""
+    """Fix the thresholds for this process. Return whether the C library supports it: glibc does, others may not."""
     try:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):
@@ -29,10 +29,10 @@ def give_large_blocks_back() -> bool:
 
 
 def keep_what_is_there() -> None:
-    """Take what was made so far out of Python's search for cycles, and have it search less often.
+    """Exclude all current objects from garbage collection, and collect less often.
 
-    Once started, a server keeps its modules, routes and schemas for good: some hundred thousand objects, which would be
-    looked at again and again. What a request makes goes by itself, but for the rare cycle.
+    A started server keeps its modules, routes and schemas for good. They are some hundred thousand objects, which every
+    full collection would traverse. What a request allocates is freed by its reference count, except in rare cycles.
     """
     gc.collect()
     gc.freeze()

@@ -1,6 +1,6 @@
-"""Keys: what they look like, what they open. A key is ``osk_<id>_<secret>``; the id is no secret, and names it.
+"""API keys: their format, and what they allow. A key is ``osk_<id>_<secret>``; the id is not secret.
 
-The secret has 256 random bits, so a plain SHA-256 of it is enough to keep: there is nothing to guess.
+The secret has 256 random bits. It can't be guessed, so a plain SHA-256 of it is safe to store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True)
 class Key:
-    """A key without its secret. `galleries` is None for all; `rate` and `concurrency` None for the service's own."""
+    """A key without its secret. None means: all `galleries`, the service's own `rate` and `concurrency`."""
 
     id: str
     name: str
@@ -41,16 +41,16 @@ class Key:
     revoked_at: datetime | None = None
 
     def valid(self, now: datetime | None = None) -> bool:
-        """Whether it opens anything at this time."""
+        """Whether the key is accepted at this time."""
         now = now or datetime.now(UTC)
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
     def may(self, scope: Scope) -> bool:
-        """Whether it has the scope."""
+        """Whether the key has the scope. ADMIN includes all others."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def opens(self, gallery: str) -> bool:
-        """Whether it is for the gallery."""
+        """Whether the key is for the gallery."""
         return self.galleries is None or gallery in self.galleries
 
 
@@ -63,20 +63,20 @@ def make_key(
     concurrency: int | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[Key, str]:
-    """A new key, and its text, which exists nowhere else."""
+    """Create a key. Return it and its text, which is stored nowhere."""
     key_id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
     key = Key(key_id, name, _digest(secret), scopes, galleries, datetime.now(UTC), rate, concurrency, expires_at)
     return key, f"{_PREFIX}_{key_id}_{secret}"
 
 
 def id_of(text: str) -> str | None:
-    """The id in the text of a key, or None when it is none."""
+    """The id in a key's text, or None when the text is not a key."""
     match = _SHAPE.fullmatch(text)
     return match[1] if match else None
 
 
 def fits(key: Key | None, text: str) -> bool:
-    """Whether the text is that of the key; a wrong text, or no key at all, takes as long as the right one."""
+    """Whether the text is that of the key. Constant-time; a missing key takes as long as a wrong text."""
     match = _SHAPE.fullmatch(text)
     digest = _digest(match[2] if match else text)
     return hmac.compare_digest(digest, key.secret_sha256 if key else "0" * len(digest)) and key is not None

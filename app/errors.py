@@ -45,8 +45,8 @@
     └── StartupError                      500  startup-failed       (stops the start, never sent)
         └── SchemaTooNewError             500  schema-too-new
 
-Status, slug and title live on the class; the text of an instance is what the client may read as ``detail``. The layers
-below HTTP raise these and know nothing of answers; `app.api.problems` turns them into RFC 9457 problem details.
+Status, slug and title are class attributes. The message of an instance becomes the answer's ``detail`` where the error
+is `public`. Code below HTTP raises these errors; `app.api.problems` turns them into RFC 9457 problem details.
 """
 
 from __future__ import annotations

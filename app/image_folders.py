@@ -1,4 +1,4 @@
-"""Which images a person means by files and folders, and what their classes are called."""
+"""Finds images and their class labels in files and folders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from model.folders import LABELS_FILE, exported_labels, files_in, is_image, labe
 
 @dataclass(frozen=True)
 class Enrolled:
-    """What became of one image: `status` 201 for a new class, 200 for one that was there, else a problem.
+    """Result of enrolling one image: `status` is 201 for a new class, 200 for an existing one, else that of a problem.
 
-    `skipped` says that the class had the image already.
+    `skipped`: the class already had the image.
     """
 
     file: str
@@ -34,7 +34,7 @@ class Labelled:
 
 @dataclass
 class Found:
-    """The images that files and folders hold, and what else lies there and is passed over."""
+    """The images in files and folders, and the other files there, which are skipped."""
 
     items: list[Labelled] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
@@ -46,11 +46,11 @@ class Found:
 
 
 def find_images(paths: Sequence[Path], label: str | None = None) -> Found:
-    """The files, and the images directly or deeper in the folders, in the order of their names, with their classes.
+    """Find images in files and, recursively, in folders, in the order of their names, with their classes.
 
-    The class is `label` for all; else the name of the sub-folder, or the file's name without its suffix. What
-    `oneshot export` wrote has its labels in a file. Raises OSError for a path that isn't there or a folder that can't
-    be read, ValueError when there is no image at all.
+    The class is `label` if given, else the sub-folder's name, or the file's name without its suffix. A folder written
+    by `oneshot export` lists its labels in a file. Raises OSError for a path that doesn't exist or a folder that can't
+    be read, ValueError when there are no images.
     """
     found = Found()
     for path in paths:

@@ -1,4 +1,4 @@
-"""Where the process is in its life: serving, draining after a signal, or failed for good."""
+"""State of the process: serving, draining after a signal, or failed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 
 class Lifecycle:
-    """What the server, the middleware and the probes share about the process. Methods may be called from any thread.
+    """State of the process, shared by the server, the middleware and the probes. Methods are thread-safe.
 
-    `draining` is true from the signal to stop until the end. `failed` is why the process can't go on, or None.
+    `draining` is true from the stop signal until the end. `failed` is the reason why the process can't go on, or None.
     """
 
     def __init__(self) -> None:
@@ -17,11 +17,11 @@ class Lifecycle:
         self._stop: Callable[[], None] | None = None
 
     def on_failure(self, stop: Callable[[], None]) -> None:
-        """Call `stop` when the process can't go on. (An embedded application only stops being ready.)"""
+        """Register `stop`, to be called on a failure. Without it (embedded), the application only stops being ready."""
         self._stop = stop
 
     def fail(self, reason: str) -> None:
-        """Say that the process can't go on, and end it, so that a supervisor starts another."""
+        """Mark the process as failed and stop it, so that a supervisor can start another."""
         self.failed = reason
         if self._stop is not None:
             self._stop()

@@ -1,4 +1,4 @@
-"""What a label and a gallery may be called, and how a label travels in a URL."""
+"""Validation of labels and gallery names, and their encoding in URLs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ DEFAULT_GALLERY: Final = wire.DEFAULT_GALLERY
 MAX_LABEL_LENGTH = 256
 GALLERY_PATTERN = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
-#: Control characters, line and paragraph separators: none of them can be read or typed.
+#: Control characters, line and paragraph separators.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Zl", "Zp"})
 
 
 def clean_label(text: str) -> str:
-    """The label as it is stored: NFC, without white space around it.
+    """Return the label as stored: NFC, without surrounding white space.
 
-    Raises ValueError when it is then empty, longer than MAX_LABEL_LENGTH characters, holds control characters, or is
-    ``.`` or ``..`` (clients remove these from URLs before they send them, so such a class could never be addressed).
+    Raises ValueError when the result is empty, longer than MAX_LABEL_LENGTH characters, contains control characters,
+    is not valid Unicode, or is ``.`` or ``..``. Clients remove those two from URLs before sending, so such a class
+    could not be addressed.
     """
     label = _clean(text, "a label")
     if label in {".", ".."}:
@@ -32,7 +33,7 @@ def clean_label(text: str) -> str:
 
 
 def clean_search(text: str) -> str:
-    """Part of a label, as labels are written. Raises ValueError when no label could have it."""
+    """Return a part of a label, cleaned as labels are. Raises ValueError when no label could contain it."""
     return _clean(text, "what is searched for")
 
 
@@ -44,14 +45,14 @@ def _clean(text: str, what: str) -> str:
         raise ValueError(f"{what} may have at most {MAX_LABEL_LENGTH} characters, this has {len(clean)}")
     if any("\ud800" <= each <= "\udfff" for each in clean):
         raise ValueError(f"{what} must be Unicode text; this has bytes of another encoding than UTF-8")
-    # most labels have nothing but what can be printed, which is told in one go
+    # most labels are printable throughout: one check settles it
     if not clean.isprintable() and any(unicodedata.category(each) in _FORBIDDEN_CATEGORIES for each in clean):
         raise ValueError(f"{what} must not contain control characters or line breaks")
     return clean
 
 
 def clean_gallery(text: str) -> str:
-    """The name of a gallery, as it is. Raises ValueError when it is not one."""
+    """Return the name unchanged. Raises ValueError when it is not a valid gallery name."""
     if not re.fullmatch(GALLERY_PATTERN, text, re.ASCII):
         raise ValueError(
             "a gallery's name is 1 to 64 letters, digits, '.', '_' and '-', and starts with a letter or digit"
@@ -60,7 +61,7 @@ def clean_gallery(text: str) -> str:
 
 
 def label_from_path(encoded: str) -> str:
-    """The label of a still percent-encoded piece of a path. Raises ValueError as `clean_label` does."""
+    """Decode a label from a percent-encoded path segment. Raises ValueError as `clean_label` does."""
     try:
         return clean_label(unquote(encoded, errors="strict"))
     except UnicodeDecodeError:
@@ -68,12 +69,12 @@ def label_from_path(encoded: str) -> str:
 
 
 def class_path(label: str, gallery: str) -> str:
-    """The address of a class: its label as one percent-encoded segment, the gallery as a parameter."""
+    """The path of a class: its label as one percent-encoded segment, the gallery as a query parameter."""
     return f"{wire.class_path(label)}{_gallery_query(gallery)}"
 
 
 def image_path(label: str, gallery: str) -> str:
-    """The address of a class's first image."""
+    """The path of a class's first image."""
     return f"{wire.class_path(label)}/image{_gallery_query(gallery)}"
 
 

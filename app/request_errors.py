@@ -1,7 +1,4 @@
-"""The root of the error tree, and its branches about a request itself and about who sends it.
-
-They are imported from `app.errors`, which has the whole tree.
-"""
+"""The root of the error tree, and its branches for requests and access. Import them from `app.errors`."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ class OneshotError(Exception):
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
-    #: Whether `detail` goes to the client; a 500's text may name files or statements, so it stays in the log.
+    #: Whether `detail` goes to the client. A 500's text may name files or statements, so it stays in the log.
     public: ClassVar[bool] = True
     #: Seconds after which the same request may succeed; None where it won't.
     retry_after: int | None = None
@@ -35,7 +32,7 @@ class OneshotError(Exception):
         super().__init__(detail)
         self.detail = detail
 
-    def __reduce__(self) -> tuple[object, ...]:  # as it is, without `__init__`: on its way between processes
+    def __reduce__(self) -> tuple[object, ...]:  # pickled between processes; `__init__` has other arguments
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     @property
@@ -45,7 +42,7 @@ class OneshotError(Exception):
 
     @property
     def field_errors(self) -> Sequence[FieldError]:
-        """The single wrong inputs, if the error is about inputs."""
+        """The invalid inputs, if the error is about inputs."""
         return ()
 
 
@@ -95,7 +92,7 @@ class InvalidRequestError(RequestError):
 
     @property
     def field_errors(self) -> Sequence[FieldError]:
-        """The single wrong inputs."""
+        """The invalid inputs."""
         return self._errors
 
 

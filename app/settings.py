@@ -1,7 +1,7 @@
 """Settings of the service: one frozen object, read from options, the environment and `.env`, in this order.
 
-Each setting carries in its own declaration what it means and what is allowed; the options of ``oneshot serve``, the
-error line for a wrong value and the check of docs/settings.md are all made from it.
+Each setting declares its meaning and its allowed values. The options of ``oneshot serve``, the error message for a
+wrong value and the check of docs/settings.md are made from that declaration.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 PREFIX = "ONESHOT_"
 ENV_FILE = ".env"
-#: Variables with the prefix that are read elsewhere: by training and the tests on real data, and by the verbs that ask
-#: a service.
+#: Variables with the prefix that other code reads: training, tests on real data, and the commands that call a service.
 READ_ELSEWHERE = frozenset({"ONESHOT_API_KEY", "ONESHOT_CASES", "ONESHOT_CORPUS", "ONESHOT_DATASETS", "ONESHOT_URL"})
 
 
-#: Most that a setting may name, beyond all use: the system's calls and the libraries' refuse what is much more.
+#: Upper limits by unit. System calls and libraries refuse much larger values.
 _MOST = {"bytes": 10**12, "seconds": 86_400, "processes": 1000, "threads": 1000}
-#: Of a wrong value, so much is shown.
+#: Longest part of a wrong value that an error shows, in characters.
 _SHOWN = 80
 
 
@@ -55,7 +54,7 @@ def _seconds(default: float, meaning: str) -> Any:
 
 
 class Settings(BaseSettings):
-    """What the service can be told: each field is `ONESHOT_<NAME>` in the environment and `--<name>` as an option."""
+    """Settings of the service: each field is `ONESHOT_<NAME>` in the environment and `--<name>` as an option."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -179,7 +178,7 @@ class Settings(BaseSettings):
 
     @property
     def network_engine(self) -> EngineName:
-        """What runs the network in a process that runs it."""
+        """The engine in processes that run the network."""
         return "auto" if self.engine == "ray" else self.engine
 
 
@@ -200,9 +199,9 @@ def allowed(field: FieldInfo) -> str:
 
 
 def load_settings(**options: object) -> Settings:
-    """Settings from `options` (None means: not given), then the environment, then `.env`.
+    """Read settings from `options` (None: not given), then the environment, then `.env`.
 
-    Raises SettingsError with one line when a value is not allowed.
+    Raises SettingsError, with a message of one line, when a value is not allowed.
     """
     given = {name: value for name, value in options.items() if value is not None}
     try:
@@ -223,12 +222,12 @@ def _line(item: Mapping[str, Any]) -> str:
 
 
 def without_password(value: object) -> str:
-    """The text; if it is a URL, without its user and password."""
+    """The value as text, without the user and password of a URL."""
     return re.sub(r"(?<=//).*@|(?<=password=)[^&]*", "", str(value))
 
 
 def unknown_variables(environ: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """Variables with our prefix that nothing reads, with the nearest name that something does read (a typo's cure)."""
+    """Variables with our prefix that nothing reads, each with the closest known name (for typos) or None."""
     known = {variable(name) for name in Settings.model_fields} | READ_ELSEWHERE
     present = {name.upper() for name in (*environ, *dotenv_values(ENV_FILE)) if name.upper().startswith(PREFIX)}
     return {

@@ -1,4 +1,4 @@
-"""How many wrong keys an address may send, so that a client that guesses, or is set up wrong, does not go on."""
+"""Limits how many wrong keys an address may send, against guessing and misconfigured clients."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 from app.errors import RateLimitedError
 from app.rates import parse_rate
 
-#: So many at once, then one in three seconds.
+#: 20 at once, then one every three seconds.
 RATE: Final = parse_rate("20/minute")
-#: Addresses that are remembered; of more, those seen longest ago are forgotten.
+#: Most addresses remembered. Beyond that, the one that failed longest ago is dropped.
 _MOST = 4096
 
 
@@ -28,7 +28,7 @@ class Attempts:
         return len(self._used_until)
 
     def failed(self, address: str) -> None:
-        """Count one. Raises RateLimitedError when there were too many."""
+        """Count a failure. Raises RateLimitedError after too many."""
         self._used_until[address], wait = RATE.use(self._used_until.pop(address, 0), self._clock())
         if len(self._used_until) > _MOST:
             self._used_until.popitem(last=False)

@@ -1,4 +1,4 @@
-"""What a key opens, and the gate that finds the key of a request and counts what it asks."""
+"""What a key allows, and the gate that authenticates requests and counts them against quotas."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from app.settings import Settings
 from app.store.keys import KeyStore
 from app.telemetry.worker_metrics import shared_folder
 
-#: How long keys that were valid when the store went away open what doesn't need the store.
+#: How long known keys are still accepted while the store is unavailable.
 _OUTAGE_SECONDS = 600.0
 
 
 class Access:
-    """What one request may do. Without a key (none are asked for) everything."""
+    """What one request may do. Without a key (keys are off) it may do everything."""
 
     def __init__(self, key: Key | None = None) -> None:
         self.key = key
 
     def sees(self, gallery: str) -> bool:
-        """Whether the gallery is open to it."""
+        """Whether the request may use the gallery."""
         return self.key is None or self.key.opens(gallery)
 
     def enter(self, gallery: str) -> None:
-        """Raise ForbiddenError unless the gallery is open to it (whether or not it exists)."""
+        """Raise ForbiddenError unless the request may use the gallery (whether or not it exists)."""
         if not self.sees(gallery):
             raise ForbiddenError(f"This key is not for gallery {gallery!r}.")
 
     def need(self, scope: Scope) -> None:
-        """Raise ForbiddenError unless it has the scope."""
+        """Raise ForbiddenError unless the key has the scope."""
         if self.key is not None and not self.key.may(scope):
             raise ForbiddenError(f"This key lacks the scope {scope.value!r}.")
 
     def need_all_galleries(self) -> None:
-        """Raise ForbiddenError unless it is for all galleries."""
+        """Raise ForbiddenError unless the key is for all galleries."""
         if self.key is not None and self.key.galleries is not None:
             raise ForbiddenError("This key is not for all galleries.")
 
 
 class Gate:
-    """Finds the key of a request, and counts what it asks, over all workers of a server. For one event loop."""
+    """Authenticates requests, and counts them over all workers of a server. For one event loop."""
 
     def __init__(self, settings: Settings, keys: KeyStore, checking: WorkPool, pace: Pace = PACE) -> None:
         self.asks = settings.api_keys == "on"
@@ -59,9 +59,10 @@ class Gate:
         self._read_at = self._fresh_at = -math.inf
 
     async def find(self, texts: set[str], address: str) -> Key:
-        """The valid key of this text. Raises UnauthorizedError, or RateLimitedError for wrong ones without end.
+        """Return the valid key with the one text in `texts`.
 
-        A valid key is never refused for others' wrong ones, as all clients may have the one address of a proxy.
+        Raises UnauthorizedError, StoreUnavailableError, and RateLimitedError after too many wrong keys. A valid key is
+        never refused because of others' wrong ones: all clients may share a proxy's address.
         """
         if not texts:
             raise UnauthorizedError("Send a key: 'Authorization: Bearer ...' or 'X-API-Key: ...'.")
@@ -77,11 +78,11 @@ class Gate:
         return key
 
     def _read_keys_once(self) -> None:
-        if time.monotonic() - self._read_at >= self._freshness:  # nobody has while this waited for the thread
+        if time.monotonic() - self._read_at >= self._freshness:  # no other call has while this waited for the thread
             self.read_keys()
 
     def read_keys(self) -> None:
-        """Read all keys from the store; those that were known go on for a while when it is away. Blocks."""
+        """Read all keys from the store. Known keys stay in use for a while when it is unavailable. Blocks."""
         now = time.monotonic()
         try:
             self._known = {key.id: key for key in self._keys.all()}
@@ -93,15 +94,15 @@ class Gate:
 
     @cached_property
     def _quotas(self) -> Counting:
-        return Counting(shared_folder())  # which starts a thread, so only where keys are asked for
+        return Counting(shared_folder())  # starts a thread, so only with keys on
 
     def close(self) -> None:
-        """End the thread that counts, where there is one."""
+        """End the counting thread, if it was started."""
         if "_quotas" in vars(self):
             self._quotas.close()
 
     async def begin(self, key: Key) -> None:
-        """Count a request of the key; `end` must follow. Raises RateLimitedError, StoreUnavailableError."""
+        """Count the start of a request; `end` must follow. Raises RateLimitedError, StoreUnavailableError."""
         await self._quotas.begin(key.id, key.rate or self._rate, key.concurrency or self._concurrency)
 
     def end(self, key: Key) -> None:

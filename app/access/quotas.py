@@ -1,7 +1,7 @@
-"""How often a key asks, and how much at once: in this process, or in all worker processes of one server.
+"""Rate and concurrency quotas of keys, in this process or over all worker processes of a server.
 
-Workers share a small SQLite file in the folder that the supervisor made for them. It need not survive a crash of the
-machine, so nothing waits for a disk.
+Workers share a small SQLite file in a folder that the supervisor creates. It need not survive a crash of the machine,
+so writes don't wait for the disk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from app.errors import RateLimitedError, StoreUnavailableError
 from app.rates import parse_rate
 
-_FILE = "quotas.sqlite"  # not .db: these are the metrics
-#: How long another process that has the file is waited for.
+_FILE = "quotas.sqlite"  # not .db, the suffix of the metrics files in this folder
+#: How long to wait for another process that has locked the file.
 _PATIENCE_SECONDS = 2.0
-#: A process has rows of its own in `running`, so that what it was doing can be forgotten when it dies.
+#: Each process has its own rows in `running`, so that they can be deleted when it dies.
 _TABLES = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = OFF;
@@ -38,7 +38,7 @@ _FORGET_ENDED = "DELETE FROM running WHERE count <= 0"
 
 
 class Quotas:
-    """What keys may ask of this process. `clock` counts nanoseconds."""
+    """Quotas of keys in this process. `clock` counts nanoseconds."""
 
     def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
@@ -46,7 +46,7 @@ class Quotas:
         self._running: Counter[str] = Counter()
 
     def begin(self, key: str, rate: str, concurrency: int) -> None:
-        """Count a request; `end` must follow. Raises RateLimitedError."""
+        """Count the start of a request; `end` must follow. Raises RateLimitedError."""
         if self._running[key] >= concurrency:
             raise _too_many(concurrency)
         self._used_until[key, rate] = _use(rate, self._used_until.get((key, rate), 0), self._clock())
@@ -58,15 +58,15 @@ class Quotas:
 
 
 class SharedQuotas:
-    """What keys may ask of all processes that have this folder. For one thread at a time.
+    """Quotas of keys over all processes that share this folder. For one thread at a time.
 
     `clock` counts nanoseconds, the same in all processes of the machine. No method waits for another process longer
-    than `patience` seconds. All raise StoreUnavailableError when the file can't be used.
+    than `patience` seconds. The constructor and `begin` raise StoreUnavailableError when the file can't be used.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._clock = clock
-        self._ended: Counter[str] = Counter()  # ends that are not written yet
+        self._ended: Counter[str] = Counter()  # ends not written yet
         with _unavailable():
             self._connection = sqlite3.connect(
                 folder / _FILE, timeout=_PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
@@ -83,7 +83,7 @@ class SharedQuotas:
             connection.execute(_BEGIN, (key, os.getpid()))
 
     def end(self, key: str, patience: float = _PATIENCE_SECONDS) -> None:
-        """See `Quotas.end`; one that can't be written now is written with the next."""
+        """See `Quotas.end`. An end that can't be written now is written with the next transaction."""
         self._ended[key] += 1
         with suppress(StoreUnavailableError), self._transaction(patience):
             pass
@@ -94,7 +94,7 @@ class SharedQuotas:
 
     @contextmanager
     def _transaction(self, patience: float) -> Iterator[sqlite3.Connection]:
-        """Alone with the tables, in which all ends are written."""
+        """An exclusive transaction, which writes all pending ends first."""
         connection = self._connection
         with _unavailable():
             connection.execute(f"PRAGMA busy_timeout = {1000 * max(0.0, patience):.0f}")
@@ -111,7 +111,7 @@ class SharedQuotas:
         self._ended.clear()
 
     def _is_busy(self, key: str, concurrency: int) -> bool:
-        """Whether so many requests run; what processes that died were doing does not count."""
+        """Whether the key has `concurrency` requests running. Requests of dead processes don't count."""
         rows: list[tuple[int, int]] = self._connection.execute(_FIND_RUNNING, (key,)).fetchall()
         if sum(count for _, count in rows) < concurrency:
             return False
@@ -121,20 +121,20 @@ class SharedQuotas:
 
 
 class Counting:
-    """Quotas for an event loop, which waits for no other process: a file that is shared is used in a thread."""
+    """Quotas for an event loop. A shared file is used in a thread, so the loop never waits for another process."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self._alone = Quotas() if folder is None else None
         self._folder = folder
         self._shared: SharedQuotas | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quotas")  # starts with what is first submitted
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quotas")  # starts with the first call
 
     async def begin(self, key: str, rate: str, concurrency: int) -> None:
-        """See `Quotas.begin`. Raises StoreUnavailableError when another process keeps the file for too long."""
+        """See `Quotas.begin`. Raises StoreUnavailableError when another process locks the file for too long."""
         if self._alone is not None:
             self._alone.begin(key, rate, concurrency)
             return
-        give_up = time.monotonic() + _PATIENCE_SECONDS  # all who wait, wait at once
+        give_up = time.monotonic() + _PATIENCE_SECONDS  # time in the thread's queue counts
         begun = self._thread.submit(self._begin, key, rate, concurrency, give_up)
         try:
             await asyncio.wrap_future(begun)
@@ -143,11 +143,11 @@ class Counting:
             raise
 
     def end(self, key: str) -> None:
-        """See `Quotas.end`. Waits for nothing."""
+        """See `Quotas.end`. Does not block."""
         if self._alone is not None:
             self._alone.end(key)
         else:
-            with suppress(RuntimeError):  # after the service's end: what its process was doing is forgotten with it
+            with suppress(RuntimeError):  # the service has closed: the rows of its process no longer count
                 self._thread.submit(self._end, key)
 
     def close(self) -> None:

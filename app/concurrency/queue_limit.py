@@ -1,4 +1,4 @@
-"""How many images may wait, and how many do: the limit that a queue in this process and one of a cluster share."""
+"""The limit on waiting images, for the queue in this process and that of a cluster."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from app.errors import OverloadedError
 
 
 class Line:
-    """A bounded line of images, of which this holds the count alone.
+    """The count of images in a bounded queue.
 
-    Of images that are expected `free` cost nothing: a batch that is embedded does not wait. `check_room` and `expect`
-    are for one event loop; who joins and leaves from several threads holds a lock.
+    `free` of the expected images don't count: a batch that is being embedded does not wait. `check_room` and `expect`
+    are for one event loop. `_join` and `_leave` need a lock when several threads call them.
     """
 
     def __init__(self, max_queue: int, *, free: int = 0) -> None:
@@ -32,15 +32,15 @@ class Line:
         return self._depth
 
     def check_room(self, images: int) -> None:
-        """Raise OverloadedError when so many images would be refused now."""
+        """Raise OverloadedError when this many images would be refused now."""
         if max(self._depth, self._expected - self._free) + images > self._max_queue:
             raise _overloaded(max(self._depth, self._expected))
 
     @contextmanager
     def expect(self, images: int) -> Iterator[None]:
-        """Count images that are still to be prepared, or that are embedded, as if they waited.
+        """Count images as waiting while they are prepared or embedded.
 
-        Else a busy event loop would take in whatever comes: what waits for the loop itself is in no queue. Raises
+        Otherwise a busy event loop would accept everything: what waits for the loop itself is in no queue. Raises
         OverloadedError as `check_room` does.
         """
         self.check_room(images)
@@ -51,13 +51,13 @@ class Line:
             self._expected -= images
 
     def _join(self, images: int) -> None:
-        """Count images that wait from now on. Raises OverloadedError when there is no room for all of them."""
+        """Add images to the queue. Raises OverloadedError when there is no room for all of them."""
         if self._depth + images > self._max_queue:
             raise _overloaded(self._depth)
         self._depth += images
 
     def _leave(self, images: int) -> None:
-        """Count images that wait no longer."""
+        """Remove images from the queue."""
         self._depth -= images
 
 

@@ -1,4 +1,4 @@
-"""A thread pool with a bounded waiting line, for work that must not block the event loop."""
+"""A thread pool with a bounded queue, for work that must not block the event loop."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 log = get_logger(__name__)
 
-#: How long a request whose time is over waits for the end of a write that has begun.
+#: How long a cancelled request waits for the end of a write that has begun.
 LAST_SECONDS = 5.0
 
 
 class WorkPool:
     """Runs blocking functions in `threads` threads; at most `max_pending` of them wait or run at once.
 
-    Beyond that a caller gets OverloadedError at once: an unbounded line would only turn overload into timeouts.
+    Beyond that, a call raises OverloadedError at once: an unbounded queue would only turn overload into timeouts.
     """
 
     def __init__(self, name: str, threads: int, max_pending: int) -> None:
@@ -42,15 +42,15 @@ class WorkPool:
         return self._pending
 
     async def run(self, function: Callable[[], R]) -> R:
-        """`function()`, in a thread. Raises what it raises, or OverloadedError."""
+        """Run `function` in a thread and return its result. Raises what it raises, or OverloadedError."""
         [result] = await self.map(lambda call: call(), [function])
         return result
 
     async def write(self, function: Callable[[], R]) -> R:
-        """`run` for what changes something: whoever is cancelled hears what became of it.
+        """`run` for a write: a cancelled caller still learns its outcome.
 
-        A write that has not begun is taken back. One that has begun can't be; its end is waited for, and is the answer
-        as ever. Raises WriteInDoubtError when it does not end within LAST_SECONDS.
+        A write that has not begun is cancelled. One that has begun can't be; the caller waits for its end and gets its
+        result as usual. Raises WriteInDoubtError when it does not end within LAST_SECONDS.
         """
         self._reserve(1)
         future = self._submit(lambda call: call(), function)
@@ -60,7 +60,7 @@ class WorkPool:
         except asyncio.CancelledError:
             if future.cancel():
                 raise
-        with suppress(asyncio.CancelledError):  # cancelled once more: by the end of the process, after its limit
+        with suppress(asyncio.CancelledError):  # cancelled again: the process ends, its time limit is over
             await asyncio.wait([ending], timeout=LAST_SECONDS)
         if ending.done():
             return ending.result()
@@ -71,9 +71,9 @@ class WorkPool:
         )
 
     async def map(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """`function` of each item, in order; all items get a place in the line or none.
+        """Apply `function` to each item, in order. Either all items are queued or none.
 
-        Raises the exception of the first item (in the order of `items`) that failed, and drops those not yet begun.
+        Raises the exception of the first failed item (in the order of `items`), and drops items not yet begun.
         """
         work = list(items)
         self._reserve(len(work))
@@ -91,7 +91,7 @@ class WorkPool:
             self._pending += count
 
     def _submit(self, function: Callable[[T], R], item: T) -> Future[R]:
-        # the context carries the request id into the thread's log entries, and the trace
+        # the context carries the request id, for the thread's log entries, and the trace
         future = self._executor.submit(contextvars.copy_context().run, self._traced, function, item)
         future.add_done_callback(self._release)
         return future
@@ -111,7 +111,7 @@ class WorkPool:
 
 @dataclass(frozen=True)
 class Pools:
-    """The threads of a service. Those that write wait for nothing that somebody reads, and so do those for keys."""
+    """The threads of a service. Writes and keys have threads of their own, which never wait for reads."""
 
     decoding: WorkPool  # images
     storing: WorkPool  # what reads the store

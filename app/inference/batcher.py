@@ -1,7 +1,7 @@
-"""Requests that are in flight together share forward passes.
+"""Shares forward passes between concurrent requests.
 
-One worker thread owns the network. It takes whatever waits, up to `max_batch` images, and never waits for more when it
-is idle: under load batches fill by themselves while one runs. Every waiter gets its result or an exception.
+One worker thread owns the network. It takes all waiting images, up to `max_batch`, and never waits for more: under
+load, the next batch fills while one runs. Every caller gets its result or an exception.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from model.preprocess import Prepared
 
 log = get_logger(__name__)
 
-#: Waiters that get their results in one turn of the loop.
+#: Callers that get their results in one turn of the loop.
 _A_TURN = 8
 
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """The images of one request; they may be spread over several batches."""
+    """The images of one request; they may be split over several batches."""
 
     images: Sequence[Prepared]
     loop: asyncio.AbstractEventLoop
@@ -48,7 +48,7 @@ class _Job:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether no caller waits for it any more."""
         return self.failed or self.future.done()
 
     @property
@@ -62,14 +62,14 @@ class _Job:
         return part
 
     def add(self, output: Vectors) -> bool:
-        """Note the vectors of some of the images; whether that was all."""
+        """Add the vectors of some of the images. Return whether all are done."""
         self.outputs.append(output)
         self.finished += len(output)
         return self.finished == len(self.images)
 
     def settle(self) -> None:
-        """Give the waiter its result; in the loop's thread."""
-        if not self.future.done():  # the waiter may have been cancelled meanwhile
+        """Deliver the result; in the loop's thread."""
+        if not self.future.done():  # the caller may have been cancelled
             self.future.set_result(self.outputs[0] if len(self.outputs) == 1 else np.concatenate(self.outputs))
 
     def fail(self, error: OneshotError) -> None:
@@ -85,12 +85,12 @@ class _Job:
 def _call_soon(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
     try:
         loop.call_soon_threadsafe(act)
-    except RuntimeError:  # the loop is closed: nobody waits any more
+    except RuntimeError:  # the loop is closed, so no caller waits
         log.debug("waiter_gone")
 
 
 def _settle(jobs: Sequence[_Job]) -> None:
-    """Give all waiters their results, waking each loop once."""
+    """Deliver all results, waking each loop once."""
     by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
     for job in jobs:
         by_loop.setdefault(job.loop, []).append(job)
@@ -99,7 +99,7 @@ def _settle(jobs: Sequence[_Job]) -> None:
 
 
 def _settle_each(loop: asyncio.AbstractEventLoop, jobs: Sequence[_Job]) -> None:
-    # what comes after a result takes the loop's time: between parts of a large batch it looks at its connections
+    # callers take the loop's time once they have their results; between parts of a large batch it serves connections
     for job in jobs[:_A_TURN]:
         job.settle()
     if rest := jobs[_A_TURN:]:
@@ -107,11 +107,11 @@ def _settle_each(loop: asyncio.AbstractEventLoop, jobs: Sequence[_Job]) -> None:
 
 
 class Batcher(Line):
-    """A bounded queue in front of `forward`, which takes (B, C, S, S) and gives (B, D), served by one thread.
+    """A bounded queue in front of `forward`, which maps (B, C, S, S) to (B, D), served by one thread.
 
-    The thread first calls `warm_up`; images that come before it is done wait in the queue. `ready` is true from then on
-    until `close` or until the thread dies, after which every call gets NotReadyError; `on_death` is then called by the
-    thread, when the calls that waited have been told.
+    The thread first calls `warm_up`; images that come earlier wait in the queue. `ready` is true from then until
+    `close`, or until the thread dies. After that, every call raises NotReadyError. A dying thread calls `on_death` once
+    all waiting calls have failed.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Batcher(Line):
 
     @property
     def ready(self) -> bool:
-        """Whether the network is warm and the worker thread alive and willing."""
+        """Whether the network is warm and the worker thread accepts images."""
         return self.not_ready_because is None
 
     @property
@@ -159,8 +159,8 @@ class Batcher(Line):
     async def embed(self, images: Sequence[Prepared]) -> Vectors:
         """Embeddings (n, D) of n prepared images (C, S, S).
 
-        Raises OverloadedError when the queue has no room for all of them, NotReadyError when nobody serves it, and
-        InferenceError when the forward pass failed. Cancelling the caller takes its images out of the queue.
+        Raises OverloadedError when the queue has no room for all of them, NotReadyError when it is closed or its
+        thread is dead, and InferenceError when the forward pass failed. Cancelling the caller removes its images.
         """
         loop = asyncio.get_running_loop()
         job = _Job(images, loop, loop.create_future(), time.perf_counter(), tracing.here(), time.time_ns())
@@ -176,7 +176,7 @@ class Batcher(Line):
                 raise NotReadyError(self.not_ready_because or "The service is not ready.")
             self._join(len(job.images))
             self._jobs.append(job)
-        # not yet: all requests that the loop has at hand come before this call, and fill one batch together
+        # deferred: requests that the loop already has at hand come first, and share one batch
         job.loop.call_soon(self._wake)
 
     def _wake(self) -> None:
@@ -193,14 +193,14 @@ class Batcher(Line):
 
     def _join(self, images: int) -> None:
         super()._join(images)
-        self._metrics.queue_depth.inc(images)  # of all models together
+        self._metrics.queue_depth.inc(images)  # summed over all models
 
     def _leave(self, images: int) -> None:
         super()._leave(images)
         self._metrics.queue_depth.dec(images)
 
     def close(self, drain_seconds: float = 10.0) -> None:
-        """Accept nothing more, serve what waits for at most `drain_seconds`, fail the rest. Blocks; may be repeated."""
+        """Accept no more, serve what waits for at most `drain_seconds`, fail the rest. Blocks; may be repeated."""
         with self._state:
             self._closing = True
             self._state.notify_all()
@@ -218,7 +218,7 @@ class Batcher(Line):
             self._warm = True
             while batch := self._take():
                 self._serve(batch)
-        except BaseException:  # a thread has nobody above it: log it, and let `ready` say that it is dead
+        except BaseException:  # no caller would see it: log it, and let `ready` report that the thread is dead
             log.exception("worker_died")
             self._end()
             self._on_death()
@@ -226,12 +226,12 @@ class Batcher(Line):
             self._end()
 
     def _end(self) -> None:
-        with self._state:  # before the last look at the queue, so that nothing can be queued after it
+        with self._state:  # set before the queue is emptied, so that nothing can be queued after that
             self._dead = True
         self._fail_waiting()
 
     def _take(self) -> list[tuple[_Job, Sequence[Prepared]]]:
-        """The next batch, waiting for one; empty when the queue is closed and drained."""
+        """Wait for the next batch; empty when the queue is closed and drained."""
         with self._state:
             while True:
                 batch = self._collect()
@@ -292,7 +292,7 @@ class Batcher(Line):
 def _failure(cause: BaseException) -> OneshotError:
     if isinstance(cause, MemoryError):
         return OverloadedError("There is no memory for a forward pass now; try again in a moment.")
-    # one object for each waiter: an exception that is raised in several tasks would mix up their tracebacks
+    # one object per caller: an exception raised in several tasks would mix up their tracebacks
     error = InferenceError(f"the forward pass failed: {cause!r}")
     error.__cause__ = cause
     return error

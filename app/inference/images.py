@@ -1,4 +1,4 @@
-"""An image on its way through the network: as it was sent, as the network takes it, and as its vector."""
+"""An image in three forms: as uploaded, as the network's input, and as a vector."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from model.preprocess import Prepared
 
 @dataclass(frozen=True)
 class Upload:
-    """An image as it was sent; `field` is its name in error messages."""
+    """An image as uploaded; `field` names it in error messages."""
 
     data: bytes
     field: str
@@ -18,7 +18,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class PreparedImage:
-    """An image as the network takes it, shape (C, S, S), and the media type of its file."""
+    """The network's input, shape (C, S, S), and the media type of the image's file."""
 
     pixels: Prepared
     media_type: str

@@ -1,4 +1,4 @@
-"""From an uploaded file to the network's input, or to an error that says what is wrong with the file."""
+"""Turns an uploaded file into the network's input, or into an error that says what is wrong with it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _ERRORS: dict[type[images.ImageError], type[BadImageError]] = {
 
 
 def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> PreparedImage:
-    """The image as the network takes it.
+    """Decode the image and turn it into the network's input.
 
-    Raises BadImageError, naming the upload's field, and OverloadedError where there is no memory for it now.
+    Raises BadImageError, which names the upload's field, and OverloadedError when memory is short.
     """
 
     def seen() -> PreparedImage | None:
@@ -50,7 +50,7 @@ def prepare(network: Network, limits: images.ImageLimits, upload: Upload) -> Pre
 
 
 def prepare_again(network: Network, limits: images.ImageLimits, upload: Upload) -> PreparedImage:
-    """An image that was accepted once, as the network takes it, also where it would be refused now."""
+    """`prepare` for an image that was accepted before. Does not refuse it, even if `prepare` would by now."""
 
     def prepared() -> PreparedImage:
         image = images.decode_image(upload.data, replace(limits, max_side=limits.max_pixels))
@@ -60,10 +60,10 @@ def prepare_again(network: Network, limits: images.ImageLimits, upload: Upload) 
 
 
 def _told_of(upload: Upload, work: Callable[[], T]) -> T:
-    """The outcome of work on an image, or what the client is told of its failure.
+    """Return the result of `work` on an image, or raise the error that the client gets.
 
-    That is raised without the error it comes from, and where the image is no more: an error may outlive its request by
-    minutes, and holds what the functions held that it went through, which is up to 8 bytes for each pixel.
+    It is raised without its cause, and after the image is freed. An error may outlive its request by minutes, and its
+    traceback keeps the local variables of every function, up to 8 bytes per pixel.
     """
     try:
         return work()

@@ -1,4 +1,4 @@
-"""What the use cases ask of a model that runs, in this process or elsewhere."""
+"""Interfaces of a running model, in this process or elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.preprocess import Prepared
 
 
 class Network(Protocol):
-    """How a model takes images, and what its vectors are (see `model.embedder.Embedder`)."""
+    """A model's input and output (see `model.embedder.Embedder`)."""
 
     manifest: Manifest
     digest: str
@@ -30,7 +30,7 @@ class Network(Protocol):
 
     @property
     def dim(self) -> int:
-        """How many numbers a vector has."""
+        """The length of a vector."""
 
     @property
     def metric(self) -> Metric:
@@ -40,11 +40,11 @@ class Network(Protocol):
         """Turn a decoded image into the network's input, shape (channels, size, size)."""
 
     def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
-        """Whether there is anything to see in an image, of which that was prepared."""
+        """Whether there is anything to see in the image; `prepared` was made from it."""
 
 
 class Queue(Protocol):
-    """A bounded line in front of the network (see `app.inference.batcher.Batcher`)."""
+    """A bounded queue in front of the network (see `app.inference.batcher.Batcher`)."""
 
     @property
     def max_queue(self) -> int:
@@ -63,13 +63,13 @@ class Queue(Protocol):
         """Why `ready` is false, or None."""
 
     def check_room(self, images: int) -> None:
-        """Raise OverloadedError when so many images would be refused now."""
+        """Raise OverloadedError when this many images would be refused now."""
 
     def expect(self, images: int) -> AbstractContextManager[None]:
-        """Count images that are still to be prepared as if they waited. Raises OverloadedError."""
+        """Count images that are still to be prepared as waiting. Raises OverloadedError."""
 
     async def embed(self, images: Sequence[Prepared]) -> Vectors:
         """Embeddings (n, D) of n prepared images (C, S, S). Raises UnavailableError, InferenceError."""
 
     def close(self) -> None:
-        """Take no more, and give those that wait their answer or an error. Blocks; may be repeated."""
+        """Accept no more images; answer those that wait, or fail them. Blocks; may be repeated."""

@@ -1,7 +1,7 @@
-"""uvicorn's connection with limits on what comes before a request's body, and on how slowly its answer is read.
+"""uvicorn's connection with limits on the head of a request, and on how slowly its answer is read.
 
-A client that sends a byte of its request's head every few seconds, a head without end, or doesn't read its answer would
-otherwise hold a connection (and memory) for as long as it likes, and no part of the application would ever hear of it.
+Otherwise a client could hold a connection and its memory for as long as it likes: by sending a head byte by byte or
+without end, or by not reading its answer. The application would never notice.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: Most bytes of a head: eight times what browsers and proxies send at most.
+#: Largest head in bytes: eight times what browsers and proxies send.
 MAX_HEAD_BYTES = 65_536
-#: Most bytes that the system keeps unsent, where it can be asked to (else megabytes for one that doesn't read).
+#: Most unsent bytes in the kernel's buffer, where it supports a limit (else megabytes, if the client doesn't read).
 _UNSENT_BYTES = 2 * PIECE
-#: To close without waiting for what is not sent yet to be read.
+#: SO_LINGER value that closes at once and discards unsent data.
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 
 def guarded(settings: Settings) -> Any:
-    """The class of connections for uvicorn's `http` option."""
+    """The connection class for uvicorn's `http` option."""
     return partial(GuardedConnection, head_seconds=settings.head_timeout, send_seconds=settings.send_timeout)
 
 
 class OnePiece:
-    """A transport that sends what is written to it in one turn of the loop by one call of the system, if it is little.
+    """A transport that sends everything written in one turn of the loop in one system call, if it is small.
 
-    uvicorn writes an answer's head and its body apart, and each would be a packet that wakes the client up.
+    uvicorn writes an answer's head and body separately. Each would be a packet that wakes the client.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -49,11 +49,11 @@ class OnePiece:
         self._size = 0
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the transport's own."""
+        """Delegate everything else to the transport."""
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send before the loop's next turn, or now what is enough to see whether the client reads."""
+        """Send before the loop's next turn. At PIECE bytes send at once, which shows whether the client reads."""
         if not self._pieces:
             self._loop.call_soon(self.flush)
         self._pieces.append(data)
@@ -62,12 +62,12 @@ class OnePiece:
             self.flush()
 
     def close(self) -> None:
-        """Close when all is sent."""
+        """Send what is buffered, then close."""
         self.flush()
         self._transport.close()
 
     def flush(self) -> None:
-        """Send now."""
+        """Send what is buffered."""
         if self._pieces and not self._transport.is_closing():
             self._transport.write(b"".join(self._pieces))
         self._pieces.clear()
@@ -75,11 +75,10 @@ class OnePiece:
 
 
 class GuardedConnection(HttpToolsProtocol):
-    """A connection that waits only so long for a head, from its start or the last answer's end, and for its reader.
+    """A connection with time limits on each head, from the connection's start or the last answer's end, and on reading.
 
-    What uvicorn's class leaves to its heirs: `cycle` is the request that came last, `send_400_response` is called when
-    the parser, or what it calls, fails; the parser calls `on_header` for the fields of a head, and for those that may
-    follow a body in chunks.
+    How uvicorn's class is extended: `cycle` is the latest request; `send_400_response` is called when the parser or one
+    of its callbacks fails; the parser calls `on_header` for the fields of a head, and for trailers of a chunked body.
     """
 
     def __init__(self, *args: Any, head_seconds: float, send_seconds: float, **named: Any) -> None:
@@ -91,8 +90,8 @@ class GuardedConnection(HttpToolsProtocol):
         self._fault: OneshotError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock of the first head."""
-        transport.set_write_buffer_limits(high=0)  # to hear of everything that isn't read at once
+        """Start the timer of the first head."""
+        transport.set_write_buffer_limits(high=0)  # to be notified of all data that isn't read at once
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             with suppress(OSError):
                 connection = transport.get_extra_info("socket")
@@ -101,7 +100,7 @@ class GuardedConnection(HttpToolsProtocol):
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
-        """Stop the clock when the head is complete; start it with the first byte of the next."""
+        """Stop the timer when the head is complete; start it with the first byte of the next."""
         self._unseen_bytes += len(data)
         super().data_received(data)
         if self._unseen_bytes > MAX_HEAD_BYTES + len(data) and not self.transport.is_closing():
@@ -111,19 +110,19 @@ class GuardedConnection(HttpToolsProtocol):
             self._forget_head()
         elif not self.transport.is_closing():
             self._await_head()
-            if self.cycle is None or not self.cycle.more_body:  # else the rest of a body that was answered early
+            if self.cycle is None or not self.cycle.more_body:  # else the rest of a body, answered early
                 self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_too_large())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
+        """Stop the timers."""
         self._forget_head()
         self._forget_reader()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has said that it sends no more, but may well read; then close."""
+        """Answer a client that has closed its side for sending but may still read; then close."""
         answering = self.cycle is not None and not (self.cycle.response_complete or self.cycle.more_body)
         if answering:
             self.cycle.keep_alive = False
@@ -132,22 +131,22 @@ class GuardedConnection(HttpToolsProtocol):
         return answering
 
     def on_message_begin(self) -> None:
-        """Count anew."""
+        """Reset the size of the head."""
         self._field_bytes = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Keep a piece of the address, unless it is too long; it may have come with others in one piece."""
+        """Keep a piece of the URL, unless the head is too large. One read may bring pieces of several requests."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a field, unless there are too many. Those after a body are of no use here, but are kept as well."""
+        """Keep a field, unless the head is too large. Trailers are kept too, though not used."""
         self._count(len(name) + len(value) + 4)
         super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of a body; what frames it, such as the extensions of chunks, counts until one comes."""
+        """Take a piece of the body. Framing, such as chunk extensions, counts until a piece comes."""
         self._unseen_bytes = 0
         super().on_body(body)
 
@@ -159,20 +158,20 @@ class GuardedConnection(HttpToolsProtocol):
             raise self._fault  # to the parser, which stops
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no request in the form of every error; where an answer is on its way, only close."""
+        """Answer an invalid request with a problem, like any error. Once an answer has started, only close."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.abort()
         else:
             self._refuse(self._fault or RequestError(msg))
 
     def pause_writing(self) -> None:
-        """Start the reader's clock: something waits to be sent."""
+        """Start the send timer: data waits to be sent."""
         super().pause_writing()
         if self._send_timer is None:
             self._send_timer = self.loop.call_later(self._send_seconds, self._not_read)
 
     def resume_writing(self) -> None:
-        """Stop it: all that was written so far is sent."""
+        """Stop the send timer: all data is sent."""
         self._forget_reader()
         super().resume_writing()
 
@@ -207,7 +206,7 @@ class GuardedConnection(HttpToolsProtocol):
             self.transport.close()
 
     def _refuse(self, error: OneshotError) -> None:
-        """Answer without a request, and close."""
+        """Send an error answer that belongs to no request, and close."""
         request_id = new_request_id()
         answer = problem_response({"type": "http", "path": "/", "state": {"request_id": request_id}}, error)
         headers = [*answer.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]

@@ -1,4 +1,4 @@
-"""Signs of life of a worker for its supervisor: a process that was stopped, or whose event loop hangs, does not end."""
+"""Heartbeats of workers for their supervisor. A stopped process, or one whose event loop hangs, does not exit."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import time
 from multiprocessing.context import BaseContext
 from typing import Any
 
-#: Between two beats. What stands still for some of them may be busy.
+#: Interval between beats. A worker that misses a few may just be busy.
 BEAT_SECONDS = 1.0
 
 
 class Heart:
-    """Shared by a worker, in whose event loop it beats, and its supervisor, who looks when it last did."""
+    """The time of a worker's last beat, in shared memory. The worker's event loop beats; the supervisor reads."""
 
     def __init__(self, context: BaseContext) -> None:
-        self._last: Any = context.RawValue("d", 0.0)  # of a clock that is one for all processes
+        self._last: Any = context.RawValue("d", 0.0)  # of a clock that all processes share
 
     def beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Beat from now on, for as long as the loop turns."""
+        """Beat from now on, as long as the loop runs."""
         self._last.value = time.monotonic()
         loop.call_later(BEAT_SECONDS, self.beat, loop)
 
     @property
     def last(self) -> float | None:
-        """When it last beat, by `time.monotonic`; None before the first time."""
+        """Time of the last beat, by `time.monotonic`; None before the first."""
         last: float = self._last.value
         return last or None
 
 
 class Watch:
-    """How long hearts have stood still while somebody looked: time that the supervisor did not run does not count.
+    """Measures how long workers have been silent. Time in which the supervisor did not run does not count.
 
-    So workers are not killed for having been stopped together with their supervisor.
+    So workers that were stopped together with their supervisor are not killed.
     """
 
     def __init__(self, longest_gap: float) -> None:
-        """`longest_gap`: who has not looked for so many seconds did not run."""
+        """`longest_gap`: if the last look is longer ago than this, in seconds, the supervisor did not run."""
         self._longest_gap = longest_gap
         self._looked = self._since = time.monotonic()
 
@@ -48,5 +48,5 @@ class Watch:
         self._looked = now
 
     def silent(self, last: float) -> float:
-        """For how many seconds there was no sign of life since that time."""
+        """Seconds of silence since the beat at `last`, as of the last look."""
         return self._looked - max(last, self._since)

@@ -1,4 +1,4 @@
-"""uvicorn's server with an end that loses no request: first nothing new comes in, then everything is answered."""
+"""uvicorn's server with a graceful stop: refuse new connections first, then answer every request."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: A kept connection on which nothing comes for this long after the signal is closed: its client may be idle for hours.
+#: A keep-alive connection that is silent for this long after the signal is closed. Its client may be idle for hours.
 _IDLE_SECONDS = 1.0
 _POLL_SECONDS = 0.02
-#: Connections that are accepted in one turn of the loop: not all, as other processes may have more time for them.
+#: Most connections accepted in one turn of the loop. Not all: other processes may have more time for them.
 _AT_ONCE = 16
-#: The system has no room for another connection, and that won't change at once.
+#: The system has no room for another connection, and retrying at once won't help.
 _NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _PAUSE_SECONDS = 1.0
-#: Exit code of a process that ended with work in its threads.
+#: Exit code of a process that ended while its threads were still working.
 _UNFINISHED = 1
-#: Linux: SO_ATTACH_FILTER, and the packet filter of one instruction that lets nothing pass.
+#: Linux: SO_ATTACH_FILTER, and a packet filter of one instruction that drops everything.
 _ATTACH_FILTER, _DROP_ALL = 26, struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def let_nobody_in(listening: socket.socket) -> None:
-    """Make no new connections for all processes that share the socket; those that wait to be accepted stay.
+    """Refuse new connections for all processes that share the socket. Those already queued stay.
 
-    Between a look that finds nobody waiting and the closing of the socket somebody may connect; the system would take
-    that connection back after his request is on its way. Behind the filter he only hears later that nobody is there.
-    Where the system has no such filter, that moment remains.
+    A client may connect between the last accept and the close of the socket. The kernel would then reset that
+    connection after its request has been sent. With the filter, the client's handshake is dropped instead, and its next
+    attempt finds the port closed. Systems without such a filter keep that gap.
     """
     program = ctypes.create_string_buffer(_DROP_ALL, len(_DROP_ALL))
     with suppress(OSError):
@@ -47,7 +47,7 @@ def let_nobody_in(listening: socket.socket) -> None:
 
 
 def _end_after(seconds: float) -> None:
-    """End the process then, if it is still there: a thread in a decoder or a database's driver can't be stopped."""
+    """End the process after `seconds`, if it still runs. A thread in a decoder or a driver can't be stopped."""
 
     def end() -> None:
         log.error("ended_hard", seconds=seconds, threads=[each.name for each in threading.enumerate()])
@@ -59,12 +59,12 @@ def _end_after(seconds: float) -> None:
 
 
 class DrainingServer(uvicorn.Server):
-    """Stops in steps: no new connections; every answer closes its connection; what is in flight is finished.
+    """Stops in steps: accept no new connections; close each connection after its answer; finish requests in flight.
 
-    The process has ended `last` seconds after the signal, whatever its threads do; None waits for them.
+    The process ends at most `last` seconds after the signal, whatever its threads do; None waits for them.
 
-    By itself, uvicorn would close kept connections at once, also one on which a request has just been sent, and would
-    drop connections that wait to be accepted.
+    uvicorn itself closes keep-alive connections at once, even one on which a request was just sent, and drops
+    connections that wait to be accepted.
     """
 
     def __init__(
@@ -75,20 +75,20 @@ class DrainingServer(uvicorn.Server):
         last: float | None = None,
         heart: Heart | None = None,
     ) -> None:
-        """`alone`: no other process accepts from the same socket. `heart`: what beats while the loop turns."""
+        """`alone`: no other process accepts from the same socket. `heart` beats while the loop runs."""
         super().__init__(config)
         self._lifecycle, self._alone, self._last, self._heart = lifecycle, alone, last, heart
         self._connecting: set[asyncio.Task[object]] = set()
         lifecycle.on_failure(self._stop)
 
     def _stop(self) -> None:
-        self.should_exit = True  # the main loop looks ten times a second
+        self.should_exit = True  # the main loop checks ten times a second
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application, then let connections in.
+        """Start the application, then accept connections.
 
-        By itself, uvloop accepts one connection in each turn of the loop, and the turns of a busy one are long: clients
-        would wait for seconds to be refused.
+        uvloop accepts one connection in each turn of the loop. The turns of a busy loop are long, and clients would
+        wait for seconds to be refused.
         """
         if self._heart is not None:
             self._heart.beat(asyncio.get_running_loop())
@@ -132,7 +132,7 @@ class DrainingServer(uvicorn.Server):
         self._lifecycle.draining = True
         if self._last is not None:
             _end_after(self._last)
-        waiting = [listening.dup() for listening in sockets or []]  # keeps the line open while uvicorn lets go of it
+        waiting = [listening.dup() for listening in sockets or []]  # keeps the queue open when uvicorn closes its own
         for line in waiting if self._alone else ():
             let_nobody_in(line)
         for listening in sockets or []:
@@ -143,11 +143,11 @@ class DrainingServer(uvicorn.Server):
         await self._drain()
         log.info("draining", connections=len(self.server_state.connections), requests=len(self.server_state.tasks))
         await super().shutdown(sockets)
-        if self.server_state.tasks:  # cancelled at the limit, and told by now what became of what they were writing
+        if self.server_state.tasks:  # cancelled at the limit; by now they know the outcome of their writes
             await asyncio.wait(self.server_state.tasks, timeout=_IDLE_SECONDS)
 
     async def _take_last(self, line: socket.socket) -> None:
-        """Accept the connections that were made before the line is closed."""
+        """Accept the connections that are already queued."""
         with line, suppress(OSError):  # no more of them
             while True:
                 self._connect(line.accept()[0])
@@ -161,7 +161,7 @@ class DrainingServer(uvicorn.Server):
         )
 
     async def _drain(self) -> None:
-        """Let kept connections send what is on its way; each answer closes its connection."""
+        """Wait for requests in transit on keep-alive connections; each answer closes its connection."""
         end = asyncio.get_running_loop().time() + _IDLE_SECONDS
         while self.server_state.connections and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - no event
             await asyncio.sleep(_POLL_SECONDS)

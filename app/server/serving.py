@@ -1,4 +1,4 @@
-"""Running the server: one process, or several worker processes that share a port and a data folder."""
+"""Runs the server: one process, or several worker processes that share a port and a data folder."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from app.settings import Settings, variable
 from app.telemetry.worker_metrics import shared_by_workers
 from model.extras import without_ray
 
-#: Exit code of a start that can't succeed, after one line on stderr.
+#: Exit code of a start that can't succeed; one line on stderr says why.
 CANNOT_START = 2
 #: Exit code of a process that can't go on; a supervisor starts another.
 FAILED = 1
-#: A worker that died is started again after this long, so that one that dies at once does not spin; one that can't
-#: start after twice as long each time.
+#: A dead worker is restarted after a pause, so that one that dies at once does not spin. The pause doubles as long as
+#: a worker can't start.
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
-#: What a worker may take from its beginning to its first sign of life: it has to load its libraries.
+#: Time from a worker's start to its first beat. It has to load its libraries.
 _START_SECONDS = 300.0
-#: A supervisor that did not look for so long was stopped itself, and its workers perhaps with it.
+#: A supervisor that did not look for this long was stopped itself, perhaps together with its workers.
 _GAP_SECONDS = 5.0
-#: What a process may take to end beyond its limit for what is in flight: a change that is being committed, its last
-#: batch, its logs. A decoder that is still at work then ends with it.
+#: Time that a process may take to end, beyond its limit for requests in flight: for a commit in progress, its last
+#: batch, its logs. A decoder that still works then ends with it.
 _LAST_SECONDS = 8.0
-#: What a supervisor gives a worker.
+#: Time that a supervisor gives its workers beyond their limit for requests in flight.
 _STOP_MARGIN_SECONDS = 10.0
 
 
@@ -61,7 +61,7 @@ def serve(settings: Settings) -> int:
 def run_server(settings: Settings, listening: socket.socket, *, wait: bool = True, heart: Heart | None = None) -> int:
     """Serve in this process until interrupted; returns the exit code.
 
-    `wait` is whether to wait for the store's database; `heart` beats while the event loop turns.
+    `wait`: whether to wait for the store's database. `heart` beats while the event loop runs.
     """
     from app.telemetry.logs import configure_logging  # noqa: PLC0415 - heavy imports only when serving
 
@@ -76,7 +76,7 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
 
     app = create_app(settings, wait=wait)
     _exit_cleanly_on_sigterm()
-    # a start that fails for a known reason says so in one line, which uvicorn would surround with its own
+    # a start that fails for a known reason prints one line; uvicorn would add lines of its own
     logging.getLogger("uvicorn.error").addFilter(lambda _record: not hasattr(app.state, "startup_error"))
     config = uvicorn.Config(
         app,
@@ -88,10 +88,10 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
         ws="none",
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
-    app.state.url = _url(listening)  # told in the log once it is ready
+    app.state.url = _url(listening)  # logged once the service is ready
     last = settings.shutdown_timeout + _LAST_SECONDS
     server = DrainingServer(config, app.state.lifecycle, settings.workers == 1, last, heart)
-    # uvicorn has shut down when it passes the signal on, as one of these
+    # after its shutdown uvicorn raises the signal again, as one of these
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         server.run(sockets=[listening])
     if error := getattr(app.state, "startup_error", None):
@@ -101,7 +101,7 @@ def run_server(settings: Settings, listening: socket.socket, *, wait: bool = Tru
 
 
 def _exit_cleanly_on_sigterm() -> None:
-    """While the server runs it handles the signal; before and after, the process just ends."""
+    """While the server runs it handles the signal. Before and after, the process just exits."""
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         sys.exit(0)
@@ -111,7 +111,7 @@ def _exit_cleanly_on_sigterm() -> None:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """Take the port before anything else, so that a wrong address is told at once. Raises StartupError."""
+    """Bind the port before anything else, so that a wrong address fails at once. Raises StartupError."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         _refuse_to_be_open(settings, str(address[0]))
@@ -123,7 +123,7 @@ def bind(settings: Settings) -> socket.socket:
     except OSError as error:
         where = f"{variable('host')}={settings.host} {variable('port')}={settings.port}"
         raise StartupError(f"{where}: can't listen there: {error.strerror or error}") from error
-    return listening  # bound, and kept open
+    return listening
 
 
 def _refuse_to_be_open(settings: Settings, address: str) -> None:
@@ -150,12 +150,11 @@ class _Worker:
 
 
 class _Supervisor:
-    """Keeps `workers` processes serving one socket, and passes on what it is told to stop by.
+    """Keeps `workers` processes serving one socket, and stops them on a signal.
 
-    A worker that dies is replaced, and one that gives no sign of life is killed first. One of the first that can't
-    start for a known reason (it has said so in its one line) stops all. One that takes another's place does not: the
-    others go on, and it is tried again and again. It doesn't wait for the store's database itself, because it would
-    take requests from them meanwhile.
+    A worker that dies is replaced. One without a heartbeat is killed first. If one of the first workers can't start for
+    a known reason, which it has printed, all stop. A replacement that can't start is tried again while the others go
+    on. It doesn't wait for the store's database, because it would accept requests meanwhile.
     """
 
     def __init__(self, settings: Settings, listening: socket.socket) -> None:
@@ -197,7 +196,7 @@ class _Supervisor:
         return _Worker(process, heart, time.monotonic())
 
     def _kill_silent(self) -> None:
-        """Kill workers that were stopped or hang; they are replaced like any other that died."""
+        """Kill workers that were stopped or hang. They are replaced like any that died."""
         self._watch.look()
         for worker in self._workers:
             limit = _START_SECONDS if worker.heart.last is None else self._settings.worker_timeout
@@ -232,7 +231,7 @@ class _Supervisor:
         from app.server.listener import let_nobody_in  # noqa: PLC0415
 
         let_nobody_in(self._listening)
-        self._listening.close()  # each worker has its own handle, and takes what still waits for a connection
+        self._listening.close()  # each worker has its own handle, and accepts what is still queued
         processes = [worker.process for worker in self._workers]
         for process in processes:
             if process.is_alive():
@@ -245,14 +244,14 @@ class _Supervisor:
 
 def _work(settings: Settings, listening: socket.socket, wait: bool, heart: Heart) -> None:
     """One worker process."""
-    if settings.threads is None:  # each would take all cores otherwise
+    if settings.threads is None:  # else each would use all cores
         settings = settings.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // settings.workers)})
     threading.Thread(target=_follow_parent, args=(os.getppid(), _terminate), daemon=True).start()
     sys.exit(run_server(settings, listening, wait=wait, heart=heart))
 
 
 def _follow_parent(parent: int, stop: Callable[[], None]) -> None:
-    """Workers without a supervisor would keep the port for ever."""
+    """Stop a worker whose supervisor is gone. It would keep the port forever."""
     while os.getppid() == parent:
         time.sleep(0.5)
     stop()

@@ -14,10 +14,10 @@ from structlog.typing import EventDict, Processor
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger that hands its entries, fields and all, to the standard library's logger of this name.
+    """A logger that passes its entries, with all fields, to the standard library's logger of this name.
 
-    It needs no configuration of structlog, whose defaults would print the local variables (images, vectors) of every
-    function on the way to an error.
+    It does not use structlog's global configuration. The defaults of that print the local variables (images, vectors)
+    of every function in a traceback.
     """
     logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
         logging.getLogger(name),
@@ -27,14 +27,14 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
             structlog.stdlib.render_to_log_kwargs,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
-    ).bind()  # else it would be made anew for each entry
+    ).bind()  # else each entry would create a logger
     return logger
 
 
 def configure_logging(level: str = "info", style: Literal["json", "console"] = "json") -> None:
-    """Send everything that is logged, by this code or by a library, to stderr in one style.
+    """Send all log entries, of this code and of libraries, to stderr in one style.
 
-    Called by the command line only: an application object that is embedded elsewhere leaves its host's logging alone.
+    Called by the command line only. An application embedded elsewhere leaves its host's logging alone.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -54,11 +54,11 @@ def configure_logging(level: str = "info", style: Literal["json", "console"] = "
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # what libraries tell below "warning" is for their own developers
+    # entries of libraries below "warning" are for their developers
     root.setLevel(max(logging.getLevelNamesMapping()[level.upper()], logging.WARNING))
     logging.getLogger("app").setLevel(level.upper())
     logging.captureWarnings(True)
-    # no entry tells them, and to find them out takes longer than the rest
+    # no entry shows these, and collecting them takes longer than the rest
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
@@ -70,7 +70,7 @@ def _renderers(style: Literal["json", "console"]) -> list[Processor]:
 
 
 def _to_json(entry: EventDict, **options: Any) -> str:
-    # json.dumps would make an encoder for each entry
+    # json.dumps would create an encoder for each entry
     return _encoder(options["default"]).encode(entry)
 
 
@@ -80,6 +80,6 @@ def _encoder(default: Callable[[object], object]) -> json.JSONEncoder:
 
 
 def _drop_colour_twin(_logger: object, _method: str, event: EventDict) -> EventDict:
-    # uvicorn sends each message a second time with terminal colours in it
+    # uvicorn adds a copy of each message with terminal colours
     event.pop("color_message", None)
     return event

@@ -1,7 +1,7 @@
-"""What the service counts, in Prometheus' form: base units, `_total` on counters, one registry per application.
+"""Prometheus metrics of the service: base units, `_total` on counters, one registry per application.
 
-With several workers each writes its part where all can read it (`app.telemetry.worker_metrics`), so a gauge says how
-the parts make a whole: the sum of those that live, or what was set last.
+With several workers, each writes its own values where all can read them (`app.telemetry.worker_metrics`). A gauge
+declares how those combine: as the sum over live workers, or as the latest value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FACTS = ("version", "model", "device", "engine")
 
 
 class Metrics:
-    """All metrics of one application, in a registry of its own (so that tests can hold several applications)."""
+    """All metrics of one application, in a registry of their own, so that tests can hold several applications."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -92,21 +92,21 @@ class Metrics:
         return Gauge(name, text, multiprocess_mode="livemostrecent", registry=self.registry)
 
     def describe(self, **facts: str) -> None:
-        """State what is running (the version, model, device and engine) as labels of ``oneshot_info``."""
+        """Set the version, model, device and engine as labels of ``oneshot_info``."""
         self._info.labels(*(facts.get(name, "") for name in _FACTS)).set(1)
 
     def observe_decision(self, known: bool, similarity: float | None) -> None:
-        """Count a classification; `similarity` is the best candidate's, None where there is none."""
+        """Count a classification. `similarity` is that of the best candidate, None if there is none."""
         self.classifications.labels("known" if known else "unknown").inc()
         if similarity is not None:
             self.similarity.observe(similarity)
 
     def set_galleries(self, sizes: dict[str, int]) -> None:
-        """Note the galleries' sizes (classes in each). Names stay out of the labels: there may be very many."""
+        """Set the sizes of the galleries (classes in each). Their names are not labels: there may be very many."""
         self.galleries.set(len(sizes))
         self.classes.set(sum(sizes.values()))
         self.largest.set(max(sizes.values(), default=0))
 
     def render(self) -> bytes:
-        """The text exposition format, of all workers where there are several."""
+        """All metrics in the text exposition format, over all workers if there are several."""
         return generate_latest(all_workers() or self.registry)

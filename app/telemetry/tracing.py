@@ -1,7 +1,7 @@
-"""Spans of what a request goes through, for OpenTelemetry; they cost next to nothing while nobody asked for traces.
+"""OpenTelemetry spans of a request. They cost next to nothing when tracing is off.
 
-FastAPI itself makes the span of the request, and the exporter from the standard OTEL_... variables when the extra
-`otel` is installed (`telemetry`); within it are `decode`, `queue`, `forward`, `search` and `store`.
+FastAPI creates the request's span. With the extra `otel` installed, it also sets up the exporter from the standard
+OTEL_... variables (`telemetry`). The child spans are `decode`, `queue`, `forward`, `search` and `store`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _tracer = trace.get_tracer("oneshot")
 
 
 def telemetry(quiet: frozenset[str]) -> TelemetryConfig:
-    """For FastAPI: spans only (metrics are Prometheus', logs are structlog's), exported as the environment says.
+    """FastAPI's options: spans only (Prometheus has the metrics, structlog the logs), exported as the environment says.
 
-    Requests for the paths in `quiet` have none.
+    Requests for the paths in `quiet` have no spans.
     """
 
     def is_quiet(scope: MutableMapping[str, Any]) -> bool:
@@ -31,19 +31,19 @@ def telemetry(quiet: frozenset[str]) -> TelemetryConfig:
 
 
 def span(name: str, **attributes: str | int) -> AbstractContextManager[object]:
-    """A part of the current request's trace, as long as the block runs; nothing outside a traced request."""
+    """A child span of the current request, for the duration of the block. Does nothing outside a traced request."""
     if not trace.get_current_span().is_recording():
         return nullcontext()
     return _tracer.start_as_current_span(name, attributes=_named(attributes), record_exception=False)
 
 
 def here() -> Context:
-    """The trace that this code runs in, for `record` in another thread."""
+    """The current trace context, for `record` in another thread."""
     return context.get_current()
 
 
 def record(name: str, where: Context, began: int, ended: int, **attributes: str | int) -> None:
-    """Add a part that is over to a trace; the times are `time.time_ns()`."""
+    """Add a finished span to a trace. The times are `time.time_ns()`."""
     if trace.get_current_span(where).is_recording():
         _tracer.start_span(name, context=where, start_time=began, attributes=_named(attributes)).end(ended)
 

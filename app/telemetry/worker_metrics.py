@@ -1,8 +1,8 @@
-"""Metrics of all worker processes together, whichever of them is asked.
+"""Metrics over all worker processes, from whichever of them is asked.
 
-prometheus-client's multiprocess mode: each worker keeps its numbers in files of one folder, and whoever is asked adds
-them up. What a worker that died had counted stays counted; its gauges go. The library decides when it is imported,
-from a variable, so the supervisor sets that before it starts a worker.
+Uses prometheus-client's multiprocess mode: each worker keeps its values in files of one folder, and the one that is
+asked adds them up. The counters of a dead worker remain; its gauges are dropped. The library chooses the mode when it
+is imported, by an environment variable, so the supervisor sets that before it starts a worker.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _SHARED = "PROMETHEUS_MULTIPROC_DIR"
 
 @contextmanager
 def shared_by_workers() -> Iterator[None]:
-    """Let the processes that are started meanwhile share a folder, which ends with the context."""
+    """Give the processes that are started in this context a shared folder. It is deleted at the end."""
     with tempfile.TemporaryDirectory(prefix="oneshot-workers-", ignore_cleanup_errors=True) as folder:
         os.environ[_SHARED] = folder
         yield
 
 
 def all_workers() -> CollectorRegistry | None:
-    """What all workers have counted, or None in a process that counts for itself."""
+    """A registry over all workers, or None in a process without other workers."""
     folder = shared_folder()
     if folder is None:
         return None
@@ -44,12 +44,12 @@ def all_workers() -> CollectorRegistry | None:
 
 
 def shared_folder() -> Path | None:
-    """Where the workers of one server keep what they share while they run, or None in a process on its own."""
+    """The folder that the workers of one server share while they run, or None in a single process."""
     return Path(os.environ[_SHARED]) if getattr(ValueClass, "_multiprocess", False) else None
 
 
 class _Processes(Collector):
-    """The usual `process_...` of each worker that lives, told apart by the label `pid`."""
+    """The usual `process_...` metrics of each live worker, with the label `pid`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
