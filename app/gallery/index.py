@@ -23,13 +23,13 @@ from model.manifest import Manifest, Metric
 log = get_logger(__name__)
 
 _PATIENCE_SECONDS = 0.5
-#: A gallery of at most so many classes is searched in less time than it takes to wake a thread for it.
+#: Searching a gallery of at most this many classes takes less time than waking a thread.
 _SMALL = 2_000
 
 
 @dataclass
 class _Move:
-    """A gallery whose view is being replaced by one of another model; `info` is what the gallery has come to since."""
+    """A gallery whose view is being replaced by one of another model; `info` is its latest state."""
 
     info: GalleryInfo
     done: threading.Event = field(default_factory=threading.Event)
@@ -38,14 +38,14 @@ class _Move:
 class GalleryIndex:
     """All galleries of the store, for the model of `manifest` and others. Every method may be called from any thread.
 
-    Each call first looks whether the store has changed, in this process or another (microseconds when not), and brings
-    the views up to date: it sees whatever was committed before it began. `others` gives the manifests of
-    further models that galleries may be of. Those of models that it doesn't know are counted, but their vectors are
-    neither kept nor searched. So many entries of the change log are read `at_once`.
+    Each call first checks whether the store has changed, in this process or another (microseconds if not), and updates
+    the views: it sees everything that was committed before it began. `others` returns the manifests of further models
+    that galleries may have. Galleries of unknown models are counted, but their vectors are neither kept nor searched.
+    The change log is read `at_once` entries at a time.
 
-    All methods pass on the store's StoreUnavailableError and StoreCorruptError. Only where the store is a server, which
-    may be away (`Store.remote`), the views go on as they are, and `age` says how old that is; and another process's
-    commit may be seen some milliseconds late, but by whoever asks for it (`reaches`).
+    All methods pass on the store's StoreUnavailableError and StoreCorruptError. There are two exceptions where the
+    store is a server (`Store.remote`). While it is unavailable, the views stay in use and `age` says how old they are.
+    And a commit of another process may be seen some milliseconds late, except after `reaches`.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class GalleryIndex:
         self._refreshing = threading.Lock()
         self._version: int | None = None  # of the store, as of the last refresh
         self._seq = 0  # how far the change log is applied
-        self._whole = False  # whether the views are as the store was at some time
-        self._current_at = time.monotonic()  # when the views were last known to be as the store
+        self._whole = False  # whether the views show a state that the store once had
+        self._current_at = time.monotonic()  # when the views were last known to match the store
         self._views: dict[int, GalleryView] = {}  # by gallery id
         self._by_name: dict[str, GalleryView] = {}
 
     def refresh(self) -> None:
-        """Bring the views up to date; the first call builds them. A call that fails is made good by the next."""
+        """Bring the views up to date; the first call builds them. After a failed call, the next one catches up."""
         while not self._is_current():
-            # whoever has the lock may hang on a server that is silent: look again whether that is known by now
+            # the holder of the lock may be waiting for a silent server: check again whether that is known by now
             if self._refreshing.acquire(timeout=_PATIENCE_SECONDS):
                 try:
                     self._refresh()
@@ -84,7 +84,7 @@ class GalleryIndex:
                     self._refreshing.release()
 
     def _refresh(self) -> None:
-        # Asked before the log is read: a commit in between makes the next refresh look again.
+        # Read before the log: after a commit in between, the next refresh looks again.
         version = self._store.version()
         if self._is_current():
             return
@@ -92,7 +92,7 @@ class GalleryIndex:
             self._follow()
             self._version, self._whole = version, True
         except BaseException as error:
-            # read in parts, what there is is whole; after any other error a view may be half changed
+            # changes read in parts leave the views intact; after any other error a view may be half changed
             if not (isinstance(error, StoreUnavailableError) and self._store.remote and self._whole):
                 self._begin_anew()
                 raise
@@ -100,14 +100,14 @@ class GalleryIndex:
         self._settle()
 
     def _is_current(self) -> bool:
-        """Whether nothing has changed, as far as can be known now."""
+        """Whether nothing has changed, as far as this can be known now."""
         if self._store.version() == self._version:
             self._current_at = time.monotonic()
             return True
-        return self._whole and self._store.age() > 0  # nobody would answer
+        return self._whole and self._store.age() > 0  # the store would not answer
 
     def _begin_anew(self) -> None:
-        """Have all views built by the next refresh."""
+        """Make the next refresh rebuild all views."""
         self._seq, self._version, self._views, self._whole = 0, None, {}, False
 
     def age(self) -> float:
@@ -128,20 +128,20 @@ class GalleryIndex:
         return self._seq >= seq
 
     def _load(self, snapshots: Snapshots) -> None:
-        """Build the views from segments and what changed since them, instead of from the whole log."""
+        """Build the views from segments and the changes since then, instead of from the whole log."""
         head, infos = self._store.head(), self._store.gallery_infos()
         snapshots.forget_others(info for info, _ in infos)
         self._views = {info.id: self._open(info, shots) for info, shots in infos}
         self._seq = head
 
     def _open(self, info: GalleryInfo, shots: int) -> GalleryView:
-        """A gallery's view as the store has it now."""
+        """Build a gallery's view from the store's present state."""
         manifest = self._manifest_of(info.model_digest)
         metric, base = (manifest or self._manifest).metric, None
         if manifest and self._snapshots:
             base = self._snapshots.load(info, metric)
             if base is None and shots >= SEGMENT_FROM:
-                base = self._snapshots.build(info, metric, cluster=False)  # the lists are made in the background
+                base = self._snapshots.build(info, metric, cluster=False)  # clustered later, in the background
         view = GalleryView(info, metric, base)
         view.searchable = manifest is not None
         self._catch_up(view, base.header.seq if base else 0)
@@ -186,10 +186,10 @@ class GalleryIndex:
         view.apply(changes if view.searchable else changes.without_vectors())
 
     def _move(self, view: GalleryView, info: GalleryInfo, changes: GalleryChanges) -> None:
-        """The gallery has another model now, so all its vectors are others: replace its view.
+        """Replace the view of a gallery that has another model now, and therefore other vectors.
 
-        A large one is built in the background, and the present view answers until it is whole, but for classes that
-        change meanwhile: those it can only forget, and a request that would have to see them waits.
+        A large view is built in the background, and the present one answers until it is complete. Classes that change
+        meanwhile can only be removed from the present view; requests then wait for the new one.
         """
         move = self._moving.get(info.id)
         if move is None and (len(view) < SEGMENT_FROM or not view.searchable):
@@ -206,9 +206,9 @@ class GalleryIndex:
 
     def _build_moved(self, view: GalleryView, move: _Move) -> None:
         try:
-            while not self._try_move(view, move):  # the gallery has switched once more
+            while not self._try_move(view, move):  # the gallery has switched again
                 pass
-        except Exception:  # whatever it was: the next refresh builds all views anew
+        except Exception:  # of any kind: the next refresh rebuilds all views
             log.exception("moving_failed", gallery=move.info.name)
             with self._refreshing:
                 self._begin_anew()
@@ -222,7 +222,7 @@ class GalleryIndex:
             if self._views.get(info.id) is view:
                 if move.info.model_digest != info.model_digest:
                     return False
-                # from its own beginning: what it has already is not changed by applying it again
+                # from its own start: applying changes twice does no harm
                 self._catch_up(fresh, fresh.base.header.seq if fresh.base else 0)
                 fresh.info = move.info
                 self._replace(fresh)
@@ -258,7 +258,7 @@ class GalleryIndex:
         return not any(self._due(view) for view in self._views.values())
 
     def _settle(self) -> None:
-        """Have new segments built in the background for galleries with many recent shots."""
+        """Build new segments in the background, for galleries with many shots outside their segment."""
         for gallery_id, view in self._views.items() if self._snapshots else ():
             if self._due(view) and gallery_id not in self._settling and gallery_id not in self._moving:
                 self._settling.add(gallery_id)
@@ -272,7 +272,7 @@ class GalleryIndex:
         return view.searchable and (much or unclustered)
 
     def _rebuild(self, view: GalleryView) -> None:
-        """Replace a view by one with a new segment; it answers until then."""
+        """Replace a view by one with a new segment. The old view answers until then."""
         snapshots, info = self._snapshots, view.info
         try:
             assert snapshots is not None  # noqa: S101 - _settle asked
@@ -294,7 +294,7 @@ class GalleryIndex:
             self._settling.discard(info.id)
 
     def _manifest_of(self, digest: str) -> Manifest | None:
-        """The manifest of a model whose galleries can be searched."""
+        """The manifest of the model, or None if galleries of it can't be searched."""
         return self._manifest if digest == self._digest else self._others(digest)
 
     def find(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Found:
@@ -354,7 +354,7 @@ class GalleryIndex:
 
     def _searchable(self, gallery: str, digest: str | None = None) -> GalleryView:
         view = self._view(gallery)
-        if not view.searchable and self._manifest_of(view.info.model_digest):  # its model has come since
+        if not view.searchable and self._manifest_of(view.info.model_digest):  # the model was installed since
             with self._refreshing:
                 self._begin_anew()
             view = self._view(gallery)

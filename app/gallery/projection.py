@@ -1,4 +1,4 @@
-"""A map of a gallery: its vectors in two dimensions, and who is near whom in all of them."""
+"""A map of a gallery: its vectors in two dimensions, and the nearest neighbours in the full space."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from model.manifest import Metric
 
 F64 = npt.NDArray[np.float64]
 
-#: Vectors that are compared with all others at a time: 512 x 2000 distances are 8 MB.
+#: Vectors compared with all others at a time: 512 x 2000 distances are 8 MB.
 _BLOCK = 512
-#: Neighbours looked at beyond those wanted, because the quick order is rounded.
+#: Candidates beyond the wanted neighbours, because the fast ranking has rounding errors.
 _MARGIN = 8
-#: Of the greatest variance: what is less is rounding.
+#: Share of the greatest variance below which a variance is rounding error.
 _NOTHING = 1e-12
 
 
 @dataclass(frozen=True)
 class Projection:
-    """Points (n, 2), around (0, 0), and the share of the variance, 0 to 1, that the two axes hold."""
+    """Points (n, 2), centred on (0, 0), and the share of the variance, 0 to 1, that the two axes explain."""
 
     points: F64
     explained: float
@@ -30,20 +30,20 @@ class Projection:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each of n vectors the places of the nearest others, nearest first, and their distances: both (n, k)."""
+    """For each of n vectors: the places of the nearest others, nearest first, and their distances. Both (n, k)."""
 
     places: npt.NDArray[np.int64]
     distances: Vectors
 
 
 def project(vectors: Vectors) -> Projection:
-    """Lay vectors (n, D) onto their two principal axes.
+    """Project vectors (n, D) onto their two principal axes.
 
-    The same vectors give the same picture: an axis points to where its largest weight is positive.
+    The same vectors give the same map: the sign of an axis makes its largest weight positive.
     """
     centred = vectors.astype(np.float64) - (vectors.mean(axis=0, dtype=np.float64) if len(vectors) else 0.0)
     total = float(np.square(centred).sum())
-    if total == 0.0:  # none, one, or several of the same
+    if total == 0.0:  # no vector, one, or equal ones
         return Projection(np.zeros((len(vectors), 2)), 1.0)
     axes = _principal_axes(centred)
     axes = axes * np.sign(axes[np.arange(2), np.abs(axes).argmax(axis=1)])[:, np.newaxis]
@@ -52,10 +52,10 @@ def project(vectors: Vectors) -> Projection:
 
 
 def _principal_axes(centred: F64) -> F64:
-    """The two axes (2, D) of greatest variance of rows (n, D), of length 1, or 0 where nothing is left to vary.
+    """The two axes (2, D) of greatest variance of rows (n, D), of length 1, or 0 where no variance is left.
 
-    From the smaller of the two matrices of products: an SVD of 2,000 rows takes many times as long. By numpy, as
-    scipy would hold the interpreter's lock meanwhile, and with it everybody.
+    Computed from the smaller of the two product matrices: an SVD of 2,000 rows takes many times as long. By numpy,
+    because scipy would hold the interpreter's lock and block all other threads.
     """
     n, dim = centred.shape
     products = centred.T @ centred if dim <= n else centred @ centred.T
@@ -68,7 +68,7 @@ def _principal_axes(centred: F64) -> F64:
 
 
 def nearest(metric: Metric, vectors: Vectors, k: int) -> Neighbours:
-    """Find for each of the vectors (n, D) the `k` nearest others (n - 1, if there are fewer), by the true distance."""
+    """Find the `k` nearest others (n - 1, if there are fewer) of each of the vectors (n, D), by exact distance."""
     n = len(vectors)
     k = max(0, min(k, n - 1))
     places, found = np.empty((n, k), dtype=np.int64), np.empty((n, k), dtype=np.float32)
@@ -82,17 +82,17 @@ def nearest(metric: Metric, vectors: Vectors, k: int) -> Neighbours:
 
 
 def _propose(metric: Metric, block: Vectors, vectors: Vectors, start: int, count: int) -> npt.NDArray[np.int64]:
-    """Places of `count` near others for each vector of the block, ascending: quick, and right up to rounding."""
+    """Places of `count` near others of each vector in the block, ascending. Fast, and right up to rounding."""
     from scipy.spatial.distance import cdist  # noqa: PLC0415 - slow to import, and few ask for maps
 
     rough = cdist(block, vectors, "cityblock") if metric == "l1" else _squared(block, vectors)
     rows = np.arange(len(block))
-    rough[rows, start + rows] = np.inf  # nobody is a neighbour of itself
+    rough[rows, start + rows] = np.inf  # a vector is not its own neighbour
     return np.sort(np.argpartition(rough, count - 1, axis=1)[:, :count], axis=1)
 
 
 def _squared(block: Vectors, vectors: Vectors) -> F64:
-    """Squared Euclidean distances; of unit vectors they rank as the cosine does."""
+    """Squared Euclidean distances. For unit vectors they rank as the cosine distance does."""
     wide, others = block.astype(np.float64), vectors.astype(np.float64)
     squares: F64 = np.square(others).sum(axis=1) - 2 * wide @ others.T + np.square(wide).sum(axis=1)[:, np.newaxis]
     return squares

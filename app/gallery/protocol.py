@@ -1,4 +1,4 @@
-"""What the use cases ask of the galleries, whether these lie in this process or in parts elsewhere."""
+"""Interface of the galleries, which are in this process or in parts elsewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.store.base import GalleryInfo, Ids
 from model.distances import Vectors
 from model.manifest import Metric
 
-#: Numbers that mean something to the view that gave them only.
+#: Opaque numbers; they mean something only to the view that returned them.
 Edition: TypeAlias = tuple[object, ...]
 
 
@@ -23,10 +23,9 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """The classes nearest to a query, nearest first; of equally near, by label.
+    """The classes nearest to a query, nearest first, ties by label; and what a decision needs besides.
 
-    And what to judge them by: how many classes the gallery has, and the JSON of its own calibration, None where it has
-    none.
+    `size` is the number of classes in the gallery; `calibration` is the JSON of its own calibration, None without one.
     """
 
     matches: list[Match]
@@ -37,19 +36,19 @@ class Found:
 class Galleries(Protocol):
     """All galleries of the store, searchable. Every method may be called from any thread.
 
-    Each call sees what this process has committed before, and what others have, with the reservations of
-    `GalleryIndex`. `digest` is that of the model that a caller takes the gallery to be of; by default, whichever it is.
-    All methods raise UnavailableError and StoreCorruptError when what they need can't be had.
+    Each call sees what this process has committed before. It also sees commits of other processes, with the limits that
+    `GalleryIndex` documents. `digest` names the model that the caller expects the gallery to have; None accepts any.
+    All methods raise UnavailableError and StoreCorruptError when data that they need can't be read.
     """
 
     def refresh(self) -> None:
         """Bring all views up to date."""
 
     def reaches(self, seq: int) -> bool:
-        """Whether the views have come to that point of the change log, after a look at the store itself at need."""
+        """Whether the views have reached point `seq` of the change log. Reads the store itself if they have not."""
 
     def age(self) -> float:
-        """Return for how many seconds the views may be out of date: 0 while the store can be asked. Never blocks."""
+        """Return for how many seconds the views may be out of date: 0 while the store answers. Never blocks."""
 
     def find(self, gallery: str, query: Vectors, k: int, digest: str | None = None) -> Found:
         """Return the `k` classes (at least 1; fewer if the gallery has fewer) nearest to `query`, shape (dim,).
@@ -59,7 +58,7 @@ class Galleries(Protocol):
         """
 
     def find_at_once(self, gallery: str, query: Vectors, k: int, digest: str) -> Found | None:
-        """Return what `find` does, or None where that could take longer than handing it to a thread. Never waits."""
+        """Return what `find` does, or None if that could take longer than handing it to a thread. Never waits."""
 
     def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
         """Return the vectors of a class's shots, oldest first, shape (n, dim).
@@ -68,9 +67,9 @@ class Galleries(Protocol):
         """
 
     def sample(self, gallery: str, limit: int, digest: str | None = None) -> tuple[list[str], Vectors, Metric]:
-        """Return up to `limit` classes, evenly spread over all: their labels, and their oldest shots, shape (n, dim).
+        """Return up to `limit` classes, evenly spread over all: labels, oldest shots, shape (n, dim), and the metric.
 
-        And the metric that compares them. Raises GalleryNotFoundError, ModelMismatchError.
+        Raises GalleryNotFoundError, ModelMismatchError.
         """
 
     def labelled(self, gallery: str, digest: str | None = None) -> tuple[Vectors, Ids]:
@@ -83,22 +82,22 @@ class Galleries(Protocol):
         """Return the gallery's model and calibration. Raises GalleryNotFoundError."""
 
     def last_digest(self, gallery: str) -> str | None:
-        """Return what `digest` last was, as far as this process knows. Never blocks."""
+        """Return the last known result of `digest` in this process. Never blocks."""
 
     def digest(self, gallery: str) -> str | None:
-        """Return the digest of the gallery's model, None where there is no such gallery."""
+        """Return the digest of the gallery's model, None if there is no such gallery."""
 
     def size(self, gallery: str) -> int:
         """Return the number of classes. Raises GalleryNotFoundError."""
 
     def sizes(self) -> dict[str, int]:
-        """Return the number of classes of each gallery, galleries of unknown models too."""
+        """Return the number of classes of each gallery, including galleries of unknown models."""
 
     def edition(self, gallery: str) -> Edition:
-        """Return what is another whenever the gallery's classes, vectors or calibration are; compare for equality."""
+        """Return a value that changes with the gallery's classes, vectors and calibration. Compare it for equality."""
 
     def moving(self, gallery: str) -> bool:
-        """Whether the gallery has another model already than its view, which is being replaced."""
+        """Whether the gallery has switched to another model while its view is still being replaced."""
 
     def prepare(self, gallery_id: int, name: str, digest: str) -> None:
-        """Write what a large gallery will need once it has the model `digest`. Blocks."""
+        """Write the files that a large gallery will need once it has the model `digest`. Blocks."""

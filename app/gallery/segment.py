@@ -1,11 +1,11 @@
-"""The large, settled part of a gallery: immutable arrays in files, mapped into memory, searched through lists.
+"""The large, settled part of a gallery: arrays in memory-mapped files, searched through an inverted-file index.
 
-The vectors lie in the order of lists (k-means cells); a search looks into the `probes` lists nearest to the query, as
-many as were measured to find the nearest vector nearly always when the segment was built. A small segment has
-one list, and is searched exactly. All processes on one data folder share the files' pages.
+The vectors are sorted by list (k-means cell). A search probes the `probes` lists nearest to the query; that number was
+measured when the segment was built, so that the nearest vector is found almost always. A small segment has one list
+and is searched exactly. All processes on a data folder share the files' pages.
 
-The only thing that ever changes: a class that is replaced or deleted is taken out, and its vectors and label are
-overwritten with zeros in the files at once. Each row carries a checksum of its own, so this needs no other bookkeeping.
+The files are immutable, with one exception: when a class is replaced or deleted, its vectors and label are overwritten
+with zeros at once. Each row has its own checksum, so this needs no other bookkeeping.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ Ints = npt.NDArray[np.int32]
 CHUNK = 20_000
 FORMAT = 1
 HEADER_FILE = "header.json"
-#: A gallery with more recent shots than this has a segment: in files they take a third of what they take in memory.
+#: A gallery with more recent shots than this gets a segment. In files, shots take a third of the memory.
 SEGMENT_FROM = 4_000
-#: Fewer vectors than this are searched one by one.
+#: A segment with fewer vectors than this is searched exactly.
 EXACT_UP_TO = 20_000
 _GONE = -1
 FIXED = (
@@ -50,12 +50,12 @@ _CHANGING = ("vectors", "owners", "labels")
 
 
 class SegmentError(Exception):
-    """The files are no whole segment, or not the one that is wanted."""
+    """The files are not an intact segment, or not the wanted one."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a segment is a copy of: a gallery of a store, by one model, at one point of the change log."""
+    """What a segment is a copy of: one gallery of one store, by one model, at one point of the change log."""
 
     store_id: str
     gallery_id: int
@@ -66,13 +66,13 @@ class Header:
 
 
 class Segment:
-    """Searches may run concurrently; `remove` must exclude them."""
+    """An open segment. Searches may run concurrently; `remove` must exclude them."""
 
     def __init__(self, header: Header, arrays: dict[str, Any], folder: Path) -> None:
         self.header = header
         self.folder = folder
-        self._vectors: Vectors = arrays["vectors"].view(np.ndarray)  # the same memory, without memmap's costs
-        self._owners: Ints = np.array(arrays["owners"])  # a copy: another process's removals come by the log
+        self._vectors: Vectors = arrays["vectors"].view(np.ndarray)  # the same memory, without memmap's overhead
+        self._owners: Ints = np.array(arrays["owners"])  # a copy: removals by other processes come through the log
         self._shared_owners: Ints = arrays["owners"].view(np.ndarray)
         self._class_ids: Ids = arrays["class_ids"].view(np.ndarray)
         self._shot_starts: Rows = arrays["shot_starts"].view(np.ndarray)
@@ -92,17 +92,17 @@ class Segment:
 
     @property
     def rows(self) -> int:
-        """Shots, those that were taken out included."""
+        """Number of shots, including removed ones."""
         return len(self._owners)
 
     @property
     def lists(self) -> int:
-        """How many lists there are."""
+        """Number of lists."""
         return len(self._list_starts) - 1
 
     @property
     def clustered(self) -> bool:
-        """Whether it has as many lists as its size calls for."""
+        """Whether it has the lists that its size calls for."""
         return not self.exact or self.rows < EXACT_UP_TO
 
     @property
@@ -125,7 +125,7 @@ class Segment:
             return None
         while low < high:
             middle = (low + high) // 2
-            # A class that was taken out has lost its label, but not its place in the order: look beside it.
+            # a removed class has lost its label, but not its place in the order: look at the next ones
             at = middle
             while at < high and not self._alive[self._by_label[at]]:
                 at += 1
@@ -156,14 +156,14 @@ class Segment:
         return content
 
     def vectors_of(self, places: Sequence[int] | Ints) -> tuple[Vectors, Ids]:
-        """Return the shots of the classes, oldest first, and the id of the class of each."""
+        """Return the shots of the classes, oldest first, shape (n, D), and the class id of each, shape (n,)."""
         rows = [self._shots[self._shot_starts[place] : self._shot_starts[place + 1]] for place in places]
         joined = np.concatenate(rows) if rows else np.empty(0, np.int32)
         ids = np.repeat(self._class_ids[np.asarray(places, dtype=np.int64)], [len(each) for each in rows])
         return np.ascontiguousarray(self._vectors[joined]), ids
 
     def remove(self, class_id: int) -> bool:
-        """Take a class out, and overwrite what the files have of it; False if it isn't there."""
+        """Remove a class, and overwrite its data in the files. Return False if it isn't there."""
         place = self.place_of(class_id)
         if place is None:
             return False
@@ -185,7 +185,7 @@ class Segment:
         return found
 
     def _search_lists(self, query: Vectors, k: int, probes: int) -> list[tuple[int, float]] | None:
-        """Search the nearest lists; None when they have too few classes, and there are more lists."""
+        """Search the nearest lists. Return None if they have too few classes and there are more lists."""
         ranges = self._ranges_near(query, probes)
         owners = self._owners[_flatten(ranges)]
         alive = int((owners != _GONE).sum())
@@ -213,7 +213,7 @@ class Segment:
         return [(int(places[each]), float(nearest[each])) for each in order]
 
     def _ranges_near(self, query: Vectors, probes: int) -> list[tuple[int, int]]:
-        """Return the ranges of rows of the `probes` lists whose centres are nearest to the query."""
+        """Return the row ranges of the `probes` lists whose centres are nearest to the query."""
         if probes >= self.lists:
             return [(0, self.rows)]
         nearness = self._centroids @ query - self._half_norms
@@ -227,7 +227,7 @@ def _flatten(ranges: Sequence[tuple[int, int]]) -> Rows:
 
 
 def scores_of(metric: Metric, query: Vectors, vectors: Vectors, ranges: Sequence[tuple[int, int]]) -> Vectors:
-    """Return what orders the rows of the ranges as their distances do."""
+    """Return scores that rank the rows of the ranges as their distances do."""
     found: list[Vectors] = []
     for start, end in ranges:
         for low in range(start, end, CHUNK):
@@ -243,7 +243,7 @@ def scores_of(metric: Metric, query: Vectors, vectors: Vectors, ranges: Sequence
 
 
 def parts_of(vectors: Vectors) -> Iterator[Vectors]:
-    """Yield the rows in parts that fit into a cache."""
+    """Yield the rows in blocks that fit into a cache."""
     for start in range(0, len(vectors), CHUNK):
         yield vectors[start : start + CHUNK]
 
@@ -252,7 +252,7 @@ def parts_of(vectors: Vectors) -> Iterator[Vectors]:
 
 
 def read_header(folder: Path) -> tuple[Header, dict[str, str]]:
-    """Return what the segment says it is, and the digests of its files. Raises SegmentError."""
+    """Read the segment's header and the digests of its files. Raises SegmentError."""
     try:
         content = json.loads((folder / HEADER_FILE).read_text())
         if content.pop("format") != FORMAT:
@@ -264,7 +264,7 @@ def read_header(folder: Path) -> tuple[Header, dict[str, str]]:
 
 
 def open_segment(folder: Path) -> Segment:
-    """Map a segment that was written, after a look at every checksum. Raises SegmentError."""
+    """Map a segment's files after verifying all checksums. Raises SegmentError."""
     header, digests = read_header(folder)
     try:
         for name in FIXED:
@@ -301,7 +301,7 @@ def _check(folder: Path, arrays: dict[str, Any]) -> None:
 
 
 def row_sums(vectors: Vectors) -> npt.NDArray[np.uint32]:
-    """Return a checksum of each row; any single changed value changes it."""
+    """Return a checksum of each row, shape (n,). It changes when any one value does."""
     words = np.ascontiguousarray(vectors).view(np.uint32)
     factors = 2 * np.arange(1, words.shape[1] + 1, dtype=np.uint32) + 1
     found: npt.NDArray[np.uint32] = (words * factors).sum(axis=1, dtype=np.uint32)

@@ -1,7 +1,7 @@
-"""The segments of all galleries, as files in the data folder that every process on it shares.
+"""The segments of all galleries: files in the data folder that all its processes share.
 
-One process at a time builds a gallery's segment; another that waited for the same takes what was built. A segment that
-is damaged, of another store or model, or ahead of the store is thrown away and built anew: the store is the truth.
+One process at a time builds a gallery's segment; others that waited for it use the result. A segment that is damaged,
+of another store or model, or ahead of the store is deleted and built again from the store.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Snapshots:
         self._store = store
 
     def load(self, info: GalleryInfo, metric: Metric, newer_than: int = -1) -> Segment | None:
-        """Return the gallery's latest segment, if there is a whole one that is newer."""
+        """Return the gallery's latest segment, if there is an intact one newer than `newer_than`."""
         for path in sorted(self._of(info.id, info.model_digest), key=_seq, reverse=True):
             try:
                 header, _ = read_header(path)
@@ -48,7 +48,7 @@ class Snapshots:
         return None
 
     def build(self, info: GalleryInfo, metric: Metric, newer_than: int = -1, cluster: bool = True) -> Segment:
-        """Return a segment of the gallery as it is now, or one that another process has just built."""
+        """Return a segment of the gallery's present state, or one that another process has just built."""
         with self._alone(info.id):
             if (ready := self.load(info, metric, newer_than)) and (ready.clustered or not cluster):
                 return ready
@@ -59,17 +59,17 @@ class Snapshots:
             built = write_segment(self._folder / name, header, content, cluster)
             for path in self._of(info.id, info.model_digest):
                 if path.name != name:
-                    shutil.rmtree(path, ignore_errors=True)  # who has it mapped, keeps it
+                    shutil.rmtree(path, ignore_errors=True)  # a process that has mapped it keeps its pages
         log.info("snapshot_built", gallery=info.name, shots=built.rows, lists=built.lists, probes=built.header.probes)
         return built
 
     def forget(self, gallery_id: int) -> None:
-        """Delete what there is of a gallery."""
+        """Delete the segments of a gallery."""
         for path in self._folder.glob(f"g{gallery_id}-*"):
             shutil.rmtree(path, ignore_errors=True)
 
     def forget_others(self, infos: Iterable[GalleryInfo]) -> None:
-        """Delete what there is of other galleries, and of these by other models."""
+        """Delete the segments of all other galleries, and of these galleries by other models."""
         kept = tuple(_prefix(info.id, info.model_digest) for info in infos)
         for path in self._folder.glob("g*-*"):
             if not path.name.startswith(kept):
@@ -83,15 +83,15 @@ class Snapshots:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / f"lock-{gallery_id}").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            for stray in self._folder.glob(f".new-g{gallery_id}-*"):  # of a build that was killed
+            for stray in self._folder.glob(f".new-g{gallery_id}-*"):  # left by a build that was killed
                 shutil.rmtree(stray, ignore_errors=True)
             yield
 
 
 def part_folder(index: Path, number: int, of: int) -> Path:
-    """The folder of the segments of a part of all galleries; with one part, of all there is.
+    """The folder of the segments of part `number` of `of`; with one part, that of all segments.
 
-    Those of another division are deleted: nobody would take out of them what is deleted from now on.
+    Segments of other divisions are deleted: no process would remove deleted classes from them.
     """
     name = f"of-{of}"
     for other in (*index.glob("of-*"), *(index.glob("g*-*") if of > 1 else ())):

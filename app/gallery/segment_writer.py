@@ -1,4 +1,4 @@
-"""Writing a segment: the vectors are laid out in lists by k-means, and how many lists a search needs is measured."""
+"""Writes a segment: sorts the vectors into lists by k-means, and measures how many lists a search must probe."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ from model.distances import Vectors
 from model.manifest import Metric
 
 _RECALL = 0.995
-#: Most vectors that k-means is run on.
+#: Most vectors that k-means is trained on.
 _SAMPLE = 100_000
-#: How much of a distorted vector is its own, the rest being another's: as far from it as a hard query.
+#: Weight of a vector in a test query; the rest is another vector. That is as far from it as a hard real query.
 _OWN = 0.6
 _ROUNDS = 6
 
 
 def write_segment(folder: Path, header: Header, content: GalleryContent, cluster: bool = True) -> Segment:
-    """Write a segment to a new folder, whole or not at all, and open it. Without `cluster` it has one list."""
+    """Write a segment to a new folder atomically, and open it. Without `cluster` it has one list."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".new-{folder.name}-", dir=folder.parent))
     try:
@@ -104,7 +104,7 @@ def _save_vectors(path: Path, vectors: Vectors, order: Rows) -> None:
 
 
 def _arrange(vectors: Vectors, cluster: bool) -> tuple[Rows, Rows, Vectors]:
-    """Return the order of the rows by list, where each list starts, and the lists' centres."""
+    """Return the order of the rows by list, the start of each list, and the lists' centres."""
     count = len(vectors)
     if not cluster or count < EXACT_UP_TO:
         return np.arange(count), np.array([0, count], dtype=np.int64), np.zeros((1, vectors.shape[1]), np.float32)
@@ -120,7 +120,7 @@ def _arrange(vectors: Vectors, cluster: bool) -> tuple[Rows, Rows, Vectors]:
 
 
 def _nearest_rows(metric: Metric, queries: Vectors, vectors: Vectors) -> Rows:
-    """Return the row that is nearest to each query, by looking at all of them once."""
+    """Return the row nearest to each query, in one exact pass over all rows."""
     if metric == "l1":
         return np.array([int(np.argmin(scores_of(metric, query, vectors, [(0, len(vectors))]))) for query in queries])
     best, rows = np.full(len(queries), np.inf, np.float32), np.zeros(len(queries), np.int64)
@@ -137,7 +137,7 @@ def _nearest_rows(metric: Metric, queries: Vectors, vectors: Vectors) -> Rows:
 
 
 def _measure_probes(metric: Metric, vectors: Vectors, centroids: Vectors, starts: Rows) -> int:
-    """Return how many lists must be looked into for the wanted recall, measured on distorted vectors."""
+    """Return how many lists must be probed for the wanted recall, measured with distorted vectors as queries."""
     if len(starts) == 2:
         return 1
     chance = np.random.default_rng(1)
@@ -150,4 +150,4 @@ def _measure_probes(metric: Metric, vectors: Vectors, centroids: Vectors, starts
     of_best = np.searchsorted(starts, best, side="right") - 1
     ranks = (nearness > nearness[np.arange(len(best)), of_best][:, np.newaxis]).sum(axis=1)
     needed = int(np.quantile(ranks, _RECALL, method="higher")) + 1
-    return int(min(len(centroids), max(8, 1.5 * needed)))  # more than needed: the sample is small
+    return int(min(len(centroids), max(8, 1.5 * needed)))  # a margin, because the sample is small

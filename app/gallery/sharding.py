@@ -1,11 +1,11 @@
-"""Galleries in parts: each of several processes keeps some of the classes, and together they answer as one index.
+"""Sharded galleries: each of several processes holds some of the classes, and together they answer as one index.
 
-A part follows its share of the change log by itself. Whoever asks sends the question to all parts, with the point of
-the log that he knows of, and merges the answers. Distances are those of one function, computed pair by pair, and ties
-go by label, so the nearest of the parts' nearest are the nearest of all.
+A part follows its share of the change log by itself. A question goes to all parts, together with the latest point of
+the log that the asking process knows, and the answers are merged. All parts compute distances pair by pair with one
+function, and ties are broken by label, so the nearest of the parts' nearest are the nearest of all.
 
-The parts stand at points of the log of their own. What is committed while a question is under way may be seen by some
-of them and not by others; what was committed before, and is known to whoever asks, is seen by all.
+The parts are at different points of the log. A commit during a question may be seen by some parts and not by others.
+A commit before it that the asking process knows of is seen by all.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from app.store.base import GalleryInfo, Ids, Store
 from model.distances import Vectors
 from model.manifest import Metric
 
-#: Answers about a store that is away are heard again within this time, or it is back.
+#: How long a part's report on an unreachable store counts. Within this time there is a new one, or the store is back.
 _HEARD_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Question:
-    """A method of `Galleries`, what it is called with, and the point of the log that its view should have come to."""
+    """A method of `Galleries`, its arguments, and the point of the log that the part's view must have reached."""
 
     method: str
     arguments: tuple[Any, ...] = ()
@@ -39,7 +39,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Told:
-    """A part's answer or error, and for how many seconds its view may be out of date."""
+    """A part's result or error, and for how many seconds its view may be out of date."""
 
     value: Any = None
     error: OneshotError | ValueError | None = None
@@ -47,20 +47,20 @@ class Told:
 
 
 class Scatter(Protocol):
-    """Asks the parts a question, all at once; blocks. Raises UnavailableError when one does not answer."""
+    """Sends a question to the parts, to all at once. Blocks. Raises UnavailableError when one does not answer."""
 
     def __call__(self, question: Question, parts: Sequence[int] | None = None) -> list[Told]:
-        """Return the answers of all parts, or of those that are named, in order."""
+        """Return the answers of all parts, or of the given ones, in order."""
 
 
 class ShardView:
-    """One part of the galleries, and how it is asked. `answer` may be called from any thread."""
+    """One part of the galleries. `answer` may be called from any thread."""
 
     def __init__(self, galleries: Galleries) -> None:
         self._galleries = galleries
 
     def answer(self, question: Question) -> Told:
-        """Answer the question, from a view that has come as far as it names, unless the store is away."""
+        """Answer the question from a view that has reached its point of the log, unless the store is unavailable."""
         try:
             self._galleries.reaches(question.seq)
             value = getattr(self._galleries, question.method)(*question.arguments)
@@ -70,16 +70,16 @@ class ShardView:
 
 
 class ShardedGalleries:
-    """A `Galleries` of `count` parts, all of whose views are elsewhere.
+    """A `Galleries` of `count` parts, whose views are in other processes.
 
-    `store` is this process's, whose own writes each question is to see.
+    `store` is that of this process; every question sees its writes.
     """
 
     def __init__(self, scatter: Scatter, count: int, store: Store) -> None:
         self._scatter, self._count, self._store = scatter, count, store
-        self._known = 0  # a point of the log that somebody knows of who asked here
+        self._known = 0  # the latest point of the log that callers asked for
         self._digests: dict[str, str] = {}
-        self._ages: list[tuple[float, float]] = [(0.0, 0.0)] * count  # of each part: its age, and when it told that
+        self._ages: list[tuple[float, float]] = [(0.0, 0.0)] * count  # of each part: its age, and when it was reported
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -95,7 +95,7 @@ class ShardedGalleries:
         return [_value(told) for told in self._ask(method, *arguments)]
 
     def _first(self, method: str, *arguments: Any) -> Any:
-        """Return the answer of one part to what all parts know."""
+        """Ask one part for something that all parts know."""
         [told] = self._ask(method, *arguments, parts=[0])
         return _value(told)
 
@@ -110,11 +110,11 @@ class ShardedGalleries:
         if seq > self._known:
             if not all(self._all("reaches", seq)):
                 return False
-            self._known = max(self._known, seq)  # for whoever answers for the same part next
+            self._known = max(self._known, seq)  # later questions to the same parts must see it
         return True
 
     def age(self) -> float:
-        """See `Galleries.age`: of the view that is oldest, as they told last."""
+        """See `Galleries.age`: that of the oldest view, by the latest reports."""
         now = time.monotonic()
         told = [age + now - at for age, at in self._ages if age and now - at < _HEARD_SECONDS]
         return max([self._store.age(), *told])
@@ -129,11 +129,11 @@ class ShardedGalleries:
         return Found(_nearest(told, k), sum(each.size for each in told), told[0].calibration)
 
     def find_at_once(self, *_question: object) -> None:
-        """See `Galleries.find_at_once`: the parts are elsewhere."""
+        """See `Galleries.find_at_once`: always None, since the parts are elsewhere."""
         return
 
     def vectors(self, gallery: str, label: str, digest: str | None = None) -> Vectors:
-        """See `Galleries.vectors`: only the part that has the class knows that it is there."""
+        """See `Galleries.vectors`: only one part has the class."""
         told = self._ask("vectors", gallery, label, digest)
         present = [each for each in told if not isinstance(each.error, ClassNotFoundError)]
         vectors: Vectors = _value((present or told)[0])
@@ -186,7 +186,7 @@ class ShardedGalleries:
         return tuple(self._all("edition", gallery))
 
     def moving(self, gallery: str) -> bool:
-        """See `Galleries.moving`: also when the parts are not of one model yet."""
+        """See `Galleries.moving`: also true while the parts have different models."""
         digests = set(self._all("digest", gallery))
         return len(digests) > 1 or any(self._all("moving", gallery))
 
@@ -202,7 +202,7 @@ def _value(told: Told) -> Any:
 
 
 def _nearest(told: Iterable[Found], k: int) -> list[Match]:
-    """Return the `k` nearest of all; of a label that two parts know, because it changes hands, the nearer."""
+    """Return the `k` nearest of all. Two parts may both know a label that changes class; the nearer one counts."""
     matches = sorted((match for each in told for match in each.matches), key=lambda it: (it.distance, it.label))
     first: dict[str, Match] = {}
     for match in matches:

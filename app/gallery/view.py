@@ -25,13 +25,13 @@ _FLAT_INDEX: Mapping[Metric, Callable[[int], faiss.Index]] = {
     "l2": faiss.IndexFlatL2,
     "cosine": faiss.IndexFlatIP,  # the inner product of unit vectors: 1 - distance
 }
-#: Candidates asked for beyond what is likely needed, so that one search mostly suffices.
+#: Candidates beyond those likely to be needed, so that one search is usually enough.
 _MARGIN = 8
-#: Two scores of FAISS that are closer than this (relatively) may be in either order once computed exactly.
+#: Two FAISS scores closer than this (relatively) may swap places once computed exactly.
 _ROUNDING = 1e-5
 
 _SERIALS = count()
-_PROCESS = token_hex(8)  # parts of a gallery lie in processes that end and begin anew
+_PROCESS = token_hex(8)  # the parts of a gallery are in processes that may restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +41,18 @@ class _Class:
 
 
 class GalleryView:
-    """One gallery: a flat (exact) index over its recent shots, and which class each belongs to; and, where it is large,
-    a segment (`base`) of those before. A class is in one of the two.
+    """One gallery: a flat (exact) index over its recent shots, and the class of each. A large gallery also has a
+    segment (`base`) with the older shots. A class is in one of the two.
 
-    Searches run concurrently, `apply` excludes them. FAISS only proposes candidates: the distance that is reported is
-    computed on the stored vectors by the function that verification uses, so that both give one number.
+    Searches run concurrently; `apply` excludes them. FAISS only proposes candidates. The reported distance is computed
+    on the stored vectors, by the function that verification uses, so both report the same number.
     """
 
     def __init__(self, info: GalleryInfo, metric: Metric, base: Segment | None = None) -> None:
         self.info = info
         self.base = base
-        self.searchable = True  # False for a model that isn't known: its classes are counted only
-        self.outdated = False  # whether classes came that it can't have: the gallery has another model by now
+        self.searchable = True  # False for an unknown model: its classes are only counted
+        self.outdated = False  # whether it lacks changed classes because the gallery has another model now
         self.metric = metric
         self._serial, self._applied = next(_SERIALS), 0
         self._lock = ReadWriteLock()
@@ -67,16 +67,16 @@ class GalleryView:
 
     @property
     def edition(self) -> tuple[str, int, int]:
-        """Another whenever the view may be: which of the views of all processes it is, and what came into it."""
+        """Differs whenever the view may: identifies the view among those of all processes, and counts its changes."""
         return _PROCESS, self._serial, self._applied
 
     @property
     def recent(self) -> int:
-        """How many shots are not in the segment."""
+        """Number of shots outside the segment."""
         return int(self._index.ntotal)
 
     def apply(self, changes: GalleryChanges) -> None:
-        """Make the changed classes as `changes` has them; what is so already stays untouched."""
+        """Bring the changed classes to the state in `changes`; those already in it stay untouched."""
         shots: dict[int, list[int]] = {class_id: [] for class_id in changes.classes}
         for support_id, class_id in zip(changes.support_ids.tolist(), changes.class_ids.tolist(), strict=True):
             shots[class_id].append(support_id)
@@ -93,7 +93,7 @@ class GalleryView:
 
     def _remove(self, support_ids: Iterable[int]) -> None:
         if gone := list(support_ids):
-            # One pass over the index for all of them.
+            # one pass over the index for all of them
             self._index.remove_ids(faiss.IDSelectorBatch(np.array(gone, dtype=np.int64)))
             for support_id in gone:
                 del self._class_of[support_id]
@@ -104,7 +104,7 @@ class GalleryView:
 
     def _set_class(self, class_id: int, label: str | None, support_ids: tuple[int, ...]) -> None:
         known = self._classes.pop(class_id, None)
-        # another class may have taken the label since: of two that swap labels, the log has only how it ended
+        # another class may have taken the label since: when two swap labels, the log has only the final state
         if known and self._id_of.get(known.label) == class_id:
             del self._id_of[known.label]
         if label is not None:
@@ -167,7 +167,7 @@ class GalleryView:
         return vectors
 
     def find(self, query: Vectors, k: int) -> Found:
-        """Return what a decision on `query`, shape (dim,), needs, with its `k` nearest classes. Raises ValueError."""
+        """Return the `k` classes nearest to `query`, shape (dim,), and what a decision needs. Raises ValueError."""
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         if query.shape != (self.info.dim,) or not np.isfinite(query).all():
@@ -176,7 +176,7 @@ class GalleryView:
             return Found(self.search(np.ascontiguousarray(query, np.float32), k), len(self), self.info.calibration)
 
     def search(self, query: Vectors, k: int) -> list[Match]:
-        """Return the `k` nearest classes (all, if there are fewer), nearest first; of equally near, by label."""
+        """Return the `k` nearest classes (all, if there are fewer), nearest first, ties by label."""
         with self._lock.reading():
             matches = self._search_base(self.base, query, k) if self.base else []
             if self._class_of:
@@ -185,11 +185,11 @@ class GalleryView:
 
     def _search_base(self, base: Segment, query: Vectors, k: int) -> list[Match]:
         found = [Match(base.label(place), distance) for place, distance in base.search(query, k)]
-        # Another process may just have overwritten a class that was removed after this search began.
+        # Another process may have overwritten a class that was removed after this search began.
         return [match for match in found if match.label.strip("\0")]
 
     def _search_recent(self, query: Vectors, k: int) -> list[Match]:
-        faiss.omp_set_num_threads(1)  # holds for the calling thread only; many searches run beside each other
+        faiss.omp_set_num_threads(1)  # only for the calling thread; many searches run in parallel
         candidates = self._candidates(query[np.newaxis], k)
         found = [self._classes[class_id] for class_id in candidates]
         nearest = distances_to(self.metric, query, self._vectors_of(candidates))
@@ -200,10 +200,10 @@ class GalleryView:
         return [Match(label, distance) for distance, label in first]
 
     def _candidates(self, query: Vectors, k: int) -> list[int]:
-        """Return the ids of classes among which the `k` nearest surely are.
+        """Return class ids that include the `k` nearest.
 
-        The search widens until it has k classes and, beyond the k-th, a shot that is farther by more than rounding:
-        many shots of one class, or many classes equally far, can crowd a narrower search.
+        The search widens until it has k classes and a shot that is farther than the k-th by more than rounding: many
+        shots of one class, or many classes at equal distance, can fill a narrower search.
         """
         total = self._index.ntotal
         k = min(k, len(self._classes))
@@ -217,6 +217,6 @@ class GalleryView:
             fetch *= 4
 
     def _apart(self, scores: Vectors, place: int) -> bool:
-        """Return whether the last score is beyond rounding of the one at `place`."""
+        """Return whether the last score differs from the one at `place` by more than rounding."""
         scale = max(abs(float(scores[place])), 1.0 if self.metric == "cosine" else 0.0)
         return abs(float(scores[-1]) - float(scores[place])) > _ROUNDING * scale

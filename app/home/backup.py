@@ -1,7 +1,7 @@
-"""A data folder as one file, taken while it is served, and back again: verified before anything is touched.
+"""Backup of a data folder to one file while it is served, and restore, which verifies everything first.
 
-The file is a tar: `manifest.json` first, then the store (as `VACUUM INTO` writes it: one snapshot, and no free pages in
-which deleted content could linger) and the artefacts of the models that its galleries use.
+The file is a tar: `manifest.json` first, then the store and the artefacts of the models that its galleries use. The
+store is written by `VACUUM INTO`: one snapshot, without free pages in which deleted content could remain.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Summary:
-    """What a backup holds."""
+    """What a backup contains."""
 
     created: str
     galleries: int
@@ -72,12 +72,12 @@ class _Manifest(BaseModel):
 
     @property
     def summary(self) -> Summary:
-        """What it says that the backup holds."""
+        """The contents according to the manifest."""
         return Summary(**self.model_dump(exclude={"format", "files"}))
 
 
 def back_up(home: Path, file: Path) -> Summary:
-    """Write all of the data folder to `file`; a server may go on. Raises StoreUnavailableError, StoreCorruptError."""
+    """Write the data folder to `file`, also while it is served. Raises StoreUnavailableError, StoreCorruptError."""
     source = home / STORE_FILE
     if not source.is_file():
         raise BackupError(f"There is no store in {home}.")
@@ -86,8 +86,8 @@ def back_up(home: Path, file: Path) -> Summary:
         with translated_errors(), closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=rw", uri=True)) as opened:
             opened.execute("PRAGMA busy_timeout = 10000")
             opened.execute("VACUUM INTO ?", (str(copy),))
-        with closing(SqlStore(copy)) as store:  # an older version's data folder stays as it is, the copy does not
-            store.inspect(lambda _seconds: True)  # no backup of damage in the place of one before it
+        with closing(SqlStore(copy)) as store:  # migrates the copy; the data folder stays as it is
+            store.inspect(lambda _seconds: True)  # a damaged backup must not replace an earlier one
         members = {STORE_FILE: copy} | _artefacts(home, _digests(copy))
         summary = _summarise(copy)
         unfinished = Path(folder) / "backup.tar"
@@ -98,10 +98,10 @@ def back_up(home: Path, file: Path) -> Summary:
 
 
 def restore(file: Path, home: Path, over: bool = False) -> Summary:
-    """Make the data folder what the backup holds. Everything is verified first.
+    """Replace the content of the data folder by that of the backup. Everything is verified first.
 
-    Raises BackupError (not a whole backup), ConflictError (the folder has a store and `over` is false, or it is
-    being served), SchemaTooNewError; the folder is then as it was.
+    Raises BackupError (not an intact backup), ConflictError (the folder has a store and `over` is false, or it is being
+    served), SchemaTooNewError. The folder is then unchanged.
     """
     with serving(home, exclusive=True):
         if (home / STORE_FILE).exists() and not over:
@@ -122,7 +122,7 @@ def _digests(store: Path) -> set[str]:
 
 def _artefacts(home: Path, digests: set[str]) -> dict[str, Path]:
     shelf = ModelShelf(home)
-    # both forms: the folder may be restored where only one of them can be run
+    # both forms: the backup may be restored where only one of them runs
     both = {form for digest in digests if digest in shelf for form in shelf.forms(digest) if form}
     for digest in both:
         check_model(shelf.path(digest))
@@ -165,8 +165,8 @@ def _sha256(path: Path) -> str:
 
 
 def _unpack(file: Path, folder: Path) -> Summary:
-    """Write all members to the folder, checked against the manifest. Only names that a backup can have are written."""
-    if not file.is_file():  # the reading of a pipe or a device may never end
+    """Write all members to the folder, checked against the manifest. Other names than a backup's are refused."""
+    if not file.is_file():  # reading a pipe or a device may never end
         raise BackupError(f"{file} is {'not a file' if file.exists() else 'not there'}.")
     try:
         with tarfile.open(file, mode="r:") as tar:
@@ -204,7 +204,7 @@ def _manifest(file: Path, tar: tarfile.TarFile) -> _Manifest:
 def _copy_checked(source: IO[bytes], target: Path, member: tarfile.TarInfo, expected: _File) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    if member.size == expected.bytes:  # else don't fill the disk with what is refused anyway
+    if member.size == expected.bytes:  # else it is refused below; don't fill the disk with it
         with target.open("wb") as out:
             while block := source.read(_BLOCK):
                 digest.update(block)
@@ -216,7 +216,7 @@ def _copy_checked(source: IO[bytes], target: Path, member: tarfile.TarInfo, expe
 
 
 def _check(staged: Path, told: Summary) -> None:
-    """Raise BackupError unless the store and the models are whole, and the store holds what the manifest says."""
+    """Raise BackupError unless the store and the models are intact and the store holds what the manifest says."""
     store = staged / STORE_FILE
     check_store(store)
     found, expected = asdict(_summarise(store)), asdict(told) | {"models": sorted(told.models)}
@@ -226,7 +226,7 @@ def _check(staged: Path, told: Summary) -> None:
     for folder in (staged / MODELS_FOLDER).glob("*"):
         check_model(folder)
     with closing(SqlStore(store)) as opened:
-        opened.models.renew_identity(secrets.token_hex(16))  # what indices remember of the old content is void
+        opened.models.renew_identity(secrets.token_hex(16))  # invalidates indices built from the old content
 
 
 def _put_in_place(staged: Path, home: Path) -> None:
@@ -236,7 +236,7 @@ def _put_in_place(staged: Path, home: Path) -> None:
         if _same(artefact, target):
             continue
         flush(artefact)
-        if target.exists():  # damaged, or calibrated otherwise
+        if target.exists():  # damaged, or with another calibration
             target.rename(staged / artefact.name)
         artefact.rename(target)
         flush(target.parent)
@@ -247,7 +247,7 @@ def _put_in_place(staged: Path, home: Path) -> None:
 
 
 def _same(artefact: Path, other: Path) -> bool:
-    """Whether there is an artefact of the same manifest in the other place, and whole."""
+    """Whether the other folder has an intact artefact with the same manifest."""
     try:
         check_model(other)
         return (artefact / MANIFEST_FILE).read_bytes() == (other / MANIFEST_FILE).read_bytes()
@@ -256,9 +256,9 @@ def _same(artefact: Path, other: Path) -> bool:
 
 
 def _settle(store: Path) -> None:
-    """Leave nothing behind that is kept beside a store: beside the new one, it would be taken for that one's."""
+    """Delete all files that belong to the old store; the new store would take them for its own."""
     if store.exists():
-        with contextlib.suppress(StartupError):  # damaged: it goes anyway
+        with contextlib.suppress(StartupError):  # damaged: it is replaced anyway
             SqlStore(store).close()
     for file in beside(store):
         file.unlink(missing_ok=True)

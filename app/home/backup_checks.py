@@ -1,4 +1,4 @@
-"""What is verified of a backup before any of it is put in a data folder: its store and its models."""
+"""Checks of a backup's store and models, made before any of it is put in a data folder."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from app.store import SqlStore
 from app.store.schema import metadata
 from model.artifact import ArtifactError, check_files, read_manifest
 
-#: Not made by the migrations' statements.
+#: Excludes what the migrations' statements did not create.
 _OTHERS = "name NOT LIKE 'sqlite~_%' ESCAPE '~' AND tbl_name <> 'alembic_version'"
-#: Columns have no types of their own in SQLite.
+#: SQLite does not enforce the types of columns.
 _ODD_ROWS = """
 SELECT (SELECT count(*) FROM images WHERE typeof(image) <> 'blob')
      + (SELECT count(*) FROM embeddings WHERE typeof(embedding) <> 'blob')
@@ -32,11 +32,11 @@ SELECT (SELECT count(*) FROM images WHERE typeof(image) <> 'blob')
 
 
 class BackupError(OneshotError):
-    """The file is no whole backup; nothing was touched."""
+    """The file is not an intact backup; nothing was changed."""
 
 
 def check_store(path: Path) -> None:
-    """Bring the store of a backup up to date. Raises BackupError unless it is whole; SchemaTooNewError."""
+    """Migrate the store of a backup. Raises BackupError unless it is intact, SchemaTooNewError."""
     with _damage(path), closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         _refuse_what_acts(connection)
@@ -44,7 +44,7 @@ def check_store(path: Path) -> None:
             found = connection.execute(f"PRAGMA {check}").fetchall()
             if found not in ([], [("ok",)]):
                 raise BackupError(f"The backup's store is damaged: {found[0]}.")
-    with _damage(path), closing(SqlStore(path)) as store:  # brings an older schema up to date, refuses a newer
+    with _damage(path), closing(SqlStore(path)) as store:  # migrates an older schema, refuses a newer one
         with closing(sqlite3.connect(path)) as connection:
             if _schema(connection) != _expected_schema():
                 raise BackupError("The backup's store has other tables than a store has.")
@@ -65,14 +65,14 @@ def _damage(path: Path) -> Iterator[None]:
 
 
 def _refuse_what_acts(connection: sqlite3.Connection) -> None:
-    """A store has tables and indices; a trigger or a view would act on what is written or read later."""
+    """A store has tables and indices only. A trigger or a view could run code on later reads or writes."""
     query = "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%'"
     for (name,) in connection.execute(query):
         raise BackupError(f"The backup's store has something that no store has: {name!r}.")
 
 
 def _schema(connection: sqlite3.Connection) -> dict[str, str]:
-    """The statement that made each table and index, but for its layout."""
+    """The statement that created each table and index, with white space normalised."""
     rows = connection.execute(f"SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND {_OTHERS}")  # noqa: S608
     return {name: " ".join(sql.split()) for name, sql in rows}
 
@@ -90,7 +90,7 @@ def _expected_schema() -> dict[str, str]:
 
 
 def check_model(folder: Path) -> None:
-    """Raise BackupError unless the folder is a whole artefact, and that of its name."""
+    """Raise BackupError unless the folder is an intact artefact with the digest that is its name."""
     try:
         manifest = read_manifest(folder)
         check_files(folder, manifest)

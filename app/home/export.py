@@ -1,4 +1,4 @@
-"""A gallery as a folder of images: a folder for each class, and `labels.json` for their labels."""
+"""Exports a gallery as a folder of images: one sub-folder per class, and `labels.json` with their labels."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _SUFFIX = {media_type: f".{kind.lower()}" for kind, media_type in MEDIA_TYPES.it
 
 
 def folder_name(label: str) -> str:
-    """A name for the label's folder that any file system takes, another for each label."""
+    """A folder name for the label that is valid on any file system and different for each label."""
     name = quote(label, safe=" ()+,=@_-").replace(".", "%2E")
-    lowered = name.lower() != name  # file systems that fold case must not fold classes together
+    lowered = name.lower() != name  # file systems that ignore case must not merge classes
     if len(name) <= _LONGEST and not lowered and not name.startswith(" ") and not name.endswith(" "):
         return name
     return f"{name[:40].strip()}~{sha256(label.encode()).hexdigest()[:16]}"
 
 
 def export_gallery(store: Store, gallery: str, folder: Path, tick: Callable[[], None] = lambda: None) -> int:
-    """Write all images of the gallery; returns how many. Raises GalleryNotFoundError, ConflictError."""
+    """Write all images of the gallery. Return their number. Raises GalleryNotFoundError, ConflictError."""
     if folder.exists() and any(folder.iterdir()):
         raise ConflictError(f"{folder} is not empty.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Putting what was written on the disk, so that it is there after a power cut."""
+"""Flushes written files to the disk, so that they survive a power cut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def flush(path: Path) -> None:
-    """Put a file's content on the disk; of a folder, the names in it."""
+    """Flush a file's content to the disk; of a folder, its entries."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -17,7 +17,7 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(folder: Path, names: Iterable[str]) -> None:
-    """Put the named files of a folder on the disk, and the folder itself."""
+    """Flush the named files of a folder to the disk, and the folder itself."""
     for name in names:
         flush(folder / name)
     flush(folder)

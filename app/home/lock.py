@@ -1,4 +1,4 @@
-"""Who holds a data folder, and what one process on it does for all. A lock ends with its process, however that ends."""
+"""Locks on a data folder. A lock ends with its process, however that ends."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from app.errors import ConflictError
 
-#: Where the segments of large galleries lie in the data folder; a restore removes it.
+#: Folder in the data folder with the segments of large galleries. A restore removes it.
 INDEX_FOLDER = "index"
 _SERVING_LOCK = "serving.lock"
 
 
 @contextmanager
 def serving(home: Path, exclusive: bool = False) -> Iterator[None]:
-    """Hold the data folder: shared by any number of servers, or, for a restore, alone. Raises ConflictError."""
+    """Lock the data folder: shared by any number of servers, or exclusive for a restore. Raises ConflictError."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / _SERVING_LOCK).open("a") as file:
         try:
@@ -29,7 +29,7 @@ def serving(home: Path, exclusive: bool = False) -> Iterator[None]:
 
 @contextmanager
 def alone(file: Path) -> Iterator[bool]:
-    """Hold the lock of that file, and tell whether this process has it now."""
+    """Try to lock the file, and yield whether this process has the lock."""
     with file.open("a") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""The artefacts of a data folder: the model that the service runs, and those that its galleries were made with.
+"""The model artefacts in a data folder: that of the service, and those of its galleries.
 
-They are kept in `models/<digest>/` of the home folder, so that a gallery's own model can answer for it when the service
-is started with another, until the gallery has been embedded anew.
+They are in `models/<digest>/`. When the service is started with another model, a gallery's own model can serve it until
+the gallery has been embedded again.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class ModelShelf:
         self.folder = home / MODELS_FOLDER
 
     def path(self, digest: str) -> Path:
-        """Where the artefact is, or would be."""
+        """The path of the artefact, whether or not it exists."""
         return self.folder / digest
 
     def __contains__(self, digest: str) -> bool:
         return (self.path(digest) / MANIFEST_FILE).is_file()
 
     def digests(self) -> list[str]:
-        """All that are there."""
+        """The digests of all artefacts."""
         return sorted(path.parent.name for path in self.folder.glob(f"*/{MANIFEST_FILE}"))
 
     def forms(self, digest: str) -> tuple[str | None, str | None]:
-        """The digests of the artefact and of its int8 form, one of which is ``digest``, None where one isn't there."""
+        """The digests of the artefact and of its int8 form. One of them is ``digest``; a missing one is None."""
         own = self.manifest(digest)
         if own is not None and own.quantised is not None:
             return (own.quantised.source if own.quantised.source in self else None), digest
@@ -57,12 +57,12 @@ class ModelShelf:
         return digest, next(int8, None)
 
     def put_forms(self, artifact: Path) -> tuple[str | None, str | None]:
-        """Copy the artefact in, and its int8 form if it carries one; returns their digests. Raises ArtifactError."""
+        """Copy in the artefact, and its int8 form if it has one; returns their digests. Raises ArtifactError."""
         base, int8 = read_forms(artifact)
         return (self.put(base) if base else None), (self.put(int8) if int8 else None)
 
     def put(self, artifact: Path) -> str:
-        """Copy one form in, whole or not at all; one that differs only in its calibration is replaced.
+        """Copy in one form atomically. An existing one that differs only in its calibration is replaced.
 
         Returns its digest. Raises ArtifactError.
         """
@@ -73,7 +73,7 @@ class ModelShelf:
         return manifest.digest
 
     def complete(self, digest: str, artifact: Path) -> None:
-        """Give the form that an earlier release put here the graph of ``artifact``, which has the same weights.
+        """Add the graph of ``artifact`` to a form that an earlier release stored without. The weights are the same.
 
         Raises ArtifactError.
         """
@@ -96,19 +96,19 @@ class ModelShelf:
             else:
                 copy.chmod(0o755)
                 copy.rename(self.path(manifest.digest))
-                flush(self.folder)  # before the store names it
+                flush(self.folder)  # before the store refers to it
         except OSError:
-            if manifest.digest not in self:  # unless another process was quicker
+            if manifest.digest not in self:  # unless another process has stored it meanwhile
                 raise
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
     def _renew(self, copy: Path, manifest: Manifest) -> None:
-        """Take from ``copy``, which has the same weights, the manifest, and the graph where there is none yet."""
+        """Take the manifest from ``copy``, which has the same weights, and its graph if there is none yet."""
         target = self.path(manifest.digest)
         present = self.manifest(manifest.digest)
         if present is not None and present.graph is not None:
-            # it does what the other one does, and no two files can be replaced at once
+            # keep the present graph: it is equivalent, and two files can't be replaced atomically
             write_manifest(copy, manifest.model_copy(update={"graph": present.graph}))
             flush(copy / MANIFEST_FILE)
         elif manifest.graph is not None:
@@ -118,18 +118,18 @@ class ModelShelf:
         _manifest.cache_clear()
 
     def manifest(self, digest: str) -> Manifest | None:
-        """The manifest, or None when the artefact isn't there (or isn't what it should be)."""
+        """The manifest, or None when the artefact is missing or invalid."""
         return _manifest(self.path(digest)) if digest in self else None
 
     def manifest_of(self, digest: str) -> Manifest:
-        """The manifest. Raises ModelNotFoundError when it isn't there."""
+        """The manifest. Raises ModelNotFoundError when it is missing or invalid."""
         manifest = self.manifest(digest)
         if manifest is None:
             raise ModelNotFoundError(digest, "its files are not in the data folder")
         return manifest
 
     def load(self, digest: str) -> Artifact:
-        """The artefact. Raises ModelNotFoundError."""
+        """Load the artefact. Raises ModelNotFoundError."""
         try:
             artifact = load_artifact(self.path(digest))
         except ArtifactError as error:

@@ -1,7 +1,7 @@
-"""The application on Ray Serve: HTTP, the network, and the parts of the galleries, each as its own deployment.
+"""The application on Ray Serve: HTTP, the network and the parts of the galleries are separate deployments.
 
-`serve run` and a Kubernetes RayService start it by the name `app.on_ray.application:application`, with the service's
-settings from the environment.
+`serve run` and a Kubernetes RayService start it by its import path `app.on_ray.application:application`. The settings
+come from the environment.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from app.on_ray.nodes import absolute
 from app.on_ray.replicas import Ingress, NetworkReplica, ShardReplica
 from app.settings import Settings, load_settings
 
-#: What each process counts for when Ray places it. The network computes all the time; the others wait and search.
+#: CPUs that Ray reserves for a process. The network computes all the time; the others mostly wait and search.
 _INGRESS_CPUS, _SHARD_CPUS = 0.2, 0.2
-#: A process that died is noticed within this time; one that is silent for the other is taken for dead.
+#: How soon Ray notices that a process has died, and after how long a silent one counts as dead.
 _HEALTH: dict[str, Any] = {"health_check_period_s": 1.0, "health_check_timeout_s": 15.0}
-#: Requests to one process at a time. What is too much is refused by the service's own limits, which say so properly.
+#: Concurrent requests to one process. The service's own, lower limits refuse excess requests with a proper answer.
 _ONGOING = 1_000
-#: The service logs each request by itself.
+#: The service logs requests itself.
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)
 
 
 def build(settings: Settings) -> serve.Application:
-    """The application with these settings, whose paths are absolute."""
+    """The application with these settings, which have absolute paths."""
     common: dict[str, Any] = {
         **_HEALTH,
         "max_ongoing_requests": _ONGOING,
@@ -58,5 +58,5 @@ def build(settings: Settings) -> serve.Application:
 
 
 def application(_arguments: dict[str, str]) -> serve.Application:
-    """The application, with the settings of the environment. Raises SettingsError."""
+    """The application with settings from the environment. Raises SettingsError."""
     return build(absolute(load_settings()))

@@ -1,7 +1,7 @@
-"""Asking the processes of the application, and asking again where one has died meanwhile.
+"""Calls to the application's processes on Ray, repeated when a process has died.
 
-All that is asked of them changes nothing, so it may be asked twice. A process that died is replaced by Ray; who asks
-waits for the new one for a while, and then tells the client to come back.
+None of these calls changes anything, so they may be repeated. Ray replaces a process that died. A caller waits for the
+new one for a limited time; then the client is asked to retry.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from ray.serve.handle import DeploymentHandle
 from app.errors import OneshotError, UnavailableError
 from app.gallery.sharding import Question, Told
 
-#: So long a request waits for a process that died, or is silent.
+#: How long a request waits for a process that died or is silent.
 _PATIENCE_SECONDS = 10.0
 _PAUSE_SECONDS = 0.1
-#: Writing a large gallery's files anew may take as long as it takes.
+#: No time limit: these write the files of a large gallery.
 _SLOW = {"prepare"}
 
 _GONE = (RayError, RayServeException)
 
-#: Sends a question by a handle, and returns its `DeploymentResponse`.
+#: Sends a question through a handle, and returns its `DeploymentResponse`.
 Call: TypeAlias = Callable[[], Any]
 
 
 def ask(call: Call, whom: str, seconds: float | None = _PATIENCE_SECONDS) -> Any:
-    """The answer to a call, from a thread. Raises UnavailableError."""
+    """Call, and wait for the answer in a thread. Raises UnavailableError."""
     return _await(call, call(), whom, None if seconds is None else time.monotonic() + seconds)
 
 
 async def ask_soon(call: Call, whom: str) -> Any:
-    """The answer to a call, for a coroutine. Raises UnavailableError."""
+    """Call, and wait for the answer in a coroutine. Raises UnavailableError."""
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
@@ -68,13 +68,13 @@ def _unavailable(whom: str) -> OneshotError:
 
 
 class Shards:
-    """A `Scatter` over the processes that keep the parts."""
+    """A `Scatter` over the processes that hold the parts."""
 
     def __init__(self, handles: Sequence[DeploymentHandle[Any]]) -> None:
         self._handles = handles
 
     def __call__(self, question: Question, parts: Sequence[int] | None = None) -> list[Told]:
-        """Ask them all at once, then wait for all. Raises UnavailableError."""
+        """Ask all parts at once, then wait for all answers. Raises UnavailableError."""
         chosen = range(len(self._handles)) if parts is None else parts
         give_up = None if question.method in _SLOW else time.monotonic() + _PATIENCE_SECONDS
         calls = [partial(self._handles[part].answer.remote, question) for part in chosen]

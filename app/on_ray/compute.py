@@ -1,4 +1,4 @@
-"""The `Compute` of what answers HTTP: images go to the embedders, questions about galleries to the shards."""
+"""The `Compute` of the HTTP processes: images go to the embedders, questions about galleries to the shards."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Cluster:
         self.device, self.engine = form(settings)
 
     def galleries(self, store: SqlStore, _shelf: ModelShelf, _manifest: Manifest) -> Galleries:
-        """See `Compute.galleries`; the shards have a shelf of their own."""
+        """See `Compute.galleries`. The shards have shelves of their own."""
         return ShardedGalleries(Shards(self._shards), len(self._shards), store)
 
     def network(self, shelf: ModelShelf, digest: str) -> tuple[Network, Queue]:
-        """See `Compute.network`; returns when an embedder has the model."""
+        """See `Compute.network`. Returns once an embedder has loaded the model."""
         manifest = shelf.manifest_of(digest)
         where = ask(lambda: self._embedder.run.remote(digest), EMBEDDER, seconds=None)
         if isinstance(where, OneshotError):
@@ -52,7 +52,7 @@ class Cluster:
 
 
 class RemoteNetwork(Preparer):
-    """A model that other processes run; images are made ready for it here."""
+    """A model that other processes run. Images are prepared in this one."""
 
     def __init__(self, manifest: Manifest, device: str, engine: str) -> None:
         super().__init__(manifest)
@@ -60,17 +60,17 @@ class RemoteNetwork(Preparer):
 
     @property
     def device(self) -> str:
-        """Where the first embedder that was asked runs it."""
+        """The device of the first embedder that answered."""
         return self._device
 
     @property
     def engine(self) -> str:
-        """What it runs there by."""
+        """The engine of that embedder."""
         return self._engine
 
 
 class RemoteQueue(Line):
-    """The images that this process has sent to the embedders, which batch those of all senders."""
+    """The images that this process has sent to the embedders. An embedder batches those of all senders."""
 
     ready = True
     not_ready_because: str | None = None
@@ -93,4 +93,4 @@ class RemoteQueue(Line):
         return vectors
 
     def close(self) -> None:
-        """Nothing waits here."""
+        """Does nothing: no image waits in this process."""

@@ -1,7 +1,7 @@
-"""Bulk enrolment by Ray Data: processes that read, embed and enrol classes, each straight into the store.
+"""Bulk enrolment by Ray Data: processes read, embed and enrol classes, and write directly to the store.
 
-A class's images go into the store in one or two commits. Images that a class has already, byte by byte, are skipped;
-so a run that was killed is given again and goes on, whichever of its processes had come how far.
+A class's images go into the store in one or two commits. Images that a class already has, byte for byte, are skipped.
+So a run that was killed can be repeated: it continues wherever each of its processes had stopped.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from model.embedder import DeviceError, Embedder
 from model.images import ImageLimits
 from model.on_ray import NoClusterError, cluster
 
-#: Classes that a process takes at once.
+#: Classes in one batch of a process.
 _CLASSES = 32
-#: Images that are read and committed at once, unless one class has more.
+#: Images read and committed together, unless a single class has more.
 _IMAGES = 256
 _READERS = 8
-#: What errors call an image; here its file is named beside them.
+#: Field name of an image in errors; it is removed, as the file is reported separately.
 _FIELD = "image"
 
 
 def enroll_on_ray(
     settings: Settings, sources: Sequence[Source], gallery: str, on_conflict: str, tick: Callable[[], None]
 ) -> list[Enrolled]:
-    """Enrol all images, and call `tick` after each. Raises OneshotError, ValueError (the gallery's name)."""
+    """Enrol all images; calls `tick` after each. Raises OneshotError, ValueError (the gallery's name)."""
     settings, gallery, done = absolute(settings), clean_gallery(gallery), list[Enrolled]()
     _begin(settings)
     try:
@@ -64,7 +64,7 @@ def enroll_on_ray(
 
 
 def _begin(settings: Settings) -> None:
-    """Settle, before many processes would, which model a new data folder has. Raises StartupError."""
+    """Choose the model of a new data folder before many processes would. Raises StartupError."""
     with held_home(settings) as home, closing(open_store(home, settings.store)) as store:
         store.models.want(choose_model(settings, store, ModelShelf(home), *form(settings)).digest)
 
@@ -90,9 +90,9 @@ def _run(
 
 
 def missing(stored: Sequence[bytes | None], images: Sequence[bytes], on_conflict: OnConflict) -> list[int] | None:
-    """The places of the images that the class lacks; None where its present images have to go before any comes.
+    """The indices of the images that the class lacks; None if its present images must be deleted first.
 
-    With ADD whatever it has besides stays; else all that it has must be among the images.
+    With ADD, its other images stay. Otherwise all its images must be among `images`.
     """
     rest = Counter(each for each in stored if each is not None)
     lacking: list[int] = []
@@ -106,7 +106,7 @@ def missing(stored: Sequence[bytes | None], images: Sequence[bytes], on_conflict
 
 
 class EnrolClasses:
-    """One of the processes: from the files of some classes to what became of each."""
+    """A worker process: enrols the images of classes, and returns the result of each."""
 
     def __init__(self, settings: Settings, gallery: str, on_conflict: OnConflict) -> None:
         self._gallery, self._rule, self._keep = gallery, on_conflict, settings.keep_images
@@ -126,7 +126,7 @@ class EnrolClasses:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read")
 
     def __call__(self, batch: Any) -> dict[str, list[Any]]:
-        """Enrol a batch of rows `{label, files}`; a row comes back for each file."""
+        """Enrol a batch of rows `{label, files}`. Returns one row per file."""
         sources = [Source(row["label"], tuple(row["files"])) for row in batch.to_pylist()]
         done = [each for group in _groups(sources) for each in self._enroll(group)]
         return {name: [getattr(each, name) for each in done] for name in Enrolled.__dataclass_fields__}
@@ -148,7 +148,7 @@ class EnrolClasses:
         return [item.outcome() for item in items]
 
     def _skip(self, items: Sequence[_Item], stored: Sequence[bytes | None]) -> bool:
-        """Settle those that need not come; whether the others join what the class has."""
+        """Mark images that need no work. Return whether the others are added to the class's present images."""
         lacking = missing(stored, [item.data for item in items], self._rule)
         if lacking is None and self._rule is OnConflict.FAIL:
             for item in items:
@@ -174,7 +174,7 @@ class EnrolClasses:
 
 
 class _Item:
-    """An image on its way: what is known of it so far."""
+    """An image and what is known of it so far."""
 
     def __init__(self, label: str, file: str) -> None:
         self.label, self.file, self.data = label, file, b""
@@ -184,11 +184,11 @@ class _Item:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more is to be done."""
+        """Whether no work is left."""
         return self.skipped or self.result is not None
 
     def take(self, content: bytes | OSError) -> None:
-        """Note what was read, and settle the label."""
+        """Set the file's content, or the error of reading it, and clean the label."""
         if isinstance(content, OSError):
             self.result = content
             return
@@ -199,13 +199,13 @@ class _Item:
             self.result = InvalidRequestError.at("body", "label", message=str(error))
 
     def support(self, digest: str, keep: bool) -> NewSupport:
-        """What the store gets."""
+        """The record to store."""
         assert self.embedded is not None  # noqa: S101 - only what was embedded is committed
         image = self.data if keep else None
         return NewSupport(self.label, image, self.embedded.media_type, self.embedded.vector, digest)
 
     def outcome(self) -> Enrolled:
-        """What became of it."""
+        """The result of enrolling it."""
         if isinstance(self.result, EnrollOutcome) or self.skipped:
             created = isinstance(self.result, EnrollOutcome) and self.result.created
             return Enrolled(self.file, self.label, 201 if created else 200, skipped=self.skipped)
@@ -216,7 +216,7 @@ class _Item:
 
 
 def _groups(sources: Sequence[Source]) -> Iterator[list[Source]]:
-    """Yield classes whose images are read at once; one of very many images comes alone."""
+    """Yield groups of classes whose images are read together. A class with very many images is a group of its own."""
     group: list[Source] = []
     for source in sources:
         if group and sum(len(each.files) for each in group) + len(source.files) > _IMAGES:
@@ -235,5 +235,5 @@ def _read(file: str) -> bytes | OSError:
 
 
 def _digest_of(gallery: str, store: SqlStore) -> str | None:
-    """The model of the gallery, None where there is no such gallery yet."""
+    """The model of the gallery, None if the gallery doesn't exist yet."""
     return next((each.model_digest for each in store.list_galleries() if each.name == gallery), None)

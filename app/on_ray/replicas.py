@@ -1,6 +1,6 @@
 """The processes of the application on Ray: for HTTP, for the network, and for each part of the galleries.
 
-Each opens the store by itself, which has all state; any of them may die and be started anew, on any node.
+Each opens the store, which holds all state. Any of them may die and be restarted on any node.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _begin(settings: Settings) -> None:
 
 
 class Ingress:
-    """Answers HTTP by the same application as everywhere else."""
+    """Answers HTTP with the same application as everywhere else."""
 
     def __init__(self, settings: Settings, embedder: DeploymentHandle[Any], *shards: DeploymentHandle[Any]) -> None:
         _begin(settings)
@@ -54,13 +54,13 @@ class Ingress:
         return self._app
 
     def check_health(self) -> None:
-        """Have Ray replace this process when it can't go on."""
+        """Raise RuntimeError when the process can't go on, so that Ray replaces it."""
         if reason := self._app.state.lifecycle.failed:
             raise RuntimeError(reason)
 
 
 class NetworkReplica:
-    """Runs forward passes: of the service's model from the start, of others when they are asked for."""
+    """Runs forward passes: of the service's model from the start, of other models on request."""
 
     def __init__(self, settings: Settings) -> None:
         _begin(settings)
@@ -91,7 +91,7 @@ class NetworkReplica:
         self._dead = "The worker thread is dead."
 
     async def run(self, digest: str) -> tuple[str, str] | OneshotError:
-        """The device and the engine that the model runs on from now on, or why it can't."""
+        """Load the model. Return its device and engine, or the error."""
         try:
             embedder, _ = await asyncio.to_thread(self._load, digest)
         except DeviceError as error:
@@ -101,7 +101,7 @@ class NetworkReplica:
         return embedder.device, embedder.engine
 
     async def embed(self, digest: str, batch: Prepared) -> Vectors | OneshotError:
-        """The vectors (n, D) of prepared images (n, C, S, S), or why there are none."""
+        """The vectors (n, D) of prepared images (n, C, S, S), or the error."""
         try:
             if digest not in self._running and isinstance(refusal := await self.run(digest), OneshotError):
                 return refusal
@@ -110,13 +110,13 @@ class NetworkReplica:
             return error
 
     def check_health(self) -> None:
-        """Have Ray replace this process when it can't go on."""
+        """Raise RuntimeError when the process can't go on, so that Ray replaces it."""
         if self._dead:
             raise RuntimeError(self._dead)
 
 
 class ShardReplica:
-    """Keeps one part of the galleries, and follows its share of the change log."""
+    """Holds one part of the galleries, and follows its share of the change log."""
 
     def __init__(self, settings: Settings, number: int) -> None:
         _begin(settings)

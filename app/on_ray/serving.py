@@ -1,4 +1,4 @@
-"""`oneshot serve --engine ray`: the application in the cluster of RAY_ADDRESS, or in one that is started for it."""
+"""`oneshot serve --engine ray`: runs the application in the cluster of RAY_ADDRESS, or in one that it starts."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from model.on_ray import ADDRESS, NoClusterError, cluster
 log = get_logger(__name__)
 
 _NAME = "oneshot"
-#: The service's own limits come first, with an answer that says which.
+#: Ray's time limit is longer than the service's own, whose answer says which limit it was.
 _MARGIN_SECONDS = 5.0
 
 
 def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
     """Serve until interrupted; returns the exit code. Raises StartupError.
 
-    `listening` is a socket bound to where to listen: its number is used, and Ray's proxies take its place.
+    `listening` is a socket bound to the address. It is closed, and Ray's proxies bind its port.
     """
     host, port = listening.getsockname()[:2]
     listening.close()
@@ -41,7 +41,7 @@ def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
     configure_logging(settings.log_level, settings.log_format)
     _check(settings)
     with _joined():
-        # one proxy on each node that has a process to send requests to
+        # one proxy on each node that runs a process which receives requests
         options = {"host": host, "port": port, "request_timeout_s": settings.request_timeout + _MARGIN_SECONDS}
         serve.start(proxy_location="EveryNode", http_options=options, logging_config=QUIET)
         try:
@@ -50,7 +50,7 @@ def serve_on_ray(settings: Settings, listening: socket.socket) -> int:
                 log.info("started", url=f"http://{host}:{port}", nodes=len(ray.nodes()), shards=settings.shards)
                 stopping.wait()
                 log.info("stopping")
-        except RuntimeError as error:  # what the processes say stands in their logs
+        except RuntimeError as error:  # the processes' logs have the details
             raise StartupError(f"the application does not start on Ray: {error}") from error
         finally:
             serve.delete(_NAME)
@@ -70,7 +70,7 @@ def _joined() -> Iterator[None]:
 
 @contextmanager
 def _signalled() -> Iterator[threading.Event]:
-    """An event that is set by the signals to stop; Ray had taken these for itself."""
+    """An event that the stop signals set. Ray has installed handlers of its own for these."""
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -85,7 +85,7 @@ def _signalled() -> Iterator[threading.Event]:
 
 
 def _check(settings: Settings) -> None:
-    """Find here and now what would keep every process from starting. Raises StartupError."""
+    """Detect, before the processes are started, what would keep all of them from starting. Raises StartupError."""
     if settings.store is None and ADDRESS in os.environ:
         log.warning("store_is_a_file", reason="every node needs the same one: set ONESHOT_STORE")
     with held_home(settings) as home, closing(open_store(home, settings.store)) as store:

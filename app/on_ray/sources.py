@@ -1,4 +1,4 @@
-"""Which images are meant by folders and by prefixes of object stores, and reading them wherever they lie."""
+"""Finds the images in folders and under object-store prefixes, and reads them."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from model.folders import LABELS_FILE, exported_labels, is_image, label_of
 
 @dataclass(frozen=True)
 class Source:
-    """A class, and where its images are: absolute paths, or addresses such as `s3://bucket/a.png`."""
+    """A class and its images: absolute paths, or addresses such as `s3://bucket/a.png`."""
 
     label: str
     files: tuple[str, ...]
 
 
 def find_sources(paths: Sequence[str], label: str | None = None) -> tuple[list[Source], list[str]]:
-    """All classes with all their images, in order, and the files that are passed over.
+    """Find all classes with all their images, in order, and the files that are skipped.
 
-    A class of very many images stays one. Raises OSError for what isn't there, ValueError when there is no image.
+    A class is never split, however many images it has. Raises OSError for a missing path, ValueError when there are no
+    images.
     """
     files: dict[str, list[str]] = {}
     passed_over: list[str] = []
@@ -41,7 +42,7 @@ def find_sources(paths: Sequence[str], label: str | None = None) -> tuple[list[S
 
 
 def read(file: str) -> bytes:
-    """The content of one of them. Raises OSError."""
+    """Read one of these files. Raises OSError."""
     if "://" not in file:
         return Path(file).read_bytes()
     system, path = _open(file)
@@ -57,8 +58,8 @@ def _of_folder(path: str, label: str | None) -> list[tuple[str | None, str]]:
 
 
 def _of_prefix(address: str, label: str | None) -> list[tuple[str | None, str]]:
-    """All files below a prefix with their labels, None for those that are no images; Ray's own listing would not say of
-    which sub-folder they are."""
+    """All files under a prefix with their labels, None for files that are not images. Ray's own listing does not return
+    the sub-folder of a file."""
     system, root = _open(address)
     scheme, query = address.partition("://")[0], address.partition("?")[2]
 

@@ -1,6 +1,6 @@
-"""Starting while the store's database is away: the process is live and not ready, and tries again until it is there.
+"""Starts the service while the store's database is unavailable: the process is live but not ready, and keeps trying.
 
-So the machines of a cluster may come up in any order. Whatever else stops a start does so at once.
+So the machines of a cluster may start in any order. Any other obstacle ends the start at once.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: How long a database is waited for in all, and the pauses between the attempts: the first, doubled up to the longest.
+#: How long to wait for a database in all, and the pauses between attempts: the first, doubled up to the longest.
 PATIENCE_S = 300.0
 _FIRST_S, _LONGEST_S = 0.25, 5.0
 
 
 class Startup:
-    """The start of one process. `open_parts` makes the parts and registers their end with the stack that it is given.
+    """The start of one process. `open_parts` opens the parts and registers their cleanup with the stack it is given.
 
-    `tell` is called with the reason when the start is given up after it had begun to wait; then the process ends.
+    `tell` is called with the reason when the start fails after it had begun to wait; then the process ends.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Startup:
 
     @asynccontextmanager
     async def run(self, *, wait: bool) -> AsyncIterator[None]:
-        """Open the parts, close them at the end; with `wait`, go on without them while the database is away.
+        """Open the parts, and close them at the end. With `wait`, enter the block while the database is unavailable.
 
         Raises StartupError.
         """
@@ -52,7 +52,7 @@ class Startup:
             yield
 
     async def _stop(self, waiting: asyncio.Task[None]) -> None:
-        # an attempt is not cut off: what it has opened would stay open
+        # an attempt is not cancelled: what it has opened would stay open
         self._stopping.set()
         await waiting
 
@@ -84,12 +84,12 @@ class Startup:
 
 
 def is_away(error: StartupError) -> bool:
-    """Whether the start failed because the store could not be reached."""
+    """Whether the start failed because the store was unavailable."""
     return isinstance(error.__cause__, StoreUnavailableError)
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait before each further attempt, for PATIENCE_S in all."""
+    """Seconds to wait before each further attempt, PATIENCE_S in all."""
     end, pause = time.monotonic() + PATIENCE_S, _FIRST_S
     while time.monotonic() < end:
         yield pause

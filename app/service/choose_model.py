@@ -1,4 +1,4 @@
-"""What each process of the service does first: hold the data folder, open the store, find the model."""
+"""The first steps of each process: lock the data folder, and choose the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.manifest import Manifest
 
 @contextmanager
 def held_home(settings: Settings) -> Iterator[Path]:
-    """The data folder, made at need and held against a restore. Raises StartupError."""
+    """The data folder, created if missing and locked against a restore. Raises StartupError."""
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -39,9 +39,9 @@ def held_home(settings: Settings) -> Iterator[Path]:
 
 
 def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device: str, engine: EngineName) -> Manifest:
-    """The model to start with: the one that is set, else the store's own, else the shipped one; it is on the shelf.
+    """Choose the model to start with, and put it on the shelf: the configured one, else the store's, else the default.
 
-    In the form that the device and the engine run. Raises StartupError.
+    Returns the form of it that the device and the engine run. Raises StartupError.
     """
     try:
         own = store.models.fact(MODEL)
@@ -62,10 +62,10 @@ def choose_model(settings: Settings, store: SqlStore, shelf: ModelShelf, device:
 
 
 def _take_shipped(digest: str, shelf: ModelShelf, store: SqlStore) -> None:
-    """Where the store's model is a shipped one, put back what the data folder lacks of it.
+    """If the store's model is a shipped one, restore what the data folder lacks of it.
 
-    That is all of it, or the graph that earlier releases did not have. Raises StartupError when a model that is none
-    of them is missing: another in its place would change the model of every gallery.
+    Missing is either all of it or the graph, which earlier releases did not have. Raises StartupError when any other
+    model is missing: using another in its place would change the model of every gallery.
     """
     for artifact in sorted(PRETRAINED.iterdir()):
         forms = {read_manifest(form).digest: form for form in read_forms(artifact) if form is not None}

@@ -1,4 +1,4 @@
-"""Where the network runs and the galleries lie: in this process, or elsewhere."""
+"""Where the network runs and the galleries are: in this process or elsewhere."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from model.manifest import Manifest
 
 
 class Compute(Protocol):
-    """What the service is built on."""
+    """Provides the network and the galleries."""
 
-    #: Which form of an artefact to choose (see `model.embedder.choose_form`).
+    #: These decide the form of an artefact (see `model.embedder.choose_form`).
     device: str
     engine: EngineName
-    #: Threads that ask galleries; each waits for an answer.
+    #: Threads that query galleries; each waits for an answer.
     searches: int
 
     def galleries(self, store: SqlStore, shelf: ModelShelf, manifest: Manifest, /) -> Galleries:
         """Return the galleries of the store."""
 
     def network(self, shelf: ModelShelf, digest: str) -> tuple[Network, Queue]:
-        """Return a model of the shelf that runs from now on. Blocks. Raises ModelNotFoundError, DeviceError."""
+        """Start a model of the shelf. Blocks. Raises ModelNotFoundError, DeviceError."""
 
 
 class Here:
-    """All of it in this process."""
+    """The `Compute` of a single process."""
 
     searches = 4
 

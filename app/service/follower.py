@@ -1,4 +1,4 @@
-"""Following a store on a server also while nobody asks, so that what is known is recent when the server goes away."""
+"""Follows a store on a server also without requests, so that the views are recent when the server goes down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOOK_SECONDS = 0.5
 
 
 class Follower:
-    """A thread that keeps the views up to date, and the keys of a gate."""
+    """A thread that keeps the views and a gate's keys up to date."""
 
     def __init__(self, index: Galleries, gate: Gate | None = None) -> None:
         self._index, self._gate = index, gate
@@ -29,7 +29,7 @@ class Follower:
                 self._index.refresh()
                 if self._gate is not None and self._gate.asks:
                     self._gate.read_keys()
-            except UnavailableError:  # whoever found that out has told it
+            except UnavailableError:  # already logged where it was detected
                 pass
             except Exception:
                 log.exception("following_failed")

@@ -1,4 +1,4 @@
-"""Whether requests can be served now: what a load balancer asks before it sends any."""
+"""Readiness: whether requests can be served now, as load balancers ask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = get_logger(__name__)
 
 
 class Health:
-    """Answers from the network's thread, the store and the process's life. For one event loop."""
+    """Derives readiness from the network's thread, the store and the process's state. For one event loop."""
 
     def __init__(
         self, lifecycle: Lifecycle, models: Models, store: Store, writing: WorkPool, pace: Pace = PACE
@@ -36,7 +36,7 @@ class Health:
         """Why requests can't be served, or None."""
         if self._lifecycle.draining:
             return "The service is shutting down."
-        if self._store.damage is not None:  # the log says what it is
+        if self._store.damage is not None:  # the log has the details
             return "The store is damaged."
         return self._models.primary.batcher.not_ready_because or await self._why_not_writable()
 

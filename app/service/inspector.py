@@ -1,6 +1,6 @@
-"""Looking for damage of the store in the background, so that it is known before what is damaged is asked for.
+"""Inspects the store for damage in the background, to find it before the damaged data is requested.
 
-Of all processes on a data folder, one looks.
+Of all processes on a data folder, one inspects.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 LOCK_FILE = "inspect.lock"
-#: So many times as long as it reads, it rests: it takes a fifth of a core and of the disk.
+#: Pause after each read, as a multiple of its duration. Inspection then takes a fifth of a core and of the disk.
 _REST = 4.0
 _PATIENCE = 100
 
 
 class Inspector:
-    """A thread that looks at the whole store again and again."""
+    """A thread that inspects the whole store at intervals."""
 
     def __init__(self, home: Path, store: SqlStore, pace: Pace = PACE) -> None:
         self._pace = pace
@@ -38,7 +38,7 @@ class Inspector:
         while not self._stopping.wait(self._pace.inspection_first):
             try:
                 with alone(self._lock) as mine:
-                    while mine:  # as long as this process lives: nobody else needs to
+                    while mine:  # held as long as this process lives: no other needs to inspect
                         self._inspect()
                         if self._stopping.wait(self._pace.inspection_every):
                             return
@@ -49,7 +49,7 @@ class Inspector:
         began = time.monotonic()
         try:
             whole = self._store.inspect(self._rest)
-        except StoreCorruptError as error:  # which the store remembers
+        except StoreCorruptError as error:  # the store remembers it
             log.error("inspected", damage=str(error))
         except UnavailableError as error:
             if not self._stopping.is_set():
@@ -64,7 +64,7 @@ class Inspector:
     def close(self) -> None:
         """End the thread."""
         self._stopping.set()
-        for _ in range(_PATIENCE):  # once may be just before a statement begins
+        for _ in range(_PATIENCE):  # an interrupt just before a statement begins has no effect
             self._store.end_inspection()
             self._thread.join(0.1)
             if not self._thread.is_alive():

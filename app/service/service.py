@@ -41,13 +41,13 @@ from model.embedder import DeviceError
 from model.images import ImageLimits
 
 _STORE_THREADS = 4
-#: So many maps and calibrations may wait for the one thread that makes them.
+#: Most maps and calibrations that wait for the one thread that computes them.
 _LONG_WORK = 32
 
 
 @dataclass(frozen=True)
 class Service:
-    """The running parts."""
+    """The parts of a running service."""
 
     settings: Settings
     metrics: Metrics
@@ -67,17 +67,17 @@ class Service:
 
     @property
     def embedder(self) -> Network:
-        """The model that answers what concerns no gallery."""
+        """The primary model, for requests without a gallery."""
         return self.models.primary.embedder
 
     @property
     def batcher(self) -> Queue:
-        """The queue in front of that model."""
+        """The queue in front of the primary model."""
         return self.models.primary.batcher
 
     @property
     def recognizer(self) -> Recognizer:
-        """The use cases over that model."""
+        """The use cases with the primary model."""
         return self.models.primary.recognizer
 
 
@@ -89,9 +89,9 @@ async def open_service(
     compute: Compute | None = None,
     pace: Pace = PACE,
 ) -> AsyncIterator[Service]:
-    """Build every part, by default in this process, where the network warms up in the background.
+    """Build every part. By default all is in this process, where the network warms up in the background.
 
-    Raises StartupError with one clear line.
+    Raises StartupError with a message of one line.
     """
     lifecycle = lifecycle or Lifecycle()
     compute = compute or Here(settings, metrics, lifecycle)
@@ -143,10 +143,10 @@ def _build(
         raise StartupError(f"{variable('model')}: {error}") from error
     models = Models(primary, shelf, index, start)
     parts.callback(models.close)
-    _want(manifest.digest, store, settings.home)  # now that it runs
+    _want(manifest.digest, store, settings.home)  # only once it runs
     remodeller = Remodeller(settings.home, store.models, store.version, models, pace)
     parts.callback(remodeller.close)
-    if not store.remote:  # a database server looks after its own
+    if not store.remote:  # a database server checks its own data
         parts.callback(Inspector(settings.home, store, pace).close)
     facts = {"device": primary.embedder.device, "engine": primary.embedder.engine}
     metrics.describe(version=version("oneshot"), model=primary.embedder.model_id, **facts)
@@ -167,10 +167,10 @@ def _want(digest: str, store: SqlStore, home: Path) -> None:
 
 
 def _pools(settings: Settings, store: SqlStore, compute: Compute) -> Pools:
-    # roomier than what comes before it: refusing an image that has been through the network would waste the pass
+    # larger than the queues before it: refusing an image after its forward pass would waste the pass
     room = 2 * (settings.max_queue + settings.max_batch)
     storing = WorkPool("store", _STORE_THREADS, room)
-    apart = store.remote or compute.searches > _STORE_THREADS  # a silent server keeps its threads waiting
+    apart = store.remote or compute.searches > _STORE_THREADS  # threads may wait for a silent server
     return Pools(
         decoding=WorkPool("decode", os.cpu_count() or 1, settings.max_queue),
         storing=storing,
