@@ -1,4 +1,4 @@
-"""The durable truth: galleries of labelled images in a database."""
+"""The durable store: galleries of labelled images in a database."""
 
 from app.store.base import (
     Changes,

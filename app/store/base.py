@@ -1,11 +1,11 @@
-"""What the service asks of its durable store: the records, and the protocol that an implementation fulfils.
+"""Records and interface of the durable store.
 
-The store is the truth; every index in memory is a view of it. What a call has returned from is durable. Writes go into
-an ordered change log in the same transaction, and a view follows that log (`Store.changes_since`). The log holds for
-each class at most one entry, its latest, and an entry says *which* class changed, not what happened to it: reading it
-yields the class as it is now. So the log stays as small as the gallery, applying it twice does no harm, replaying it
-from 0 rebuilds a view from nothing, and it keeps no trace of a deleted label. Of what was deleted it has the latest
-10,000 entries (`Changes.pruned`).
+The store is the source of truth; every index in memory is a view of it. A call that has returned is durable. A write
+also goes into an ordered change log, in the same transaction, and views follow that log (`Store.changes_since`). The
+log has at most one entry per class, the latest. An entry says *which* class changed, not how: reading it yields the
+class in its present state. So the log is never larger than the gallery, applying it twice does no harm, replaying it
+from 0 rebuilds a view, and it keeps no deleted label. Of the entries about deletions it keeps the latest 10,000
+(`Changes.pruned`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Ids = npt.NDArray[np.int64]
 class OnConflict(StrEnum):
     """What enrolling does with a label that the gallery already has."""
 
-    REPLACE = "replace"  # the new shot takes the place of all the old ones
+    REPLACE = "replace"  # the new shot replaces all old ones
     FAIL = "fail"  # nothing of the whole batch is written
     ADD = "add"  # the class keeps its shots and gains one
 
@@ -48,7 +48,7 @@ class NewSupport:
 
 @dataclass(frozen=True)
 class Support:
-    """One stored shot of a class; its image is fetched apart, by `Store.read_image`."""
+    """One stored shot of a class, without its image (see `Store.read_image`)."""
 
     id: int
     media_type: str
@@ -58,7 +58,7 @@ class Support:
 
 @dataclass(frozen=True)
 class ClassRecord:
-    """One class: how many shots it has, when it came (UTC) and when its shots last changed."""
+    """One class: its number of shots, when it was created and when its shots last changed (UTC)."""
 
     gallery: str
     label: str
@@ -69,7 +69,7 @@ class ClassRecord:
 
 @dataclass(frozen=True)
 class EnrollOutcome:
-    """What became of one enrolled item: its class after the whole batch, and whether this item made the class."""
+    """The result of enrolling one item: its class after the whole batch, and whether this item created the class."""
 
     class_record: ClassRecord
     created: bool
@@ -77,7 +77,7 @@ class EnrollOutcome:
 
 @dataclass(frozen=True)
 class Once:
-    """A request that is to be done once, however often it is sent: digests of its key, and of all that it asks for."""
+    """A request to be done only once, however often it is sent: digests of its key and of its whole content."""
 
     key: str
     request: str
@@ -85,7 +85,7 @@ class Once:
 
 @dataclass(frozen=True)
 class ClassPage:
-    """One page of classes, ordered by label (by code point); `next_after` asks for the next, None at the end."""
+    """One page of classes, ordered by label (by code point). `next_after` asks for the next page, None at the end."""
 
     items: list[ClassRecord]
     next_after: str | None
@@ -93,9 +93,9 @@ class ClassPage:
 
 @dataclass(frozen=True)
 class GalleryRecord:
-    """One gallery: its number of classes, and the model (digest, dimension) that all its vectors are made with.
+    """One gallery: its number of classes, and the model (digest, dimension) of all its vectors.
 
-    `calibrated` says whether it has a calibration of its own.
+    `calibrated`: whether it has its own calibration.
     """
 
     name: str
@@ -108,9 +108,9 @@ class GalleryRecord:
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """What a view needs to know of a gallery. `id` is never used again, also when the name is.
+    """A gallery's data for a view. An `id` is never reused, even if the name is.
 
-    `calibration` is the JSON of the gallery's own, None where it uses that of its model.
+    `calibration` is the JSON of the gallery's own calibration, None if it uses that of its model.
     """
 
     id: int
@@ -122,11 +122,11 @@ class GalleryInfo:
 
 @dataclass(frozen=True)
 class GalleryChanges:
-    """What changed in one gallery, as it is now.
+    """The changes in one gallery, as its present state.
 
-    `gallery` is None when the gallery was dropped. `classes` maps the id of each changed class to its label, None when
-    the class was deleted, in the order of the log. `vectors`, shape (n, D), are all present shots of these classes;
-    `support_ids` and `class_ids`, shape (n,), say which shot each row is and which class it belongs to.
+    `gallery` is None when the gallery was deleted. `classes` maps the id of each changed class to its label, None when
+    the class was deleted, in the order of the log. `vectors`, shape (n, D), are all present shots of these classes.
+    `support_ids` and `class_ids`, shape (n,), are the shot and the class of each row.
     """
 
     gallery_id: int
@@ -137,7 +137,7 @@ class GalleryChanges:
     vectors: Vectors
 
     def without_vectors(self) -> GalleryChanges:
-        """Return the same of the classes alone."""
+        """Return the same changes of classes, without their shots."""
         none: Ids = np.empty(0, dtype=np.int64)
         return replace(self, support_ids=none, class_ids=none, vectors=self.vectors[:0])
 
@@ -146,8 +146,8 @@ class GalleryChanges:
 class Changes:
     """The changes after a point of the log; `seq` is the point that they lead to.
 
-    Entries about what was deleted are dropped from the log when they are old: whoever has followed it to a point before
-    `pruned`, other than 0, may have missed one.
+    Old entries about deletions are dropped from the log. A reader that had reached a point before `pruned`, other than
+    0, may have missed one.
     """
 
     seq: int
@@ -157,9 +157,9 @@ class Changes:
 
 @dataclass(frozen=True)
 class GalleryContent:
-    """All of a gallery at the point `seq` of the log: shots ordered by class and age, and the classes' ids and labels.
+    """A whole gallery at the point `seq` of the log: shots ordered by class and age, and the classes' ids and labels.
 
-    `vectors` has shape (n, D); `owners`, shape (n,), says which place in `class_ids` (ascending) each shot has.
+    `vectors` has shape (n, D). `owners`, shape (n,), is the index in `class_ids` (ascending) of each shot's class.
     """
 
     seq: int
@@ -173,19 +173,19 @@ class Store(Protocol):
     """Durable galleries of labelled images. All methods may be called from any thread.
 
     Any method raises StoreUnavailableError when the store can't be reached or written now (locked too long, disk full,
-    closed) and StoreCorruptError when it is damaged; a write that raises has changed nothing. Labels and gallery names
-    are compared exactly, code point by code point.
+    closed) and StoreCorruptError when it is damaged. A write that raises has changed nothing. Labels and gallery names
+    are compared exactly, by code point.
     """
 
     def enroll(
         self, gallery: str, items: Sequence[NewSupport], on_conflict: OnConflict, keep_all: bool = False
     ) -> list[EnrollOutcome]:
-        """Enrol all items in one transaction, and make the gallery at need; one outcome for each item, in order.
+        """Enrol all items in one transaction; creates the gallery if missing. Returns one outcome per item, in order.
 
-        The result is as if the items came one by one: of several items of one label, REPLACE keeps the last, ADD keeps
-        all. FAIL refuses the whole batch when any label exists or comes twice. With `keep_all`, the items of one label
-        come together: REPLACE keeps them all in the place of what was there, FAIL lets a new label come several times.
-        The first enrolment pins the gallery's model. No items, no change.
+        The result is as if the items came one by one: of several items with one label, REPLACE keeps the last, ADD
+        keeps all. FAIL refuses the whole batch when any label exists or comes twice. With `keep_all`, the items of one
+        label belong together: REPLACE puts all of them in the place of the old shots, FAIL allows a new label several
+        times. The first enrolment fixes the gallery's model. Without items nothing changes.
 
         Raises ClassExistsError (FAIL), ModelMismatchError (another model made the gallery), ValueError (an embedding
         that is not finite, or of another length; items of several models).
@@ -204,13 +204,13 @@ class Store(Protocol):
     ) -> str:
         """Enrol (at least one item) as `enroll` does, unless this request was done before; returns its `answer`.
 
-        That is kept in the same transaction, for a day. Raises KeyReusedError when its key came with another request,
-        and what `enroll` raises.
+        The answer is stored in the same transaction, for a day. Raises KeyReusedError when the key came with another
+        request, and what `enroll` raises.
         """
         ...
 
     def answered(self, once: Once) -> str | None:
-        """Return the answer that is kept for the request, None when it was not done yet. Raises KeyReusedError."""
+        """Return the stored answer to the request, None if it was not done yet. Raises KeyReusedError."""
         ...
 
     def remove_class(self, gallery: str, label: str) -> None:
@@ -218,21 +218,21 @@ class Store(Protocol):
         ...
 
     def rename_class(self, gallery: str, label: str, new_label: str) -> ClassRecord:
-        """Give the class another label; its shots, their ids and its times stay. Its own label changes nothing.
+        """Give the class another label. Its shots, ids and times stay. Its present label changes nothing.
 
         Raises GalleryNotFoundError, ClassNotFoundError, ClassExistsError (another class has the new label).
         """
         ...
 
     def set_calibration(self, gallery: str, model_digest: str, calibration: str | None) -> None:
-        """Give the gallery a calibration of its own, as JSON, or none any more, for as long as it has that model.
+        """Set the gallery's own calibration for vectors of this model, as JSON; None removes it.
 
-        It is kept while the gallery has another model. Raises GalleryNotFoundError.
+        It is kept, unused, while the gallery has another model. Raises GalleryNotFoundError.
         """
         ...
 
     def remove_gallery(self, gallery: str) -> None:
-        """Delete the gallery with all that is in it. Raises GalleryNotFoundError."""
+        """Delete the gallery with all its content. Raises GalleryNotFoundError."""
         ...
 
     def list_galleries(self) -> list[GalleryRecord]:
@@ -240,8 +240,8 @@ class Store(Protocol):
         ...
 
     def list_classes(self, gallery: str, limit: int, after: str | None = None, search: str | None = None) -> ClassPage:
-        """Return up to `limit` (at least 1) classes with labels after `after`, of those that contain `search` in
-        upper or lower case. Raises GalleryNotFoundError.
+        """Return up to `limit` (at least 1) classes with labels after `after`; with `search`, only labels that contain
+        it, in any case. Raises GalleryNotFoundError.
         """
         ...
 
@@ -254,55 +254,55 @@ class Store(Protocol):
         ...
 
     def read_image(self, gallery: str, label: str, shot: int = 0) -> tuple[bytes, str]:
-        """Return the bytes as uploaded, and the media type, of the shot at that place of `list_supports`.
+        """Return the bytes as uploaded, and the media type, of the shot with that index in `list_supports`.
 
         Raises GalleryNotFoundError, ClassNotFoundError, ImageNotFoundError (no such shot, or its image was not kept).
         """
         ...
 
     def check_writable(self) -> None:
-        """Write something of no importance, durably. Raises what an enrolment would."""
+        """Write a small value durably. Raises what an enrolment would."""
         ...
 
     def version(self) -> int:
-        """Return a number that changes when anything was committed, by any thread or process; takes microseconds.
+        """Return a number that changes with every commit of any thread or process. Takes microseconds.
 
-        Compare it for equality only, with one from the same object. Where the store is a database server, it hears
-        of another process's commit some milliseconds late; whoever must see one reads the log anyway.
+        Compare it for equality only, and only with one from the same object. On a database server, commits of other
+        processes are noticed some milliseconds late; a caller that must see one reads the log anyway.
         """
         ...
 
     @property
     def damage(self) -> str | None:
-        """What was found to be damaged, by this process or another, and was not found whole since. Never blocks."""
+        """The damage that this process or another has found, None if none or since repaired. Never blocks."""
         ...
 
     @property
     def remote(self) -> bool:
-        """Whether the store is a server that may be away while this process goes on."""
+        """Whether the store is a server, which may become unavailable while this process runs."""
         ...
 
     def written(self) -> int:
-        """Return the number of the latest entry of the change log that came by this object, 0 for none yet."""
+        """Return the number of the latest log entry that this object wrote, 0 if none."""
         ...
 
     def age(self) -> float:
-        """Return for how many seconds the store could not be asked whether anything changed; 0 while it can be."""
+        """Return for how many seconds the store could not be asked for changes; 0 while it can be."""
         ...
 
     def changes_since(self, seq: int, gallery_id: int | None = None, limit: int = -1) -> Changes:
-        """Return what changed after the point `seq` of the log (0: everything), read in one snapshot.
+        """Return the changes after the point `seq` of the log (0: everything), read in one snapshot.
 
-        Only the changes of one gallery, if it is given; at most `limit` entries of the log, if it isn't negative.
+        With `gallery_id`, only those of that gallery. At most `limit` entries of the log, unless it is negative.
         """
         ...
 
     def store_id(self) -> str:
-        """Return what tells this store from every other, and from itself before a restore."""
+        """Return an identifier that differs from that of any other store, and changes with a restore."""
         ...
 
     def head(self) -> int:
-        """Return the point that the log has reached."""
+        """Return the number of the log's latest entry."""
         ...
 
     def gallery_infos(self) -> list[tuple[GalleryInfo, int]]:
@@ -312,10 +312,11 @@ class Store(Protocol):
     def read_gallery(self, gallery_id: int, digest: str | None = None) -> GalleryContent:
         """Return all shots of the gallery (no images), read in one snapshot; empty if there is no such gallery.
 
-        With the vectors of its present model, or, of those shots that have them, of the model `digest`.
+        The vectors are those of its present model. With `digest`, they are those of that model, and shots without one
+        are left out.
         """
         ...
 
     def close(self) -> None:
-        """Release everything; a second call does nothing, any other call raises StoreUnavailableError."""
+        """Release everything. A second call does nothing; any other call raises StoreUnavailableError."""
         ...

@@ -1,4 +1,4 @@
-"""Remembering that a store was found damaged: for all processes that have it open, and past their end."""
+"""Remembers that a store was found damaged, for all processes that have it open and after they end."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: What the file's name ends with, after that of the store.
+#: Suffix of the file's name, after that of the store.
 DAMAGED = "-damaged"
-#: Between the clock that files are dated by and the other one.
+#: Most that the clock of file times and `time.time` differ.
 _CLOCKS_DIFFER_SECONDS = 0.1
 
 
 class Damage:
-    """What was found: in a file beside the store's own; in memory where there is none, or it can't be written."""
+    """The damage found: in a file beside the store's; in memory if there is none or it can't be written."""
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
         self._kept: str | None = None
-        self.watching = False  # a file that was never opened as a store is nobody's damage
+        self.watching = False  # errors while opening a file that may be no store are not recorded
 
     @property
     def found(self) -> str | None:
-        """What is damaged, or None; quick enough for the event loop."""
+        """What is damaged, or None. Fast enough for the event loop."""
         if self._file is not None:
             with suppress(OSError):
                 return self._file.read_text("utf-8").strip()
@@ -35,7 +35,7 @@ class Damage:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Remember it when the block finds the store damaged."""
+        """Record the damage when the block raises StoreCorruptError."""
         try:
             yield
         except StoreCorruptError as error:
@@ -44,7 +44,7 @@ class Damage:
             raise
 
     def note(self, reason: str) -> None:
-        """Remember this, unless something is known already."""
+        """Record this, unless some damage is known already."""
         if self.found is not None:
             return
         log.error("store_damaged", reason=reason)
@@ -57,7 +57,7 @@ class Damage:
         self._kept = reason
 
     def forget(self, before: float) -> None:
-        """A look at all of the store that began at that time found it whole, so what was known then is mended."""
+        """Forget damage found before that time: an inspection that began then found the whole store intact."""
         with suppress(OSError):
             if self._file is not None and self._file.stat().st_mtime < before - _CLOCKS_DIFFER_SECONDS:
                 self._file.unlink()

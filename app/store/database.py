@@ -1,7 +1,7 @@
-"""What the store asks of a database, so that its statements are the same for each of them.
+"""Interface of a database, so that the store's statements are the same for each kind.
 
-What a database does in a way of its own travels with its connections, as execution options: how it gives out ids
-(`ids`) and how it looks for a text in labels (`search`).
+Two operations depend on the kind of database: assigning ids (`ids`) and searching labels (`search`). They are execution
+options of its connections.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from app.store.damage import Damage
 
 T = TypeVar("T")
 
-#: `(connection, table, count)`: ids that the table never had, ascending; nobody else gets them.
+#: `(connection, table, count)`: ids that the table never had, ascending; no other transaction gets them.
 TakeIds: TypeAlias = Callable[[sa.Connection, sa.Table, int], Sequence[int]]
 #: `(connection, query, label, text, limit)`: the first rows of the query, by label, whose label contains the text in
-#: upper or lower case (of A to Z only, where the text has no other letters); its wildcards are letters like any other.
+#: any case (only A to Z, if the text is ASCII). Wildcards in the text are literal.
 Search: TypeAlias = Callable[
     [sa.Connection, sa.Select[*tuple[Any, ...]], sa.Column[str], str, int], Sequence[sa.Row[*tuple[Any, ...]]]
 ]
 
-#: Told for how many seconds the database was read; waits as it likes, and says whether to go on.
+#: Called with the seconds that a read took; waits as long as it wants, and returns whether to continue.
 Rest: TypeAlias = Callable[[float], bool]
 
 _NUMBER = "oneshot_number"
 
 
 class Database(Protocol):
-    """Transactions from any thread, and a cheap look whether anything changed.
+    """Transactions from any thread, and a cheap check for changes.
 
     Any method raises StoreUnavailableError or StoreCorruptError when the database can't be used.
     """
@@ -42,11 +42,11 @@ class Database(Protocol):
     damage: Damage
 
     def check(self) -> None:
-        """Raise StartupError for a store that lacks what was committed to it, before anything of it is changed."""
+        """Raise StartupError for a store that lacks committed data, before anything in it is changed."""
         ...
 
     def start(self) -> None:
-        """Make ready what the store needs, once the schema is up to date."""
+        """Prepare what the store needs, once the schema is up to date."""
         ...
 
     def read(self) -> AbstractContextManager[sa.Connection]:
@@ -54,10 +54,10 @@ class Database(Protocol):
         ...
 
     def write(self) -> AbstractContextManager[sa.Connection]:
-        """Run statements in one transaction, durable when the block is left, undone when it raises.
+        """Run statements in one transaction: durable at the end of the block, rolled back when it raises.
 
-        One at a time, in all processes, and visible to others before the next one begins: so the numbers that they
-        give to entries of the change log become visible in order.
+        There is one at a time over all processes, and it is visible to others before the next begins. So the numbers of
+        log entries become visible in order.
         """
         ...
 
@@ -74,39 +74,39 @@ class Database(Protocol):
         ...
 
     def alone(self) -> AbstractContextManager[bool]:
-        """Hold what one process at a time may hold, and tell whether this one does: for work that one is to do."""
+        """Try to take the lock for work that one process at a time does, and yield whether this one has it."""
         ...
 
     def check_structure(self, rest: Rest) -> bool:
-        """Have the database look at its own pages, if it can; False where `rest` ended it. Raises StoreCorruptError."""
+        """Run the database's own check of its pages, if any. False if `rest` ended it. Raises StoreCorruptError."""
         ...
 
     def interrupt_check(self) -> None:
-        """Have a `check_structure` in another thread raise StoreUnavailableError."""
+        """Make a `check_structure` in another thread raise StoreUnavailableError."""
         ...
 
     def scrub(self) -> None:
-        """Leave no trace of what was deleted, as far as the database can; later, if readers hold it."""
+        """Erase deleted content, as far as the database can; later, if readers hold it."""
         ...
 
     def scrub_soon(self) -> None:
-        """Do it within seconds, however often this is called."""
+        """`scrub` within seconds, once for all calls until then."""
         ...
 
     def is_full(self, error: StoreUnavailableError) -> bool:
-        """Whether it was raised because the disk is full, so that `last_resort` may help."""
+        """Whether the error was raised because the disk is full, so that `last_resort` may help."""
         ...
 
     def last_resort(self) -> AbstractContextManager[None]:
-        """Give what is reserved of the disk to what is written in the block: a deletion, which makes room."""
+        """Free the disk's reserve for the writes in the block, such as deletions."""
         ...
 
     def keep_reserve(self, size: int) -> None:
-        """Reserve so many bytes of the disk, as soon as it has them."""
+        """Reserve this many bytes of the disk, as soon as it has them."""
         ...
 
     def fill_reserve(self) -> None:
-        """Reserve what is lacking of it, if the disk has it by now."""
+        """Reserve the missing rest, if the disk has it now."""
         ...
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class Database(Protocol):
 
 
 def vital(database: Database, write: Callable[[], T]) -> T:
-    """Do what has to be written also when the disk is full."""
+    """Run a write that must succeed even when the disk is full."""
     try:
         return write()
     except StoreUnavailableError as error:
@@ -126,22 +126,22 @@ def vital(database: Database, write: Callable[[], T]) -> T:
 
 
 def note_number(connection: sa.Connection, seq: int) -> None:
-    """Note, for the one who commits, the number of an entry that the transaction wrote into the change log."""
+    """Note the number of a log entry that the transaction has written, for the commit."""
     connection.info[_NUMBER] = seq
 
 
 def noted_number(connection: sa.Connection) -> int:
-    """Return the last number that was noted in this transaction, 0 for none."""
+    """Return the last number noted in this transaction, 0 if none."""
     return int(connection.info.get(_NUMBER, 0))
 
 
 def take_number(connection: sa.Connection) -> int:
-    """Return the last number that was noted since this was last called, 0 for none."""
+    """Return and clear the last noted number, 0 if none."""
     return int(connection.info.pop(_NUMBER, 0))
 
 
 def take_ids(connection: sa.Connection, table: sa.Table, count: int) -> list[int]:
-    """Return ids that the table never had; the transaction must be one of `Database.write`."""
+    """Return ids that the table never had. The transaction must be one of `Database.write`."""
     take: TakeIds = connection.get_execution_options()["ids"]
     return list(take(connection, table, count))
 
@@ -149,6 +149,6 @@ def take_ids(connection: sa.Connection, table: sa.Table, count: int) -> list[int
 def search(
     connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], label: sa.Column[str], text: str, limit: int
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """Return the first rows of the query, by label, whose label contains the text in upper or lower case."""
+    """Return the first rows of the query, by label, whose label contains the text in any case."""
     look: Search = connection.get_execution_options()["search"]
     return look(connection, query, label, text, limit)

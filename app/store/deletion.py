@@ -1,4 +1,4 @@
-"""Deleting classes and galleries: at once, or, where the disk is too full for that, in pieces."""
+"""Deletes classes and galleries: at once, or in pieces if the disk is too full for that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.store.log import forget_classes, note_classes, record_class, record_gal
 from app.store.lookup import find_class, find_gallery
 from app.store.schema import classes, galleries, images, supports
 
-#: On a full disk so many shots are deleted at once, at most, with images of so many bytes, unless one has more.
+#: Limits of one piece on a full disk: shots, and bytes of their images. A single larger shot is a piece of its own.
 _PIECE_SHOTS, _PIECE_BYTES = 500, 4 * 2**20
 
 
@@ -80,7 +80,7 @@ def _remove(
 
 
 def _remove_piece(database: Database, gallery_id: int, which: sa.ColumnElement[bool]) -> bool:
-    """Delete some of these shots; whether there were any."""
+    """Delete some of these shots. Return whether there were any."""
     sizes = (
         sa.select(supports.c.id, supports.c.class_id, sa.func.coalesce(sa.func.length(images.c.image), 0).label("size"))
         .outerjoin(images, images.c.support_id == supports.c.id)

@@ -26,7 +26,7 @@ def enroll(
     on_conflict: OnConflict,
     keep_all: bool = False,
 ) -> list[EnrollOutcome]:
-    """Write the items as `Store.enroll` says, in the connection's transaction; `items` is not empty, and checked."""
+    """Write the items as `Store.enroll` does, in the connection's transaction. They must be checked, and not empty."""
     now = datetime.now(UTC)
     gallery_id = _pin_gallery(connection, gallery, items[0], now)
     known = _class_ids(connection, gallery_id, [item.label for item in items])
@@ -57,7 +57,7 @@ def check_items(items: Sequence[NewSupport]) -> None:
 
 
 def _pin_gallery(connection: sa.Connection, name: str, item: NewSupport, now: datetime) -> int:
-    """Return the id of the gallery, made at need, after a look that it has the item's model."""
+    """Return the id of the gallery, created if missing. Checks that it has the item's model and dimension."""
     dim = item.embedding.shape[0]
     row = connection.execute(sa.select(galleries).where(galleries.c.name == name)).one_or_none()
     if row is None:
@@ -145,7 +145,7 @@ def _class_records(connection: sa.Connection, gallery: str, ids: dict[str, int])
 
 
 def select_classes() -> sa.Select[str, int, datetime, datetime]:
-    """Return the query of label, number of shots, created_at, updated_at: a ClassRecord without its gallery."""
+    """Return the query for label, number of shots, created_at, updated_at: a ClassRecord without its gallery."""
     shots = sa.select(sa.func.count()).where(supports.c.class_id == classes.c.id).scalar_subquery()
     return sa.select(classes.c.label, shots, classes.c.created_at, classes.c.updated_at)
 

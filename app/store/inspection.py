@@ -1,4 +1,4 @@
-"""A look at every image and vector of a store, whether it is what was stored; a little at a time, between requests."""
+"""Checks every image and vector of a store against its checksum, in small steps between requests."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _COLUMNS = (images.c.image, supports.c.embedding, embeddings.c.embedding)
-#: Rows of one transaction. They are read one by one: an image may have many megabytes.
+#: Rows of one transaction. They are read one by one, because an image may have many megabytes.
 _ROWS = 64
 
 
 def count_damaged_rows(database: Database, rest: Rest) -> int | None:
-    """Return how many images and vectors are damaged, None where `rest` ended it before all were seen.
+    """Return the number of damaged images and vectors, None if `rest` ended the check early.
 
-    Those that have no checksum get one.
+    Rows without a checksum get one.
     """
     damaged = 0
     for content in _COLUMNS:
@@ -48,7 +48,7 @@ _Keys = list[list[Any]]
 
 
 def _look(database: Database, content: sa.Column[bytes], after: Sequence[object] | None) -> tuple[_Keys, _Keys, _Keys]:
-    """The keys of the next rows; of those among them that lack a checksum; and of those that are damaged."""
+    """The keys of the next rows, of those among them without a checksum, and of those that are damaged."""
     key = list(content.table.primary_key)
     query = sa.select(content, content.table.c.checksum, *key).order_by(*key).limit(_ROWS)
     if after is not None:
@@ -65,7 +65,7 @@ def _look(database: Database, content: sa.Column[bytes], after: Sequence[object]
 
 
 def _add_checksums(database: Database, content: sa.Column[bytes], keys: _Keys) -> None:
-    """Give the rows checksums of what they hold, as far as they still are there."""
+    """Add checksums of the present content to the rows, except those that were deleted meanwhile."""
     table = content.table
     with database.write() as connection:
         for values in keys:

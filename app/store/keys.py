@@ -1,4 +1,4 @@
-"""The keys in the store."""
+"""The API keys in the store."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class KeyStore:
         self._database = database
 
     def add(self, key: Key) -> None:
-        """Keep a new key."""
+        """Store a new key."""
         row = {
             **key.__dict__,
             "scopes": " ".join(sorted(key.scopes)),
@@ -28,13 +28,13 @@ class KeyStore:
             connection.execute(sa.insert(api_keys).values(**row))
 
     def all(self) -> list[Key]:
-        """All keys, also those that were revoked, oldest first."""
+        """All keys, including revoked ones, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(sa.select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)).all()
         return [_key(row) for row in rows]
 
     def revoke(self, key_id: str) -> bool:
-        """Make a key open nothing any more; whether there was a valid one of this id."""
+        """Revoke a key. Return whether there was an unrevoked one with this id."""
         found = sa.update(api_keys).where(api_keys.c.id == key_id, api_keys.c.revoked_at.is_(None))
 
         def write() -> bool:

@@ -1,7 +1,7 @@
-"""The change log: written in the transaction of each change, read by whoever keeps a view.
+"""The change log. It is written in the transaction of each change, and read by processes that keep views.
 
-Entries about what was deleted (tombstones) would pile up: only the latest are kept. A reader that has not come as far
-as the last one that was dropped has to begin anew.
+Entries about deletions (tombstones) would accumulate, so only the latest are kept. A reader that had not reached the
+last dropped one must start from the beginning.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from app.store.schema import calibrations, changes, classes, embeddings, galleri
 from app.store.shard_key import WHOLE, Part
 from app.store.vectors import from_bytes
 
-#: So many deletions may a reader of the log have missed and still catch up.
+#: Most deletions that a reader of the log can be behind and still catch up.
 KEPT_TOMBSTONES = 10_000
 _PRUNED = "pruned"
 
 
 def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime, deleted: bool = False) -> None:
-    """Note that the gallery was made or dropped; this takes the place of all entries about it."""
+    """Record that the gallery was created or deleted. The entry replaces all earlier ones about it."""
     connection.execute(sa.delete(changes).where(changes.c.gallery_id == gallery_id))
     seq = _note_gallery(connection, gallery_id, at)
     if deleted:
@@ -36,7 +36,7 @@ def record_gallery(connection: sa.Connection, gallery_id: int, at: datetime, del
 
 
 def record_settings(connection: sa.Connection, gallery_id: int, at: datetime) -> None:
-    """Note that something about the gallery as a whole changed; the entries about its classes stay."""
+    """Record that a setting of the gallery changed. The entries about its classes stay."""
     about_gallery = (changes.c.gallery_id == gallery_id) & changes.c.class_id.is_(None)
     connection.execute(sa.delete(changes).where(about_gallery))
     _note_gallery(connection, gallery_id, at)
@@ -52,7 +52,7 @@ def _note_gallery(connection: sa.Connection, gallery_id: int, at: datetime) -> i
 def record_class(
     connection: sa.Connection, gallery_id: int, class_id: int, at: datetime, deleted: bool = False
 ) -> None:
-    """Note that the class was changed or deleted; the entry takes the place of the class's earlier one."""
+    """Record that the class was changed or deleted. The entry replaces the class's earlier one."""
     forget_classes(connection, gallery_id, [class_id])
     [seq] = note_classes(connection, gallery_id, [class_id], at)
     if deleted:
@@ -60,7 +60,7 @@ def record_class(
 
 
 def _bury(connection: sa.Connection, seq: int) -> None:
-    """Note that the entry is about something deleted, and drop the oldest of these when there are too many."""
+    """Mark the entry as a tombstone, and drop the oldest tombstones beyond the limit."""
     connection.execute(sa.insert(tombstones).values(seq=seq))
     latest = sa.select(tombstones.c.seq).order_by(tombstones.c.seq.desc()).offset(KEPT_TOMBSTONES).limit(1)
     cut = connection.execute(latest).scalar_one_or_none()
@@ -73,20 +73,20 @@ def _bury(connection: sa.Connection, seq: int) -> None:
 
 
 def read_pruned(connection: sa.Connection) -> int:
-    """Return the number of the last entry that was dropped as too old, 0 when there was none."""
+    """Return the number of the latest dropped entry, 0 if there is none."""
     found = connection.execute(sa.select(meta.c.value).where(meta.c.key == _PRUNED)).scalar_one_or_none()
     return int(found or 0)
 
 
 def forget_classes(connection: sa.Connection, gallery_id: int, class_ids: Iterable[int]) -> None:
-    """Drop the entries about the classes: later ones take their place."""
+    """Delete the entries about the classes, because later ones replace them."""
     for chunk in chunks(class_ids):
         superseded = (changes.c.gallery_id == gallery_id) & changes.c.class_id.in_(chunk)
         connection.execute(sa.delete(changes).where(superseded))
 
 
 def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence[int], at: datetime) -> list[int]:
-    """Note that the classes, of which the log has nothing, were made or changed; returns the entries' numbers."""
+    """Record that the classes, which must have no entry, were created or changed. Return the entries' numbers."""
     ids = take_ids(connection, changes, len(class_ids))
     insert_many(connection, changes, seq=ids, gallery_id=gallery_id, class_id=list(class_ids), at=at)
     if ids:
@@ -95,12 +95,12 @@ def note_classes(connection: sa.Connection, gallery_id: int, class_ids: Sequence
 
 
 def present_vector() -> Sequence[sa.ColumnElement[Any]]:
-    """The vector and checksum of a row of supports by its gallery's present model; for a query over both tables."""
+    """The vector and checksum of a shot by its gallery's present model. For a query over supports and galleries."""
     return vector_of(galleries.c.model_digest)
 
 
 def vector_of(digest: sa.ColumnElement[str] | str) -> Sequence[sa.ColumnElement[Any]]:
-    """The vector of a row of supports by the model of that digest, and its checksum, NULL where there is none."""
+    """The vector and checksum of a shot by the model `digest`, NULL if there is none. For a query over supports."""
     return [_by_model(name, digest).label(name) for name in ("embedding", "checksum")]
 
 
@@ -114,22 +114,22 @@ def _by_model(name: str, digest: sa.ColumnElement[str] | str) -> sa.ColumnElemen
 
 
 def with_calibration(*columns: Any) -> sa.Select[*tuple[Any, ...]]:
-    """A query of galleries, with the calibration of each for its present model, NULL where it has none of its own."""
+    """A query of galleries, each with its own calibration for its present model, NULL if it has none."""
     present = (calibrations.c.gallery_id == galleries.c.id) & (calibrations.c.model_digest == galleries.c.model_digest)
     return sa.select(*columns).select_from(galleries).outerjoin(calibrations, present)
 
 
 def read_head(connection: sa.Connection) -> int:
-    """Return the latest entry's number."""
+    """Return the number of the latest entry."""
     return int(connection.execute(sa.select(sa.func.coalesce(sa.func.max(changes.c.seq), 0))).scalar_one())
 
 
 def read_changes(
     connection: sa.Connection, seq: int, gallery_id: int | None = None, limit: int = -1, kept: Part = WHOLE
 ) -> Changes:
-    """Return the changes after `seq`, as the connection's snapshot has them: at most `limit` entries of the log.
+    """Return the changes after `seq` in the connection's snapshot: at most `limit` entries of the log.
 
-    Only those of one gallery, if it is given; of classes, only those that are kept.
+    With `gallery_id`, only those of that gallery; of classes, only those in the part `kept`.
     """
     log = sa.select(changes).where(changes.c.seq > seq).order_by(changes.c.seq)
     log = log.where(changes.c.class_id.is_(None) | kept.has(changes.c.class_id))
@@ -158,7 +158,7 @@ def read_changes(
             gathered.class_ids.append(class_id)
             gathered.embeddings.append((embedding, checksum))
     if kept != WHOLE and not 0 <= limit <= len(read):
-        seq = max(seq, read_head(connection))  # what lies between concerns others
+        seq = max(seq, read_head(connection))  # the entries in between belong to other parts
     infos = _read_infos(connection, found.keys())
     found_changes = [gathered.finish(id_, infos.get(id_)) for id_, gathered in found.items()]
     return Changes(seq, found_changes, read_pruned(connection))
@@ -166,7 +166,7 @@ def read_changes(
 
 @dataclass
 class _Gathered:
-    """One gallery's changes while the rows come in."""
+    """One gallery's changes, collected while the rows are read."""
 
     classes: dict[int, str | None] = field(default_factory=dict)
     support_ids: list[int] = field(default_factory=list)

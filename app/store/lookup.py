@@ -1,4 +1,4 @@
-"""Finding galleries and classes by their names."""
+"""Finds galleries and classes by name."""
 
 from __future__ import annotations
 

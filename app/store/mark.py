@@ -1,7 +1,7 @@
-"""A mark beside the store of how many changes were committed, to notice when some of them are gone.
+"""A file beside the store with its number of commits, to detect the loss of commits.
 
-SQLite can't tell a store whose write-ahead log was deleted from one that never had those changes. The mark is written
-after each commit and never waited for: after a power cut it may be too low, but never too high.
+SQLite can't tell a store whose write-ahead log was deleted from one that never had those commits. The mark is written
+after each commit and not flushed. After a power cut it may be too low, but never too high.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from app.errors import StartupError
 from app.store.schema import meta
 
-#: What the file's name ends with, after that of the store.
+#: Suffix of the mark's file name, after that of the store.
 MARK = "-mark"
 _STORE_ID, _COMMITS = "store_id", "commits"
 _NEXT = """
@@ -27,14 +27,14 @@ ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1 RETURNING val
 
 @dataclass(frozen=True)
 class _Place:
-    """Which store, and how many commits it has had."""
+    """A store, and its number of commits."""
 
     store_id: str
     commits: int
 
 
 def count_commit(connection: sa.Connection) -> int:
-    """Count the transaction that is about to commit; returns its number."""
+    """Count the transaction that is about to commit. Return its number."""
     return int(connection.exec_driver_sql(_NEXT).scalar_one())
 
 
@@ -49,11 +49,11 @@ class Mark:
 
     @property
     def exists(self) -> bool:
-        """Whether there is one."""
+        """Whether the file exists."""
         return self._file.exists()
 
     def check(self, connection: sa.Connection) -> None:
-        """Raise StartupError when the store lacks changes that it had."""
+        """Raise StartupError when the store lacks commits that the mark counts."""
         marked, found = self._read(), _place_of(connection)
         if marked is None or found is None or marked.store_id != found.store_id or found.commits >= marked.commits:
             return
@@ -68,20 +68,20 @@ class Mark:
         try:
             store_id, commits = self._file.read_text("ascii").split()
             return _Place(store_id, int(commits))
-        except (OSError, ValueError):  # none yet, or half of one
+        except (OSError, ValueError):  # missing, or partly written
             return None
 
     def open(self, connection: sa.Connection) -> None:
-        """Begin to mark, at the place where the store is."""
+        """Start marking, at the store's present number of commits."""
         found = _place_of(connection)
-        with suppress(OSError):  # a folder that can't be written: whoever writes to the store is told by it
+        with suppress(OSError):  # the folder is read-only: writes to the store will report that
             if found is not None:
                 self._id = found.store_id
                 self._handle = os.open(self._file, os.O_WRONLY | os.O_CREAT, 0o644)
                 os.ftruncate(self._handle, self._write(found.commits))
 
     def set(self, commits: int) -> None:
-        """Mark that so many commits were made."""
+        """Mark that this many commits were made."""
         with suppress(OSError):
             self._write(commits)
 

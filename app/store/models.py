@@ -1,4 +1,4 @@
-"""What a change of the model needs of the store: vectors by another model beside the present ones, and the switch."""
+"""Storage for model changes: vectors by another model beside the present ones, and the switch to them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from app.store.vectors import to_bytes
 from model.distances import Vectors
 
 MODEL, PREVIOUS_MODEL, STORE_ID = "model", "previous_model", "store_id"
-#: Begins the keys of facts about galleries whose change does not get on.
+#: Prefix of the keys of facts about galleries whose change is held up.
 _HELD = "held "
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a gallery is on its way to a model: shots in all, with that model's vector, and without an image.
+    """How far a gallery has moved to a model: its shots, those with that model's vector, and those without an image.
 
-    `problem` is why it does not get on, if it does not.
+    `problem` is what holds it up, if anything does.
     """
 
     gallery_id: int
@@ -39,7 +39,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A shot that lacks a vector by the wanted model; `image` is None where it was not kept."""
+    """A shot that lacks a vector by the wanted model; `image` is None if it was not kept."""
 
     support_id: int
     image: bytes | None
@@ -52,7 +52,7 @@ class ModelStore:
         self._database = database
 
     def alone(self) -> AbstractContextManager[bool]:
-        """Hold the work of changing the model, of all servers on this store, and tell whether it is ours now."""
+        """Try to lock the work of a model change, over all servers on this store, and yield whether it is ours."""
         return self._database.alone()
 
     def fact(self, key: str) -> str | None:
@@ -61,7 +61,7 @@ class ModelStore:
             return _fact(connection, key)
 
     def want(self, digest: str) -> None:
-        """Make `digest` the model that all galleries are to have; the one before it can be gone back to."""
+        """Set the model that all galleries are to have. The one before it is kept for going back."""
         with self._database.write() as connection:
             present = _fact(connection, MODEL)
             if present == digest:
@@ -71,14 +71,14 @@ class ModelStore:
             _set_fact(connection, MODEL, digest)
 
     def digests(self) -> set[str]:
-        """The models that galleries have now, and those that are wanted or can be gone back to."""
+        """The models that galleries have now, the wanted one and the previous one."""
         with self._database.read() as connection:
             used = set(connection.execute(sa.select(galleries.c.model_digest).distinct()).scalars())
             facts = sa.select(meta.c.value).where(meta.c.key.in_([MODEL, PREVIOUS_MODEL]))
             return used | set(connection.execute(facts).scalars())
 
     def progress(self, digest: str) -> list[Progress]:
-        """How far the galleries of other models are on their way to this one, ordered by name."""
+        """The progress of all galleries of other models towards this one, ordered by name."""
         others = sa.select(galleries).where(galleries.c.model_digest != digest).order_by(galleries.c.name)
         with self._database.read() as connection:
             rows = connection.execute(others).all()
@@ -99,7 +99,7 @@ class ModelStore:
             return [Waiting(row.id, None if row.image is None else checked(row.image, row.checksum)) for row in rows]
 
     def add_vectors(self, digest: str, support_ids: Sequence[int], vectors: Vectors) -> None:
-        """Keep vectors by the model beside the present ones; shots that were deleted meanwhile are left out."""
+        """Store vectors by the model beside the present ones. Shots that were deleted meanwhile are left out."""
         with self._database.write() as connection:
             query = sa.select(supports.c.id).where(supports.c.id.in_(support_ids))
             alive = set(connection.execute(query).scalars())
@@ -114,7 +114,7 @@ class ModelStore:
                 connection.execute(sa.insert(embeddings), rows)
 
     def switch(self, gallery_id: int, digest: str, dim: int) -> bool:
-        """Make the model the gallery's, in one step; False, and nothing done, while a shot lacks its vector."""
+        """Switch the gallery to the model in one step. False, without changes, while a shot lacks its vector."""
         with self._database.write() as connection:
             lacking = (
                 sa.select(supports.c.id)
@@ -131,7 +131,7 @@ class ModelStore:
             return True
 
     def hold(self, gallery_id: int, digest: str, problem: str | None) -> None:
-        """Note why the gallery does not get on on its way to the model, or with None that it does."""
+        """Record what holds up the gallery's change to the model; None if nothing does."""
         value = None if problem is None else f"{digest} {problem}"
         with self._database.write() as connection:
             if _fact(connection, _held(gallery_id)) == value:
@@ -141,7 +141,7 @@ class ModelStore:
                 connection.execute(sa.insert(meta).values(key=_held(gallery_id), value=value))
 
     def forget_others(self) -> None:
-        """Drop vectors by models that nobody has, wants or may go back to, and what held galleries that are no more."""
+        """Delete vectors by models that are neither used, wanted nor previous, and facts about deleted galleries."""
         keep = self.digests()
         with self._database.write() as connection:
             connection.execute(sa.delete(embeddings).where(embeddings.c.model_digest.not_in(keep)))
@@ -150,7 +150,7 @@ class ModelStore:
             connection.execute(sa.delete(meta).where(meta.c.key.in_(set(held) - there)))
 
     def renew_identity(self, store_id: str) -> None:
-        """Make this another store for those who kept something of it (after a restore)."""
+        """Give the store a new identity, which invalidates what others derived from it (after a restore)."""
         with self._database.write() as connection:
             _set_fact(connection, STORE_ID, store_id)
 

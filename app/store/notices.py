@@ -1,8 +1,8 @@
-"""Hearing of other processes' commits on PostgreSQL: NOTIFY wakes, a number makes it right.
+"""Detects commits of other processes on PostgreSQL. NOTIFY is a hint; the log position is the truth.
 
-Each transaction that changes something sends a notice (`Listener.notice`), which the server hands out when it commits.
-A notice can be lost with its connection, or by a pooler in between; so the listener also looks at the log's head, once
-it has connected and every second. It is the one who knows whether the server can be reached.
+Each transaction with changes sends a notice (`Listener.notice`), which the server delivers when it commits. A notice
+can be lost with its connection, or in a pooler. So the listener also reads the log's head, after connecting and once
+per second. It also tracks whether the server can be reached.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from app.telemetry.logs import get_logger
 log = get_logger(__name__)
 
 _CHANNEL = "oneshot"
-#: So often the log's head is looked at.
+#: Interval between reads of the log's head.
 LOOK_SECONDS = 1.0
-#: Who has heard nothing for so long, although he looks, does not know what is there now.
+#: After this long without an answer, the present state of the store counts as unknown.
 SILENT_SECONDS = 5.0
-#: Between attempts to connect.
+#: Interval between attempts to connect.
 _RETRY_SECONDS = 0.25
 _HEAD = "SELECT (SELECT max(seq) FROM changes), (SELECT value FROM meta WHERE key = 'model')"
 
 
 class Listener:
-    """A thread with a connection of its own, and a number that changes with every commit that was heard of.
+    """A thread with its own connection, and a number that changes with every commit it detects.
 
-    `engine` makes connections that are in no transaction. Methods may be called from any thread.
+    `engine` must connect in autocommit mode. Methods may be called from any thread.
     """
 
     def __init__(self, engine: sa.Engine) -> None:
@@ -60,26 +60,26 @@ class Listener:
 
     @property
     def version(self) -> int:
-        """Changes with every commit that was heard of."""
+        """A number that changes with every detected commit."""
         return self._version
 
     @property
     def written(self) -> int:
-        """The number of the latest entry of the change log that this process wrote."""
+        """The number of the latest log entry that this process wrote."""
         return self._written
 
     def age(self) -> float:
-        """For how many seconds the server has said nothing; 0 while it answers."""
+        """For how many seconds the server has been silent; 0 while it answers."""
         silent = time.monotonic() - self._heard_at if self._started else 0.0
         return silent if self._lost or silent > SILENT_SECONDS else 0.0
 
     def notice(self, connection: sa.Connection, number: int) -> None:
-        """Have the others told when the connection's transaction commits."""
+        """Notify the other processes when the connection's transaction commits."""
         payload = f"{self._node} {number}"
         connection.execute(sa.select(sa.func.pg_notify(_CHANNEL, payload)))
 
     def committed(self, number: int) -> None:
-        """Note a commit of this process, which need not be told of it."""
+        """Count a commit of this process. Its own notices are ignored."""
         with self._lock:
             self._version += 1
             self._written = max(self._written, number)
@@ -109,7 +109,7 @@ class Listener:
 
     def _follow(self, connection: sa.Connection, selector: selectors.BaseSelector) -> None:
         connection.exec_driver_sql(f"LISTEN {_CHANNEL}")
-        self._tick()  # nobody knows what was missed
+        self._tick()  # commits may have been missed
         driver: Any = connection.connection.driver_connection
         with _registered(selector, driver.fileno()):
             while not self._closing:
@@ -120,7 +120,7 @@ class Listener:
                 self._hear()
                 look_again = time.monotonic() + LOOK_SECONDS
                 while not self._closing and (left := look_again - time.monotonic()) > 0:
-                    self._take_notices(driver)  # also those that came with the answer above
+                    self._take_notices(driver)  # including those that came with the answer above
                     selector.select(left)
 
     def _take_notices(self, driver: Any) -> None:
@@ -150,6 +150,6 @@ def _registered(selector: selectors.BaseSelector, file: int) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """What the driver says, without its line breaks."""
+    """The driver's message on one line."""
     cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     return " ".join(str(cause).split())

@@ -1,21 +1,21 @@
-"""PostgreSQL as the store uses it: every setting, chosen and explained in this one place.
+"""PostgreSQL as the store uses it. All its settings are explained here.
 
-Write transactions begin by taking an advisory lock that all processes share and that ends with them. So there is one
-writer at a time, as with SQLite, and the code above may rest on it: the numbers of the change log's entries become
-visible in order (the server shows a transaction's rows before it lets go of its locks), and no follower can pass over
-one that commits late. They are READ COMMITTED, because a snapshot for all of the transaction would be taken before the
-lock is there. Read transactions are REPEATABLE READ: one snapshot.
+A write transaction begins by taking an advisory lock that all processes share, and that ends with the transaction. So
+there is one writer at a time, as with SQLite, and the numbers of log entries become visible in order: the server shows
+a transaction's rows before it releases its locks. No follower can skip an entry that commits late. Write transactions
+are READ COMMITTED, because a snapshot for the whole transaction would be taken before the lock. Read transactions are
+REPEATABLE READ: one snapshot.
 
 `lock_timeout`
-    How long a writer waits for the lock before it gives up with StoreUnavailableError.
+    How long a writer waits for the lock before it raises StoreUnavailableError.
 `idle_in_transaction_session_timeout`
-    A process that was stopped while it has the lock loses it.
+    A process that is stopped while it holds the lock loses it.
 `synchronous_commit`
-    A commit returns when the log is on the disk, also where the server's own setting is `off`.
+    A commit returns when the log is on the disk, even if the server's own setting is `off`.
 `connect_timeout`, `keepalives_…`, `tcp_user_timeout`
     A server that has vanished from the network is noticed within seconds.
 
-The driver is psycopg 3, which only SQLAlchemy imports: it is in the extra `postgres`.
+The driver is psycopg 3, in the extra `postgres`. Only SQLAlchemy imports it.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from app.store.damage import Damage
 from app.store.database import Rest, take_number
 from app.store.notices import SILENT_SECONDS, Listener, one_line
 
-#: Any numbers, so long as they are always the same and nobody else's: "oneshot" in ASCII, and the next.
+#: Arbitrary numbers that no other application uses: "oneshot" in ASCII, and the next.
 _WRITE_LOCK = 0x6F6E6573686F74
 _WORK_LOCK = _WRITE_LOCK + 1
-#: For the threads of a server that use the store, with room; a server has 100 connections for all, by default.
+#: Enough for the threads of a server that use the store. By default PostgreSQL allows 100 connections in all.
 _CONNECTIONS, _MORE_CONNECTIONS = 6, 12
 _IDLE_SECONDS = 60
 _AT_ONCE = 500
@@ -49,15 +49,15 @@ _CONNECT = {
     "tcp_user_timeout": 8_000,
 }
 _DAMAGED = ("XX001", "XX002")
-#: Read-only, or something that this user may not do.
+#: Read-only transaction, and insufficient privilege.
 _REFUSED = ("25006", "42501")
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn what the server or the way to it reports into StoreCorruptError or StoreUnavailableError.
+    """Translate errors of the server or the connection into StoreCorruptError or StoreUnavailableError.
 
-    A violated constraint or a wrong statement is a bug of ours, and passes as it is.
+    A violated constraint or an invalid statement is a bug in this code. Such errors pass unchanged.
     """
     try:
         yield
@@ -73,10 +73,10 @@ def translated_errors() -> Iterator[None]:
 
 
 class Database:
-    """One PostgreSQL database: transactions from any thread, and a cheap look whether anything changed.
+    """One PostgreSQL database: transactions from any thread, and a cheap check for changes.
 
-    Any method raises StoreUnavailableError or StoreCorruptError when the server can't be used, and `write`
-    WriteInDoubtError when it can't be known whether it has committed. The constructor raises StartupError.
+    Any method raises StoreUnavailableError or StoreCorruptError when the server can't be used. `write` raises
+    WriteInDoubtError when it is unknown whether it has committed. The constructor raises StartupError.
     """
 
     remote = True
@@ -92,10 +92,10 @@ class Database:
         self._closed = False
 
     def check(self) -> None:
-        """Nothing: the server looks after its log itself."""
+        """Does nothing: the server checks its log itself."""
 
     def start(self) -> None:
-        """Listen for other processes' commits."""
+        """Start listening for commits of other processes."""
         self.damage.watching = True
         self._listener.start()
 
@@ -108,10 +108,10 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Run statements in one transaction, durable when the block is left, undone when it raises."""
+        """Run statements in one transaction: durable at the end of the block, rolled back when it raises."""
         self._check_there()
         with self.damage.noted(), translated_errors(), self._engine.connect() as connection:
-            take_number(connection)  # of a transaction that failed
+            take_number(connection)  # discard that of a failed transaction
             transaction = connection.begin()
             try:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_WRITE_LOCK)))
@@ -125,12 +125,12 @@ class Database:
         self._listener.committed(number)
 
     def version(self) -> int:
-        """Return a number that changes with every commit of this process, and of others once it has heard of them."""
+        """Return a number that changes with every commit of this process, and of others once it is noticed."""
         self._check_open()
         return self._listener.version
 
     def written(self) -> int:
-        """Return the number of the latest entry of the change log that was written by this object."""
+        """Return the number of the latest log entry that this object wrote."""
         return self._listener.written
 
     def age(self) -> float:
@@ -139,7 +139,7 @@ class Database:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Hold a lock that ends with this process, and tell whether it was free."""
+        """Try to take a lock that ends with this process, and yield whether it was free."""
         self._check_there()
         with translated_errors(), self._engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -151,32 +151,32 @@ class Database:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_WORK_LOCK)))
 
     def check_structure(self, rest: Rest) -> bool:  # noqa: ARG002
-        """Nothing: the server looks after its pages itself (`data_checksums`)."""
+        """Does nothing: the server checks its pages itself (`data_checksums`)."""
         return True
 
     def interrupt_check(self) -> None:
-        """Nothing: see `check_structure`."""
+        """Does nothing: see `check_structure`."""
 
     def scrub(self) -> None:
-        """Nothing: the server overwrites what was deleted when it vacuums, and drops old log when it likes."""
+        """Does nothing: the server overwrites deleted rows when it vacuums, and removes old log by its own rules."""
 
     def scrub_soon(self) -> None:
-        """Nothing: see `scrub`."""
+        """Does nothing: see `scrub`."""
 
     def is_full(self, error: StoreUnavailableError) -> bool:  # noqa: ARG002
-        """Never: its disk is that of the server."""
+        """Return False: the disk is the server's."""
         return False
 
     @contextmanager
     def last_resort(self) -> Iterator[None]:
-        """Nothing: see `is_full`."""
+        """Does nothing: see `is_full`."""
         yield
 
     def keep_reserve(self, size: int) -> None:
-        """Nothing: see `is_full`."""
+        """Does nothing: see `is_full`."""
 
     def fill_reserve(self) -> None:
-        """Nothing: see `is_full`."""
+        """Does nothing: see `is_full`."""
 
     def _check_open(self) -> None:
         if self._closed:
@@ -185,7 +185,7 @@ class Database:
     def _check_there(self) -> None:
         self._check_open()
         silent = self._listener.age()
-        if silent > SILENT_SECONDS:  # it may not even refuse: don't let threads wait for it
+        if silent > SILENT_SECONDS:  # it may not even refuse connections: don't let threads wait for it
             raise StoreUnavailableError(f"The store can't be used now: no answer for {silent:.1f} seconds.")
 
     def close(self) -> None:
@@ -215,8 +215,8 @@ def _make_engine(url: str, lock_timeout_s: float, **options: Any) -> sa.Engine:
         address = sa.make_url(f"{'postgresql' if scheme == 'postgres' else scheme}+psycopg://{rest}")
         engine = sa.create_engine(
             address,
-            paramstyle="format",  # by place: see `app.store.bulk_insert`
-            pool_pre_ping=True,  # after the server was away
+            paramstyle="format",  # positional: see `app.store.bulk_insert`
+            pool_pre_ping=True,  # connections are dead after the server was unavailable
             connect_args={name: value for name, value in _CONNECT.items() if name not in address.query},
             execution_options={"ids": _take_ids, "search": _search},
             **(options or pool),
@@ -239,7 +239,7 @@ def _make_engine(url: str, lock_timeout_s: float, **options: Any) -> sa.Engine:
 
 
 def _take_ids(connection: sa.Connection, table: sa.Table, count: int) -> Sequence[int]:
-    """The next ids of the table's sequence; the transaction has the write lock, so that they are all in a row."""
+    """The next ids of the table's sequence. The transaction has the write lock, so they are consecutive."""
     if not count:
         return ()
     [key] = table.primary_key
@@ -251,7 +251,7 @@ def _take_ids(connection: sa.Connection, table: sa.Table, count: int) -> Sequenc
 def _search(
     connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], label: sa.Column[str], text: str, limit: int
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """In the collation of labels the server folds A to Z; of other letters it knows less than Python."""
+    """With the labels' collation, the server ignores the case of A to Z only. For other letters Python does it."""
     if text.isascii():
         found = query.where(label.icontains(text, autoescape=True)).order_by(label).limit(limit)
         return connection.execute(found).all()

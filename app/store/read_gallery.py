@@ -1,4 +1,4 @@
-"""Reading a whole gallery at once, with little work for each of very many rows."""
+"""Reads a whole gallery at once, with little work per row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ROWS = 2_000
 
 
 def read_infos(connection: sa.Connection, kept: Part = WHOLE) -> list[tuple[GalleryInfo, int]]:
-    """Return all galleries and their numbers of shots of kept classes."""
+    """Return all galleries, and the number of shots of each in the classes of the part `kept`."""
     count = (
         sa.select(sa.func.count())
         .select_from(supports)
@@ -32,9 +32,9 @@ def read_infos(connection: sa.Connection, kept: Part = WHOLE) -> list[tuple[Gall
 def read_whole(
     connection: sa.Connection, gallery_id: int, digest: str | None = None, kept: Part = WHOLE
 ) -> GalleryContent:
-    """Return the gallery as the connection's snapshot has it, with its present vectors or those of the model `digest`.
+    """Return the gallery in the connection's snapshot, with the vectors of its present model or of model `digest`.
 
-    Shots that lack that model's vector are left out, and classes that are not kept.
+    Leaves out shots without a vector of that model, and classes outside the part `kept`.
     """
     vector, checksum = present_vector() if digest is None else vector_of(digest)
     seq = read_head(connection)

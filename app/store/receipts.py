@@ -1,7 +1,7 @@
-"""Receipts: what was answered to a request that brought a key, kept for when it is sent again.
+"""Receipts: answers to requests with an Idempotency-Key, kept in case a request is sent again.
 
-A receipt is written in the transaction of what it is about, so that there is one exactly when that was done. It has
-digests of the key and of the request, and no label: it says nothing about a class that was deleted.
+A receipt is written in the transaction of its request, so it exists exactly if the request was done. It has digests of
+the key and of the request, and no label, so it reveals nothing about a deleted class.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from app.store.base import Once
 from app.store.database import note_number, noted_number
 from app.store.schema import receipts
 
-#: So long, and so many of the latest, receipts are kept.
+#: How long receipts are kept, and how many of the latest.
 KEPT_FOR = timedelta(hours=24)
 KEPT_RECEIPTS = 100_000
 
 
 def find_receipt(connection: sa.Connection, once: Once) -> str | None:
-    """What was answered to the request, if it was; the transaction's number is then that of what was done.
+    """Return the answer to the request if it was done. Sets the transaction's number to that of the original one.
 
-    Raises KeyReusedError when its key came with another request.
+    Raises KeyReusedError when the key came with another request.
     """
     since = datetime.now(UTC) - KEPT_FOR
     query = sa.select(receipts).where(receipts.c.key == once.key, receipts.c.at >= since)
@@ -38,7 +38,7 @@ def find_receipt(connection: sa.Connection, once: Once) -> str | None:
 
 
 def keep_receipt(connection: sa.Connection, once: Once, answer: str) -> None:
-    """Note what is answered to the request, and drop receipts that are old or too many."""
+    """Store the answer to the request, and drop receipts that are old or too many."""
     now = datetime.now(UTC)
     connection.execute(sa.delete(receipts).where(receipts.c.at < now - KEPT_FOR))
     values = {"key": once.key, "request": once.request, "answer": answer, "seq": noted_number(connection), "at": now}

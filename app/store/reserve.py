@@ -1,7 +1,7 @@
-"""A piece of the disk that is kept free for deletions: a full disk would else refuse what makes room on it.
+"""Disk space reserved for deletions. On a full disk they would fail, although they free space.
 
-A deletion writes before it frees anything: into the write-ahead log, and, as deleted content is overwritten, as much as
-it deletes. The piece is a file without content beside the store, which is cut off for as long as that takes.
+A deletion writes before it frees anything: to the write-ahead log and, because deleted content is overwritten, as much
+as it deletes. The reserve is an allocated file beside the store, truncated while a deletion runs.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from app.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: What the file's name ends with, after that of the store.
+#: Suffix of the reserve's file name, after that of the store.
 RESERVE = "-reserve"
 _BLOCK = 2**20
 
 
 class Reserve:
-    """The piece, in `file`. Of all threads and processes, one may use it at a time."""
+    """The reserve in `file`. Only one of all threads and processes uses it at a time."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._size = 0
 
     def keep(self, size: int) -> None:
-        """Keep so many bytes from now on, as soon as the disk has them."""
+        """Reserve this many bytes from now on, as soon as the disk has them."""
         self._size = size
         self.fill()
         if size and not self._is_there():
             log.warning("no_reserve", bytes=size, reason="the disk has no room for what deletions may need")
 
     def fill(self) -> None:
-        """Take what is lacking, if the disk has it and nobody uses the piece now."""
-        with suppress(OSError), ExitStack() as held:  # a folder that can't be written
+        """Allocate what is missing, if the disk has it and no one uses the reserve."""
+        with suppress(OSError), ExitStack() as held:  # the folder is read-only, or the file is locked
             if self._is_there() or shutil.disk_usage(self._file.parent).free < self._size:
                 return
             file = held.enter_context(self._file.open("ab"))
@@ -54,18 +54,18 @@ class Reserve:
     def _fill(self, file: int) -> None:
         try:
             _allocate(file, self._size)
-        except OSError:  # somebody was quicker: leave him what there is
+        except OSError:  # another process has taken the space: leave it the rest
             os.ftruncate(file, 0)
 
     @contextmanager
     def spent(self) -> Iterator[None]:
-        """Give it back to the disk for the time of the block."""
+        """Free the reserve for the duration of the block."""
         with ExitStack() as held:
             try:
                 file = held.enter_context(self._file.open("ab"))
                 fcntl.flock(file, fcntl.LOCK_EX)
                 os.ftruncate(file.fileno(), 0)
-            except OSError as error:  # there was none, and there is no room for an empty file
+            except OSError as error:  # there was no reserve, and there is no room for an empty file
                 log.warning("no_reserve", reason=str(error))
             else:
                 log.warning("reserve_spent", bytes=self._size)

@@ -1,4 +1,4 @@
-"""The tables. A migration makes them; a test compares what the migrations made with what is written here."""
+"""The tables. Migrations create them; a test compares their result with these definitions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A point in time. SQLite has no time zones, so on every database: stored as naive UTC, handed out as aware UTC."""
+    """A point in time. SQLite has no time zones, so every database stores naive UTC. Values are aware UTC."""
 
     impl = sa.DateTime
     cache_ok = True
@@ -20,7 +20,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Say that the stored time is UTC."""
+        """Mark the stored time as UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
 
 
@@ -35,9 +35,9 @@ metadata = sa.MetaData(
 )
 
 
-# SQLite's integers have 64 bits anyway, and only a column of type INTEGER counts up by itself there.
+# SQLite's integers have 64 bits anyway, and only its type INTEGER supports AUTOINCREMENT.
 _Number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# Ordered by code point on each database, whatever its language; SQLite does it anyway.
+# Ordered by code point in every database, whatever its locale. SQLite does so by default.
 _Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 
@@ -46,12 +46,12 @@ def _parent(column: str) -> sa.ForeignKey:
 
 
 def _checksum() -> sa.Column[int | None]:
-    """The CRC-32 of the row's image or vector; NULL where it was stored before there were any."""
+    """The CRC-32 of the row's image or vector; NULL in rows that are older than checksums."""
     return sa.Column("checksum", _Number, nullable=True)
 
 
-# AUTOINCREMENT everywhere: an id that was once given out never comes back to mean another row, so a view that has
-# not yet heard of a deletion can't take a new row for the old one.
+# AUTOINCREMENT everywhere: ids are never reused, so a view that has not seen a deletion yet can't take a new row for
+# the deleted one.
 
 galleries = sa.Table(
     "galleries",
@@ -64,12 +64,12 @@ galleries = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# A gallery without a row here for its present model uses the calibration that came with the model.
+# A gallery without a row for its present model uses the model's own calibration.
 calibrations = sa.Table(
     "calibrations",
     metadata,
     sa.Column("gallery_id", _Number, _parent("galleries.id"), primary_key=True, autoincrement=False),
-    sa.Column("model_digest", sa.Text, primary_key=True),  # it was fitted to the vectors of this model
+    sa.Column("model_digest", sa.Text, primary_key=True),  # fitted to the vectors of this model
     sa.Column("content", sa.Text, nullable=False),  # model.calibration.Calibration as JSON
 )
 
@@ -91,14 +91,14 @@ supports = sa.Table(
     sa.Column("id", _Number, primary_key=True),
     sa.Column("class_id", _Number, _parent("classes.id"), nullable=False, index=True),
     sa.Column("media_type", sa.Text, nullable=False),
-    sa.Column("embedding", sa.LargeBinary, nullable=False),  # float32, little-endian, galleries.dim of them
+    sa.Column("embedding", sa.LargeBinary, nullable=False),  # galleries.dim float32 values, little-endian
     sa.Column("model_digest", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     _checksum(),
     sqlite_autoincrement=True,
 )
 
-# Images have a table of their own: a view that is built from all embeddings must not page through all images.
+# Images have their own table, so that a view built from all embeddings does not read all images.
 images = sa.Table(
     "images",
     metadata,
@@ -107,8 +107,8 @@ images = sa.Table(
     _checksum(),
 )
 
-# Vectors of shots by other models than the one they were enrolled with: that of a model change under way, or the one
-# before it, kept so that the change can be taken back. `galleries.model_digest` says which of them count.
+# Vectors of shots by other models than the one they were enrolled with: by that of a model change in progress, or by
+# the previous one, kept for going back. `galleries.model_digest` says which ones are in use.
 embeddings = sa.Table(
     "embeddings",
     metadata,
@@ -119,8 +119,8 @@ embeddings = sa.Table(
 )
 
 # Facts about the store as a whole: `store_id` (random, new after a restore), `model` and `previous_model` (digests),
-# `pruned` (up to which entry of the change log tombstones have been dropped), `held <gallery_id>` (the digest of the
-# model that a gallery changes to, and why it does not get on).
+# `pruned` (number of the latest dropped tombstone), `held <gallery_id>` (the digest of the model that a gallery changes
+# to, and what holds it up).
 meta = sa.Table(
     "meta",
     metadata,
@@ -128,8 +128,8 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
-# Who may ask. Of a key only the SHA-256 of its secret is kept. `scopes` and `galleries` are separated by blanks;
-# without galleries it opens all of them. No foreign keys: a key may be made before its gallery.
+# API keys. Only the SHA-256 of a key's secret is stored. `scopes` and `galleries` are separated by blanks; NULL in
+# `galleries` means all. No foreign keys: a key may be created before its gallery.
 api_keys = sa.Table(
     "api_keys",
     metadata,
@@ -145,7 +145,7 @@ api_keys = sa.Table(
     sa.Column("revoked_at", UtcDateTime, nullable=True),
 )
 
-# The change log. No foreign keys: an entry outlives what it is about. Without a class_id it is about the gallery.
+# The change log. No foreign keys: an entry outlives its subject. Entries without a class_id are about the gallery.
 changes = sa.Table(
     "changes",
     metadata,
@@ -157,15 +157,15 @@ changes = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# The entries of the change log that are about a class or gallery that was deleted. Only the latest of them are kept.
+# The entries of the change log about deleted classes and galleries. Only the latest are kept.
 tombstones = sa.Table(
     "tombstones",
     metadata,
     sa.Column("seq", _Number, primary_key=True, autoincrement=False),
 )
 
-# What was answered to requests that brought a key, the latest of them (see `app.store.receipts`). `key` and `request`
-# are SHA-256 digests; `seq` is the number that the change log had come to.
+# Answers to requests with an Idempotency-Key, the latest ones (see `app.store.receipts`). `key` and `request` are
+# SHA-256 digests; `seq` is the number of the last log entry of that request.
 receipts = sa.Table(
     "receipts",
     metadata,

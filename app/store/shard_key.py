@@ -1,8 +1,8 @@
-"""Which classes a process keeps of galleries that are too large for one: those whose id hashes to its part.
+"""Assigns classes to the parts of a sharded gallery, by a hash of their ids.
 
-The same arithmetic in Python and in SQL, so that a database sends a part no more than it keeps. Ids are given out in
-ascending order, so the hash is Fibonacci's: multiples of the golden ratio, of which any few in a row, and any few at
-equal steps, lie evenly (Knuth, The Art of Computer Programming, volume 3, section 6.4).
+Python and SQL compute the same hash, so a database sends a part only its own classes. Ids are assigned in ascending
+order, hence Fibonacci hashing: multiples of the golden ratio, of which consecutive or equally spaced ones are evenly
+distributed (Knuth, The Art of Computer Programming, volume 3, section 6.4).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 _PRIME = 2**31 - 1
-_FACTOR = 1_327_217_885  # the golden ratio's share of it; the product stays below 2**63
+_FACTOR = 1_327_217_885  # _PRIME divided by the golden ratio; the product stays below 2**63
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Part:
     of: int = 1
 
     def holds(self, class_id: int) -> bool:
-        """Whether the class is of this part."""
+        """Whether the class belongs to this part."""
         return self.of == 1 or class_id % _PRIME * _FACTOR % _PRIME * self.of // _PRIME == self.number
 
     def has(self, class_id: sa.ColumnElement[int]) -> sa.ColumnElement[bool]:
-        """The same of a column of ids."""
+        """`holds` for a column of ids, in SQL."""
         if self.of == 1:
             return sa.true()
         return (class_id % _PRIME * _FACTOR % _PRIME * self.of) // _PRIME == self.number

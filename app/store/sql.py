@@ -60,12 +60,13 @@ STORE_FILE = "oneshot.db"
 
 
 class SqlStore:
-    """A `Store` in one SQLite file or one PostgreSQL database (`database`), which several processes may have open.
+    """A `Store` in one SQLite file or one PostgreSQL database (`database`). Several processes may have it open.
 
-    `where` is the file's path or the database's URL. Opening makes the file and its folder at need and brings an older
-    schema up to date. Raises StartupError, with one clear line, when the store can't be used, and SchemaTooNewError
-    when a newer version of the service wrote it; it is then as it was. Another process's write is waited for
-    `busy_timeout_s` seconds. Whoever keeps a view of a part of the classes is told of that part only (`kept`).
+    `where` is the file's path or the database's URL. Opening creates the file and its folder if missing, and migrates
+    an older schema. Raises StartupError, with a message of one line, when the store can't be used, and
+    SchemaTooNewError when a newer version of the service wrote it; the store is then unchanged. A write waits up to
+    `busy_timeout_s` seconds for that of another process. With `kept`, the log and galleries are read for a part of the
+    classes only.
     """
 
     def __init__(self, where: Path | str, busy_timeout_s: float = BUSY_TIMEOUT_S, kept: Part = WHOLE) -> None:
@@ -78,7 +79,7 @@ class SqlStore:
 
     @property
     def name(self) -> str:
-        """What the store is called in messages: its path, or its URL without the password."""
+        """The store's name in messages: its path, or its URL without the password."""
         return self.database.name
 
     def enroll(
@@ -106,7 +107,7 @@ class SqlStore:
         """See `Store.enroll_once`."""
         check_items(items)
         with self.database.write() as connection:
-            before = find_receipt(connection, once)  # under the write lock: of two at once the second finds it
+            before = find_receipt(connection, once)  # under the write lock, so a concurrent repetition finds it
             if before is not None:
                 return before
             outcomes = enroll(connection, gallery, items, on_conflict, keep_all)
@@ -120,7 +121,7 @@ class SqlStore:
         with self.database.read() as connection:
             if find_receipt(connection, once) is None:
                 return None
-        with self.database.write() as connection:  # as one that writes, so that `written` is not before it
+        with self.database.write() as connection:  # a write, so that `written` covers what was done
             return find_receipt(connection, once)
 
     def _scrub_replaced(self, outcomes: Sequence[EnrollOutcome], on_conflict: OnConflict) -> None:
@@ -158,7 +159,7 @@ class SqlStore:
         deletion.remove_gallery(self.database, gallery)
 
     def keep_reserve(self, size: int) -> None:
-        """Keep so many bytes of the disk free for deletions, where the store is a file."""
+        """Keep this many bytes of the disk free for deletions, if the store is a file."""
         self.database.keep_reserve(size)
 
     def list_galleries(self) -> list[GalleryRecord]:
@@ -231,7 +232,7 @@ class SqlStore:
             return checked(row.image, row.checksum), row.media_type
 
     def read_images(self, gallery: str, labels: Sequence[str]) -> dict[str, list[bytes | None]]:
-        """Return the images of those classes that exist, oldest first; None for one that was not kept."""
+        """Return the images of those classes that exist, oldest first; None for an image that was not kept."""
         found: dict[str, list[bytes | None]] = {}
         query = (
             sa.select(classes.c.label, images.c.image, images.c.checksum)
@@ -283,12 +284,12 @@ class SqlStore:
 
     @property
     def keys(self) -> KeyStore:
-        """The keys that open the service."""
+        """The API keys."""
         return KeyStore(self.database)
 
     @property
     def models(self) -> ModelStore:
-        """What a change of the model needs of the store."""
+        """The part of the store that model changes use."""
         return ModelStore(self.database)
 
     def store_id(self) -> str:
@@ -311,9 +312,9 @@ class SqlStore:
             return read_whole(connection, gallery_id, digest, self._kept)
 
     def inspect(self, rest: Rest) -> bool:
-        """Look at all of the store, and add checksums that are missing; False where `rest` ended it (see there).
+        """Check the whole store, and add missing checksums. Return False if `rest` ended it early.
 
-        A look that finds everything whole takes back what was known of damage. Raises StoreCorruptError.
+        If everything is intact, damage found earlier is forgotten. Raises StoreCorruptError.
         """
         began = time.time()
         ended = not self.database.check_structure(rest)
@@ -327,7 +328,7 @@ class SqlStore:
         return True
 
     def end_inspection(self) -> None:
-        """Interrupt what an `inspect` in another thread is doing now; its `rest` must say no from now on."""
+        """Interrupt an `inspect` in another thread. Its `rest` must return False from now on."""
         self.database.interrupt_check()
 
     def close(self) -> None:
@@ -336,7 +337,7 @@ class SqlStore:
 
 
 def open_store(home: Path, url: str | None, kept: Part = WHOLE) -> SqlStore:
-    """Open the store that a service on this data folder has: at the URL, or without one in the folder."""
+    """Open the store of a service on this data folder: at the URL, or else in the folder."""
     return SqlStore(url or home / STORE_FILE, kept=kept)
 
 

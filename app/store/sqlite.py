@@ -1,22 +1,22 @@
-"""SQLite as the store uses it: every setting, chosen and explained in this one place.
+"""SQLite as the store uses it. All its settings are explained here.
 
 `journal_mode=WAL`
-    Readers never wait for the writer, nor the writer for readers, in one process or in several.
+    Readers never wait for the writer, nor the writer for readers, within a process or between several.
 `synchronous=FULL`
-    A commit returns when the log is on the disk. (NORMAL would lose the last commits at a power cut.)
+    A commit returns when the log is on the disk. (NORMAL would lose the last commits in a power cut.)
 `busy_timeout`
-    How long a process waits for another's write before it gives up with StoreUnavailableError.
+    How long a process waits for another's write before it raises StoreUnavailableError.
 `foreign_keys=ON`
-    Deleting a gallery deletes its classes, their shots and the shots' images; SQLite's default ignores this.
+    Deleting a gallery deletes its classes, their shots and the shots' images. SQLite's default ignores foreign keys.
 `secure_delete=ON`
-    Deleted content is overwritten with zeros; by default it stays readable in the file's free pages.
+    Deleted content is overwritten with zeros. By default it stays readable in the file's free pages.
 `temp_store=MEMORY`
-    Nothing of a gallery is spilled into a temporary file.
+    No data of a gallery is written to a temporary file.
 `journal_size_limit=0`
-    When the write-ahead log starts anew, its old content is cut off instead of kept for reuse.
+    When the write-ahead log restarts, it is truncated; its old content does not stay for reuse.
 
-A write transaction begins with BEGIN IMMEDIATE: it has the write lock before it reads, so it can't fail halfway because
-another process wrote in between. Within a process, writers queue at a lock, since SQLite's own waiting is by polling.
+A write transaction begins with BEGIN IMMEDIATE. It has the write lock before it reads, so it can't fail halfway because
+another process wrote in between. Within a process, writers queue at a lock, because SQLite itself waits by polling.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from app.store.mark import MARK, Mark, count_commit
 from app.store.reserve import RESERVE, Reserve
 
 BUSY_TIMEOUT_S = 10.0
-#: A checkpoint after a deletion waits this long for readers; if in vain, it is tried again after the pause below.
+#: How long a checkpoint after a deletion waits for readers. If that fails, it is repeated after the pause below.
 SCRUB_TIMEOUT_MS = 250
-#: So long after a shot was replaced its old content may still be in the write-ahead log (longer while somebody reads).
+#: How long replaced shots may stay in the write-ahead log (longer while readers hold it).
 SCRUB_PAUSE_S = 2.0
-#: More than the threads of a server's thread pool, so that no reader ever waits for a connection.
+#: More than the threads of a server's pools, so that no reader waits for a connection.
 MAX_CONNECTIONS = 64
 
 _PER_CONNECTION = (
@@ -52,16 +52,16 @@ _PER_CONNECTION = (
     "PRAGMA temp_store = MEMORY",
     "PRAGMA journal_size_limit = 0",
 )
-#: Also what a quota or a limit on files says.
+#: Quotas and file size limits raise the second of these.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn what SQLite reports about its file into StoreCorruptError or StoreUnavailableError.
+    """Translate SQLite's errors about its file into StoreCorruptError or StoreUnavailableError.
 
-    A violated constraint or a wrong statement is a bug of ours, and passes as it is.
+    A violated constraint or an invalid statement is a bug in this code. Such errors pass unchanged.
     """
     try:
         yield
@@ -78,10 +78,10 @@ def translated_errors() -> Iterator[None]:
 
 
 class Database:
-    """One SQLite file, opened or created: transactions from any thread, and a cheap look whether anything changed.
+    """One SQLite file, opened or created: transactions from any thread, and a cheap check for changes.
 
-    Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used, and `write`
-    WriteInDoubtError when it can't be known whether it has committed.
+    Any method raises StoreUnavailableError or StoreCorruptError when the file can't be used. `write` raises
+    WriteInDoubtError when it is unknown whether it has committed.
     """
 
     remote = False
@@ -101,8 +101,8 @@ class Database:
         self._checking: sqlite3.Connection | None = None
         self._closed = False
         self._written = 0
-        # This connection never writes: SQLite's data_version then changes with every other connection's commit, be it
-        # this process's or another's.
+        # This connection never writes, so SQLite's data_version changes with each commit of any other connection, in
+        # this process or another.
         self._watch_lock = threading.Lock()
         with translated_errors():
             self._watch = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
@@ -114,15 +114,15 @@ class Database:
                 self._mark.check(connection)
 
     def start(self) -> None:
-        """Switch the file to WAL, which it remembers; apart from the constructor, as it changes the file."""
+        """Switch the file to WAL, permanently. Not done by the constructor, because it changes the file."""
         with self._watch_lock, translated_errors():
             mode = self._watch.execute("PRAGMA journal_mode = WAL").fetchall()[0][0]
         if mode != "wal":
             raise StoreUnavailableError(f"The file system of the store has no shared memory (journal mode {mode}).")
-        with self.write() as connection:  # alone: nobody commits between the look and the mark
+        with self.write() as connection:  # no one else can commit between reading the place and marking it
             self._mark.open(connection)
         self._started = self.damage.watching = True
-        self.scrub_soon()  # what a process left that was killed
+        self.scrub_soon()  # a killed process may have left deleted content
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -133,11 +133,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Run statements in one transaction, durable when the block is left, undone when it raises."""
+        """Run statements in one transaction: durable at the end of the block, rolled back when it raises."""
         with self._write_lock:
             self._check_open()
             with self.damage.noted(), translated_errors(), self._writers.connect() as connection:
-                take_number(connection)  # of a transaction that failed
+                take_number(connection)  # discard that of a failed transaction
                 transaction = connection.begin()
                 try:
                     before = _changed_rows(connection)
@@ -161,20 +161,20 @@ class Database:
             return int(self._watch.execute("PRAGMA data_version").fetchall()[0][0])
 
     def written(self) -> int:
-        """Return the number of the latest entry of the change log that was written by this object."""
+        """Return the number of the latest log entry that this object wrote."""
         return self._written
 
     def age(self) -> float:
-        """Return 0: the file can always be asked."""
+        """Return 0: a file can always be asked."""
         return 0.0
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Always: a lock in the data folder keeps others out (`app.home.lock`)."""
+        """Yield True: a lock in the data folder already excludes other processes (`app.home.lock`)."""
         yield True
 
     def check_structure(self, rest: Rest) -> bool:
-        """Have SQLite look at all pages, a table at a time: a long look would keep the log from being cut off."""
+        """Run SQLite's check of all pages, one table at a time: a long read would block the log's truncation."""
         self._check_open()
         with self.damage.noted(), translated_errors(), closing(sqlite3.connect(self.name)) as connection:
             tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
@@ -185,20 +185,20 @@ class Database:
                 self._checking = None
 
     def interrupt_check(self) -> None:
-        """End it with StoreUnavailableError."""
+        """Make the check raise StoreUnavailableError."""
         checking = self._checking
         if checking is not None:
             with suppress(sqlite3.ProgrammingError):  # it has just ended
                 checking.interrupt()
 
     def scrub(self) -> None:
-        """Cut off the write-ahead log, in which deleted content is still to be read; later, if readers hold it."""
+        """Truncate the write-ahead log, which may still contain deleted content; later, if readers hold it."""
         with self._write_lock:
-            if not self._closed:  # else its end has cut it off
+            if not self._closed:  # else closing has truncated it
                 self._scrub()
 
     def scrub_soon(self) -> None:
-        """Do it within SCRUB_PAUSE_S, however often this is called: an enrolment does not wait for it."""
+        """Truncate it within SCRUB_PAUSE_S, once for all calls until then. An enrolment does not wait for it."""
         with self._write_lock:
             self._scrub_later()
 
@@ -224,7 +224,7 @@ class Database:
                 finally:
                     cursor.execute(f"PRAGMA busy_timeout = {self._busy_timeout_ms}")
             self._scrub_due = bool(busy)
-        except sqlite3.Error:  # the deletion itself is committed; only its last trace has to wait
+        except sqlite3.Error:  # the deletion is committed; only the last copy of its content has to wait
             self._scrub_due = True
         finally:
             connection.close()
@@ -254,7 +254,7 @@ class Database:
             raise StoreUnavailableError("The store is closed.")
 
     def close(self) -> None:
-        """Close all connections; the last one to leave the file also empties its write-ahead log."""
+        """Close all connections. The last connection to the file also empties its write-ahead log."""
         with self._write_lock, self._watch_lock:
             self._closed = True
             if self._scrub_timer is not None:
@@ -277,13 +277,13 @@ def _code(error: BaseException | None) -> int:
 
 
 def _changed_rows(connection: sa.Connection) -> int:
-    """How many rows the connection has changed since it was opened."""
+    """Number of rows that the connection has changed since it was opened."""
     driver: Any = connection.connection.driver_connection
     return int(driver.total_changes)
 
 
 def beside(store: Path) -> list[Path]:
-    """The files that are kept beside that of a store, each in its time."""
+    """The files that may exist beside a store's file."""
     return [store.with_name(store.name + end) for end in ("-wal", "-shm", MARK, DAMAGED, RESERVE)]
 
 
@@ -293,7 +293,7 @@ def _commit(transaction: sa.RootTransaction) -> None:
     except sa.exc.DBAPIError as error:
         if _code(error.orig) != sqlite3.SQLITE_IOERR_FSYNC:
             raise
-        # the log has the whole change, and nobody knows whether the disk has: the next start may find it
+        # the log has the whole change, but whether the disk has it is unknown: the next start may find it
         raise WriteInDoubtError(
             f"The disk failed while the change was being committed ({error.orig}), so it may be made or not; look "
             "before asking again."
@@ -311,7 +311,7 @@ def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: Any) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself: _begin does
+        connection.isolation_level = None  # the driver begins no transactions: _begin does
         for pragma in _PER_CONNECTION:
             connection.execute(pragma).close()
         connection.create_function("casefold", 1, str.casefold, deterministic=True)
@@ -325,9 +325,9 @@ def _make_engine(path: Path, busy_timeout_s: float) -> sa.Engine:
 
 
 def _take_ids(connection: sa.Connection, table: sa.Table, count: int) -> Sequence[int]:
-    """The ids that AUTOINCREMENT would give: its own choice costs a statement for each row.
+    """Return ids as AUTOINCREMENT would assign them, which would cost a statement per row.
 
-    The transaction has the write lock, so nobody else takes them.
+    The transaction has the write lock, so no other can take them.
     """
     query = sa.text("SELECT seq FROM sqlite_sequence WHERE name = :name").bindparams(name=table.name)
     last = connection.execute(query).scalar_one_or_none() or 0
@@ -337,7 +337,7 @@ def _take_ids(connection: sa.Connection, table: sa.Table, count: int) -> Sequenc
 def _search(
     connection: sa.Connection, query: sa.Select[*tuple[Any, ...]], label: sa.Column[str], text: str, limit: int
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """SQLite's own LIKE goes through the labels in the index four times as fast, but knows the case of A to Z only."""
+    """SQLite's LIKE scans the labels in the index four times as fast, but ignores the case of A to Z only."""
     if text.isascii():
         found = label.contains(text, autoescape=True)
     else:

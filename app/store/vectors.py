@@ -1,4 +1,4 @@
-"""Vectors as bytes: little-endian float32, one after another."""
+"""Vectors as bytes: consecutive little-endian float32 values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_bytes(vector: Vectors) -> bytes:
 
 
 def from_bytes(rows: Iterable[tuple[bytes, int | None]], dim: int) -> Vectors:
-    """Return the vectors, shape (n, dim), of their bytes and checksums. Raises StoreCorruptError for damaged ones."""
+    """Return the vectors, shape (n, dim), from their bytes and checksums. Raises StoreCorruptError for damaged ones."""
     found = list(rows)
     joined = b"".join(blob for blob, _ in found)
     if len(joined) % (4 * dim):

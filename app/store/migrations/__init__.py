@@ -1,7 +1,7 @@
-"""The store's schema, step by step: one module in `versions/` for each change, applied when a store is opened.
+"""Migrations of the store's schema: one module in `versions/` per step, applied when a store is opened.
 
-Written steps are never edited; a change of `app.store.schema` comes with a new step (tests compare the two). What the
-first five make on PostgreSQL was added to them when no store was there yet.
+Released steps are never edited. A change of `app.store.schema` needs a new step (tests compare the two). PostgreSQL was
+added to the first five steps before any store existed there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _VERSION_TABLE = "alembic_version"
 
 
 def script_of_the_steps() -> ScriptDirectory:
-    """The steps as Alembic sees them."""
+    """The steps as Alembic's script directory."""
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     return ScriptDirectory.from_config(_config())
@@ -37,9 +37,9 @@ def _config() -> Config:
 
 
 def migrate(connection: sa.Connection, target: str = "head") -> None:
-    """Bring the schema up to date inside the connection's open transaction, which must hold the write lock.
+    """Migrate the schema in the connection's open transaction, which must hold the write lock.
 
-    Tests stop at an earlier `target`.
+    `target` is the last step to apply; tests stop earlier.
 
     Raises SchemaTooNewError for a schema that this version does not know, StartupError for a database that is not
     a store at all.
@@ -62,12 +62,12 @@ def migrate(connection: sa.Connection, target: str = "head") -> None:
 
 
 def latest() -> str:
-    """The last step's revision: files are named by them, as `r0005_tombstones.py`."""
+    """The revision of the last step, taken from the file names, such as `r0005_tombstones.py`."""
     return max(file.name[1:5] for file in (_FOLDER / "versions").glob("r[0-9]*.py"))
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    """The schema's revision, where Alembic keeps it; None where it never was."""
+    """The schema's revision as recorded by Alembic; None in a new database."""
     if not sa.inspect(connection).has_table(_VERSION_TABLE):
         return None
     found: str | None = connection.execute(sa.text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()  # noqa: S608

@@ -1,4 +1,4 @@
-"""What Alembic runs to apply the steps, on the connection that `migrate` hands over."""
+"""Alembic's entry point: applies the steps on the connection that `migrate` passes."""
 
 from alembic import context
 

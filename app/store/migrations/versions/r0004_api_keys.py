@@ -1,4 +1,4 @@
-"""Keys that open the service to their holders."""
+"""API keys."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Which entries of the change log are about something that was deleted, so that the oldest of them can go."""
+"""Marks the entries of the change log that are about deletions, so that the oldest of them can be dropped."""
 
 import sqlalchemy as sa
 from alembic import op

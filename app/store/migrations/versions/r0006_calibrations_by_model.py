@@ -12,7 +12,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the table anew: SQLite can't change a primary key. There is a row or none for each gallery."""
+    """Create the table again: SQLite can't change a primary key. There is at most one row per gallery."""
     kept = op.get_bind().execute(
         sa.text(
             """

@@ -1,4 +1,4 @@
-"""Checksums of images and vectors. What was stored before has none until a look at all of the store adds it."""
+"""Checksums of images and vectors. Older rows have none until an inspection of the store adds them."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,6 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Add the columns, which changes no row."""
+    """Add the columns; no row is changed."""
     for table in ("supports", "images", "embeddings"):
         op.add_column(table, sa.Column("checksum", _NUMBER, nullable=True))

@@ -1,4 +1,4 @@
-"""What was answered to requests that brought a key, so that one that is sent again is not done twice."""
+"""Receipts: answers to requests with an Idempotency-Key, so that a repeated request is not done twice."""
 
 import sqlalchemy as sa
 from alembic import op
