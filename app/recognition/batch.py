@@ -1,4 +1,4 @@
-"""What the use cases ask of a batch of labelled images that is still coming in."""
+"""Interface of a batch of labelled images that is still being received."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Protocol, TypeAlias
 from app.errors import OneshotError
 from app.inference.images import Upload
 
-#: A label and its image, or why it is refused.
+#: A label and its image, or the error that refuses it.
 Item: TypeAlias = tuple[str, Upload] | OneshotError
 
 
 class Batch(Protocol):
-    """A batch on its way into the store: its images come a few at a time, and those that are refused are let go."""
+    """A batch on its way into the store. Its images arrive a few at a time, and refused ones are released."""
 
     @property
     def items(self) -> Sequence[Item]:
-        """Those that came so far, in order."""
+        """The items received so far, in order."""
 
     @property
     def labels(self) -> Sequence[str | None]:
-        """The labels of `items`, also of those that were refused since; None where there was none to be used."""
+        """The labels of `items`, including items refused since; None for an item without a usable label."""
 
     @property
     def keep_all(self) -> bool:
-        """Whether the images of one label belong together, and none replaces another."""
+        """Whether images of one label belong together; else a later one may replace an earlier one."""
 
     def parts(self, most: int) -> AsyncGenerator[list[tuple[int, Upload]], None]:
-        """Images with their places, up to `most` at once; a second time, those that are still held."""
+        """Yield images with their places, up to `most` at once. A repeated call first yields those still held."""
 
     def refuse(self, place: int, error: OneshotError) -> None:
-        """Let an image go that can't be enrolled."""
+        """Release an image that can't be enrolled."""

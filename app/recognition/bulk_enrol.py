@@ -1,4 +1,4 @@
-"""Many images at once: through the queues in parts, and into the store in one commit, with a result for each."""
+"""Enrols many images: through the queues in parts, and into the store in one commit, with a result for each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.distances import Vectors
 
 log = get_logger(__name__)
 T = TypeVar("T")
-#: A large request goes through the queues in parts of this many images, at most so many parts at once.
+#: A large request goes through the queues in parts: images in each, and parts at once.
 _PART = 64
 _PARTS_AT_ONCE = 2
 _PART_BYTES = 65_536
@@ -31,7 +31,7 @@ Outcome: TypeAlias = EmbeddedImage | OneshotError
 
 
 def in_parts(uploads: Sequence[Upload]) -> Iterator[Sequence[Upload]]:
-    """The images in parts for one thread each: small ones together, as a thread costs more than one of them."""
+    """Split the images into parts for one thread each. Small ones share a part, because a thread costs more."""
     start, size = 0, 0
     for place, upload in enumerate(uploads):
         if place > start and (size + len(upload.data) > _PART_BYTES or place - start == _PART):
@@ -44,7 +44,7 @@ def in_parts(uploads: Sequence[Upload]) -> Iterator[Sequence[Upload]]:
 class ManyImages:
     """Embeds any number of images, in parts that leave room in the queues for other requests.
 
-    Where others are refused because the queues are full, it waits; the request's deadline ends it.
+    When the queues are full it waits, where other requests are refused. The request's deadline limits the wait.
     """
 
     def __init__(self, prepare: Callable[[Upload], PreparedImage], batcher: Queue, decoding: WorkPool) -> None:
@@ -52,10 +52,10 @@ class ManyImages:
         self._batcher = batcher
         self._decoding = decoding
         self.part = min(_PART, batcher.max_queue)
-        """Images that go through the queue together, at most."""
+        """Most images that go through the queue together."""
 
     async def embed(self, uploads: Sequence[Upload]) -> list[Outcome]:
-        """The vector (D,) or an error for each image, in order."""
+        """Return the vector (D,) or an error for each image, in order."""
         parts = [uploads[start : start + self.part] for start in range(0, len(uploads), self.part)]
         turns = asyncio.Semaphore(_PARTS_AT_ONCE)
 
@@ -68,7 +68,7 @@ class ManyImages:
     async def embed_parts(
         self, batch: AsyncIterator[list[tuple[int, Upload]]]
     ) -> AsyncGenerator[Iterator[tuple[int, Upload, Outcome]], None]:
-        """Embed images that come in parts, with their places, while the next part is made ready; in order."""
+        """Embed images that arrive in parts, with their places, in order. The next part is prepared meanwhile."""
         running: deque[tuple[list[tuple[int, Upload]], asyncio.Task[list[Outcome]]]] = deque()
 
         async def oldest() -> Iterator[tuple[int, Upload, Outcome]]:
@@ -84,7 +84,7 @@ class ManyImages:
                     yield await oldest()
             while running:
                 yield await oldest()
-        finally:  # nobody waits for them any more
+        finally:  # the caller has stopped early: no one waits for the rest
             for _, task in running:
                 task.cancel()
             await asyncio.gather(*(task for _, task in running), return_exceptions=True)
@@ -105,7 +105,7 @@ class ManyImages:
                 prepared.append(self._prepare(upload))
             except OneshotError as error:
                 prepared.append(error)
-            except Exception:  # whatever it is, it is this image's alone
+            except Exception:  # of any kind: it concerns this image only
                 log.exception("image_failed", field=upload.field)
                 prepared.append(OneshotError(f"{upload.field}: the server could not work on it, and its log says why"))
         return prepared
@@ -128,7 +128,7 @@ def _embedded(image: PreparedImage, vector: Vectors) -> Outcome:
 def enroll_one(
     store: Store, gallery: str, support: NewSupport, on_conflict: OnConflict, once: Once | None
 ) -> EnrollOutcome:
-    """Enrol one image; for a request that may be sent again, once."""
+    """Enrol one image. With `once`, a repeated request is not done again."""
     if once is not None:
         kept = store.enroll_once(once, gallery, [support], on_conflict, lambda outcomes: write_one(outcomes[0]))
         return read_one(kept, gallery, support.label)
@@ -144,10 +144,10 @@ def enroll_each(
     *,
     keep_all: bool = False,
 ) -> list[Result]:
-    """Enrol all that are no error in one commit; an outcome or an error for each, in order.
+    """Enrol all items that are not errors, in one commit. Return an outcome or an error for each, in order.
 
-    With FAIL, an item whose label is enrolled already, or came before it, is refused alone. With `keep_all`, several
-    items of one label belong together.
+    With FAIL, an item whose label is already enrolled, or came earlier in the batch, is refused on its own. With
+    `keep_all`, several items of one label belong together.
     """
 
     def commit(good: Mapping[int, NewSupport], refused: Mapping[int, Result]) -> Mapping[int, Result]:
@@ -167,9 +167,9 @@ def enroll_each_once(
     *,
     keep_all: bool = False,
 ) -> str:
-    """`enroll_each` for a request that may be sent again: what is kept of its answer, or was the first time.
+    """`enroll_each` for a request that may be repeated. Return the receipt of this or the first time.
 
-    Of a request that enrols nothing, nothing is kept.
+    A request that enrols nothing leaves no receipt in the store.
     """
 
     def commit(good: Mapping[int, NewSupport], refused: Mapping[int, Result]) -> str:
@@ -190,7 +190,7 @@ def _enroll_good(
     keep_all: bool,
     commit: Callable[[Mapping[int, NewSupport], Mapping[int, Result]], T],
 ) -> T:
-    """What `commit` returns of the items that are not refused, and of the results of those that are, by place."""
+    """Return the result of `commit`, called with the items to enrol and the results of the refused ones, by place."""
     results: dict[int, Result] = {place: each for place, each in enumerate(items) if isinstance(each, OneshotError)}
     good = {place: each for place, each in enumerate(items) if not isinstance(each, OneshotError)}
     if on_conflict is OnConflict.FAIL and not keep_all:

@@ -1,4 +1,4 @@
-"""Which calibration a gallery uses: its own, fitted to its own images, or that of the model."""
+"""The calibration of a gallery: its own, fitted to its own images, or that of the model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Calibrations:
         self._manifest = manifest
 
     def of(self, gallery: str, prior: float | None = None) -> Calibration:
-        """The gallery's calibration, at another prior if one is given. Raises GalleryNotFoundError."""
+        """The gallery's calibration, with another prior if one is given. Raises GalleryNotFoundError."""
         try:
             content = self._index.info(gallery).calibration
         except GalleryNotFoundError:
@@ -36,12 +36,12 @@ class Calibrations:
         return self.read(content, prior)
 
     def read(self, content: str | None, prior: float | None = None) -> Calibration:
-        """What is written as a gallery's own calibration, the model's for None; at another prior if one is given."""
+        """Parse a gallery's own calibration, or take the model's for None; with another prior if one is given."""
         calibration = self._manifest.calibration if content is None else _parse(content)
         return calibration if prior is None else calibration.with_prior(prior)
 
     def fit(self, gallery: str, prior: float | None) -> Calibration:
-        """Fit to the gallery's images, and keep it. Raises GalleryNotFoundError, TooLittleDataError."""
+        """Fit a calibration to the gallery's images, and store it. Raises GalleryNotFoundError, TooLittleDataError."""
         from model.calibrating import CalibrationError, fit_calibration  # noqa: PLC0415 - scipy is slow to import
 
         vectors, classes = self._index.labelled(gallery, self._manifest.digest)
@@ -59,5 +59,5 @@ class Calibrations:
         return calibration
 
     def forget(self, gallery: str) -> None:
-        """Go back to the model's calibration. Raises GalleryNotFoundError."""
+        """Return to the model's calibration. Raises GalleryNotFoundError."""
         self._store.set_calibration(gallery, self._manifest.digest, None)

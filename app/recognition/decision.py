@@ -1,4 +1,4 @@
-"""From distances to a decision: known, unknown or ambiguous, and at which error rates. Pure: no state, no I/O."""
+"""Turns distances into a decision: known, unknown or ambiguous, with expected error rates. No state, no I/O."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Protocol
 
 from model.calibration import Calibration
 
-#: The error rate that thresholds aim at when the caller names none, or this one: FMR of a pair, FPIR of a gallery.
-#: Where a gallery's own calibration rests on too few images for it, the smallest that these support takes its place.
+#: Default error rate that thresholds aim at: the FMR of a pair, the FPIR of a gallery. If a gallery's own calibration
+#: has too few images for it, the smallest rate that they support is used instead.
 DEFAULT_ERROR_RATE = 0.01
-#: Below these odds, in nats, the best candidate is not told apart from the runner-up: 3 to 1.
+#: With a margin below these odds, in nats, the best candidate counts as ambiguous: 3 to 1.
 AMBIGUOUS_MARGIN = math.log(3)
-#: Similarities are cut to this far from 0 and 1 before their odds are taken.
+#: Similarities are clipped to this distance from 0 and 1 before their odds are taken.
 _EDGE = 1e-12
 
 
 class Matched(Protocol):
-    """A class at a distance, as the gallery finds it."""
+    """A class and its distance, as the gallery returns it."""
 
     @property
     def label(self) -> str:
@@ -32,7 +32,7 @@ class Matched(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its distance turned into evidence (log-likelihood ratio, nats) and a probability."""
+    """A candidate with its distance as evidence (log-likelihood ratio, nats) and as a probability."""
 
     label: str
     similarity: float
@@ -42,7 +42,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class FnmrEstimate:
-    """The expected false non-match rate, with the 95 % interval of the calibration's data."""
+    """The expected false non-match rate, with its 95 % interval on the calibration's data."""
 
     value: float
     low: float
@@ -51,7 +51,7 @@ class FnmrEstimate:
 
 @dataclass(frozen=True)
 class PairThreshold:
-    """A threshold for two images, and the error rates to expect of it."""
+    """A threshold for two images, and its expected error rates."""
 
     threshold: float
     fmr: float
@@ -60,7 +60,7 @@ class PairThreshold:
 
 @dataclass(frozen=True)
 class GalleryThreshold:
-    """A threshold for a gallery of `size` classes, and the share of strangers to expect above it."""
+    """A threshold for a gallery of `size` classes, and the expected share of strangers above it."""
 
     threshold: float
     fpir: float
@@ -69,10 +69,10 @@ class GalleryThreshold:
 
 @dataclass(frozen=True)
 class Decision:
-    """`label` is the best candidate's if its similarity reaches the threshold, else None; `candidates` are best first.
+    """`label` is that of the best candidate if its similarity reaches the threshold, else None.
 
-    `margin` is the evidence, in nats, for the best candidate against the runner-up, None where there is none.
-    `ambiguous` says that a name was given although that evidence is below odds of 3 to 1.
+    `candidates` are sorted, best first. `margin` is the evidence, in nats, for the best candidate against the
+    runner-up, None without a runner-up. `ambiguous`: there is a label, but its margin is below odds of 3 to 1.
     """
 
     label: str | None
@@ -84,10 +84,10 @@ class Decision:
 
 @dataclass(frozen=True)
 class Explanation:
-    """How unusual the best candidate's distance is, and who comes next.
+    """How unusual the best candidate's distance is, and the runner-up.
 
-    `impostor_rank` is the share of pairs of different classes that are at least as near; `stranger_rank` the share of
-    strangers that come at least as near to one of the gallery's classes.
+    `impostor_rank` is the share of pairs of different classes that are at least as near. `stranger_rank` is the share
+    of strangers that are at least as near to some class of the gallery.
     """
 
     impostor_rank: float
@@ -96,7 +96,7 @@ class Explanation:
 
 
 def pair_threshold(calibration: Calibration, *, fmr: float | None, threshold: float | None) -> PairThreshold:
-    """The threshold for a wanted FMR (1 % if neither is given), or what to expect of a given threshold.
+    """The threshold for a given FMR (1 % if neither is given), or the expected rates of a given threshold.
 
     Raises UnsupportedRateError for an FMR that is too small for the calibration's data.
     """
@@ -113,9 +113,9 @@ def pair_threshold(calibration: Calibration, *, fmr: float | None, threshold: fl
 def gallery_threshold(
     calibration: Calibration, size: int, *, fpir: float | None, threshold: float | None
 ) -> GalleryThreshold:
-    """The threshold for a wanted FPIR (1 % if neither is given) among `size` classes, or what to expect of a given one.
+    """The threshold for a given FPIR (1 % if neither is given) with `size` classes, or the rate of a given threshold.
 
-    A stranger has a chance with every class, so the threshold rises with the gallery.
+    A stranger has a chance with every class, so the threshold rises with the size of the gallery.
     Raises UnsupportedRateError for an FPIR that is too small for the calibration's data.
     """
     if threshold is None:
@@ -134,7 +134,7 @@ def decide(matches: Sequence[Matched], calibration: Calibration, at: GalleryThre
 
 
 def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
-    """Say how unusual the best candidate is; None where there is no candidate."""
+    """Return how unusual the best candidate is; None without candidates."""
     if not decision.candidates:
         return None
     distance = decision.candidates[0].distance
@@ -146,10 +146,10 @@ def explain(decision: Decision, calibration: Calibration) -> Explanation | None:
 
 
 def _answerable(rate: float | None, smallest: float) -> float:
-    """The rate that is meant. To name the default is to ask for the same as without it."""
+    """The effective rate. Passing the default explicitly is the same as passing none."""
     if rate is not None and rate != DEFAULT_ERROR_RATE:
         return rate
-    # below 1: fewer than 4 events support no rate at all, which is for the calibration to say
+    # below 1: fewer than 4 events support no rate at all, which the calibration reports
     return min(max(DEFAULT_ERROR_RATE, smallest), 1 - _EDGE)
 
 
@@ -163,11 +163,11 @@ def _distance_at(calibration: Calibration, threshold: float) -> float:
 
 
 def _stranger_rank(calibration: Calibration, distance: float, size: int) -> float:
-    """The share of strangers that come within `distance` of one of `size` classes."""
+    """The share of strangers that are within `distance` of at least one of `size` classes."""
     if size == 0:
         return 0.0
     single = min(calibration.errors.fmr_at(distance), 1 - _EDGE)
-    # What look-alikes take from the chances depends on the rate that is sought: start from independent classes.
+    # the effect of look-alikes on the chances depends on the rate itself: start from independent classes
     rate = -math.expm1(size * math.log1p(-single))
     chances = calibration.chances.at(size, min(max(rate, _EDGE), 1 - _EDGE))
     return -math.expm1(chances * math.log1p(-single))

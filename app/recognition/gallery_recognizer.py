@@ -1,4 +1,4 @@
-"""The use cases that name a gallery, each by the gallery's own model."""
+"""The use cases for a named gallery, each with the gallery's own model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from model.calibration import Calibration
 
 P = ParamSpec("P")
 T = TypeVar("T")
-#: An answer, and the name of the model that gave it.
+#: An answer, and the name of the model that computed it.
 Answered: TypeAlias = tuple[T, str]
 
 _TRIES = 3
@@ -28,10 +28,10 @@ _MOVING_SECONDS = 0.05
 
 
 class GalleryRecognizer:
-    """`Recognizer` for all galleries: each method is that of the recogniser of the gallery's model.
+    """`Recognizer` for all galleries: each method calls that of the recogniser for the gallery's model.
 
-    A gallery that switches its model meanwhile is asked again, once its view is that of the new model. All methods
-    raise ModelMismatchError where the gallery's model isn't there, or the gallery keeps switching.
+    If a gallery switches its model meanwhile, the call is repeated once its view has the new model. All methods raise
+    ModelMismatchError when the gallery's model is not installed, or the gallery keeps switching.
     """
 
     def __init__(self, models: Models, index: Galleries, searching: WorkPool) -> None:
@@ -83,7 +83,7 @@ class GalleryRecognizer:
         **options: P.kwargs,
     ) -> Answered[T]:
         for attempt in range(_TRIES):
-            # at first the model that the gallery had when it was last looked at: the use case looks again
+            # first the model that the gallery was last known to have: the use case checks it
             known = None if attempt else self._models.last_seen(gallery)
             model = await self._searching.run(lambda: self._models.of(gallery)) if known is None else known
             try:

@@ -1,4 +1,4 @@
-"""Maps of galleries: made one at a time, in a thread of their own, and kept until the gallery changes."""
+"""Maps of galleries: computed one at a time in a thread, and cached until the gallery changes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from app.inference.protocols import Network
 from app.names import DEFAULT_GALLERY
 from app.recognition.calibrations import Calibrations
 
-#: What a map shows at most: classes, and neighbours of each.
+#: Limits of a map: classes, and neighbours of each.
 MAP_SIZE = 2000
 MAP_NEIGHBOURS = 5
-#: Maps of 2,000 classes have about 1.5 MB.
+#: Size of the cache. A map of 2,000 classes has about 1.5 MB.
 KEPT_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
 class GalleryMap:
-    """Up to MAP_SIZE classes of a gallery with `size`: label, place, nearest others and their similarities (n, k)."""
+    """Up to MAP_SIZE classes of a gallery with `size`: labels, points, nearest others and their similarities (n, k)."""
 
     labels: list[str]
     projection: Projection
@@ -37,7 +37,7 @@ class GalleryMap:
 
 
 def draw_map(index: Galleries, calibrations: Calibrations, model: Network, gallery: str) -> GalleryMap:
-    """The map of the gallery, which has that model. Raises GalleryNotFoundError, ModelMismatchError."""
+    """Compute the map of a gallery with that model. Raises GalleryNotFoundError, ModelMismatchError."""
     calibration = calibrations.of(gallery)
     try:
         labels, vectors, metric = index.sample(gallery, MAP_SIZE, model.digest)
@@ -57,10 +57,10 @@ class _Kept:
 
 
 class Maps:
-    """The answers that were made last, up to `kept_bytes`. For one event loop.
+    """A cache of rendered maps, up to `kept_bytes`. For one event loop.
 
-    `looking` are the threads that look at the galleries. Making an answer takes up to seconds, so `making` has a thread
-    that nothing else waits for.
+    `looking` has the threads that query the galleries. Rendering takes up to seconds, so `making` has a thread of its
+    own for it.
     """
 
     def __init__(self, index: Galleries, looking: WorkPool, making: WorkPool, kept_bytes: int = KEPT_BYTES) -> None:
@@ -70,7 +70,7 @@ class Maps:
         self._lock = threading.Lock()
 
     async def get(self, gallery: str, digest: str, make: Callable[[], bytes]) -> bytes:
-        """The answer for the gallery by the model `digest`, made at need. Raises OverloadedError."""
+        """The rendered map of the gallery by the model `digest`, cached or made now. Raises OverloadedError."""
         kept = await self._looking.run(partial(self._find, gallery, digest))
         return kept if kept is not None else await self._making.run(partial(self._make, gallery, digest, make))
 
@@ -84,10 +84,10 @@ class Maps:
             return kept.body
 
     def _make(self, gallery: str, digest: str, make: Callable[[], bytes]) -> bytes:
-        kept = self._find(gallery, digest)  # whoever waited for the same one finds it here
+        kept = self._find(gallery, digest)  # made meanwhile, while this call was queued
         if kept is not None:
             return kept
-        edition = self._index.edition(gallery)  # before: what changes meanwhile makes it out of date
+        edition = self._index.edition(gallery)  # read first: a change while the map is made outdates it
         body = make()
         with self._lock:
             self._kept[gallery, digest] = _Kept(edition, body)

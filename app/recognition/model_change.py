@@ -1,7 +1,7 @@
-"""The change of a data folder's model: every gallery is embedded anew from its images, then switched in one step.
+"""Changes the model of a data folder: every gallery is embedded again from its images, then switched in one step.
 
-It can be stopped at any time and goes on where it was: each vector that is made is kept beside the present one.
-Of all processes on one data folder, one does the work.
+The change can be interrupted at any time and continues where it stopped: each new vector is stored beside the present
+one. Of all processes on a data folder, one does the work.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = get_logger(__name__)
 
 LOCK_FILE = "remodel.lock"
 _RETRY_SECONDS = 0.2
-#: The pauses after work on a gallery has failed are doubled up to this.
+#: Longest pause after failed work on a gallery; pauses are doubled up to this.
 _LONGEST_SECONDS = 300.0
-#: What no repetition changes.
+#: Errors that a retry can't fix.
 _FOR_GOOD = (ImagesNotKeptError, BadImageError)
 
 Embed = Callable[[Sequence[bytes]], Vectors]
@@ -43,7 +43,7 @@ Embed = Callable[[Sequence[bytes]], Vectors]
 
 @dataclass(frozen=True)
 class Change:
-    """A change of the model: to which, from which it can be gone back to, and the galleries that have another yet."""
+    """A change of the model: the wanted model, the previous one, and the galleries that still have another."""
 
     model: str | None
     previous: str | None
@@ -51,24 +51,24 @@ class Change:
 
     @property
     def shots(self) -> int:
-        """Shots in the galleries that have another model yet."""
+        """Shots in the galleries that still have another model."""
         return sum(each.shots for each in self.pending)
 
     @property
     def done(self) -> int:
-        """Those of them that have the new model's vector."""
+        """Shots among them that have the wanted model's vector."""
         return sum(each.done for each in self.pending)
 
 
 def read_change(store: ModelStore) -> Change:
-    """How far the change is."""
+    """Read the state of the change."""
     model = store.fact(MODEL)
     pending = [] if model is None else store.progress(model)
     return Change(model, store.fact(PREVIOUS_MODEL), pending)
 
 
 def want_model(store: ModelStore, digest: str) -> None:
-    """Make all galleries change to the model. Raises ImagesNotKeptError when one of them can't."""
+    """Make all galleries change to the model. Raises ImagesNotKeptError if one of them can't."""
     lacking = [each for each in store.progress(digest) if each.without_image]
     if lacking:
         raise ImagesNotKeptError(lacking[0].gallery, lacking[0].without_image)
@@ -76,7 +76,7 @@ def want_model(store: ModelStore, digest: str) -> None:
 
 
 def previous_model(store: ModelStore) -> str:
-    """The model that can be gone back to. Raises ConflictError when there is none."""
+    """The model to go back to. Raises ConflictError when there is none."""
     digest = store.fact(PREVIOUS_MODEL)
     if digest is None:
         raise ConflictError("There was no other model before the present one.")
@@ -94,7 +94,7 @@ def remodel(
     prepare: Callable[[], None] = lambda: None,
     chunk: int = PACE.model_chunk,
 ) -> bool:
-    """Embed the gallery's shots anew and switch it; False when stopped before. Raises what `embed` raises.
+    """Embed the gallery's shots with the new model and switch it. Return False if stopped. Raises what `embed` raises.
 
     `chunk` shots are embedded between two commits. `prepare` is called when all are embedded, before the switch.
     """
@@ -116,7 +116,7 @@ def remodel(
 
 @dataclass
 class _Failure:
-    """How often the work on a gallery has failed without getting on, and when it is tried again."""
+    """A gallery whose work has failed: its embedded images, failures without progress since, and the time of retry."""
 
     done: int
     times: int
@@ -124,9 +124,9 @@ class _Failure:
 
 
 class Held:
-    """The galleries that are left alone now: some have failed and are tried again, each time later; some can't change.
+    """Galleries on hold: some have failed and are retried after growing pauses, others can't change at all.
 
-    All on their way to one model: a change to another begins anew.
+    All are for one wanted model. Another wanted model clears them.
     """
 
     def __init__(self, first_pause: float = PACE.model_pause) -> None:
@@ -135,17 +135,17 @@ class Held:
         self._failures: dict[int, _Failure] = {}
 
     def of(self, digest: str) -> None:
-        """Begin anew when this is another model than before."""
+        """Set the wanted model. If it differs from the one before, no gallery is on hold any more."""
         if digest != self._digest:
             self._digest, self._failures = digest, {}
 
     def holds(self, gallery_id: int) -> bool:
-        """Whether the gallery is to be left alone now."""
+        """Whether the gallery is on hold now."""
         failure = self._failures.get(gallery_id)
         return failure is not None and time.monotonic() < failure.again
 
     def fail(self, gallery: Progress, *, done: int, for_good: bool) -> float:
-        """Hold the gallery, which has so many images done; returns for how many seconds."""
+        """Put the gallery, which has `done` images embedded, on hold. Return for how many seconds."""
         before = self._failures.get(gallery.gallery_id)
         times = before.times + 1 if before is not None and before.done == done else 0
         pause = math.inf if for_good else min(_LONGEST_SECONDS, self._first_pause * 2.0 ** min(times, 20))
@@ -153,13 +153,13 @@ class Held:
         return pause
 
     def seconds(self, gallery_ids: Iterable[int]) -> float:
-        """Seconds until the first of these is tried again."""
+        """Seconds until the first of these galleries is retried."""
         times = (each.again for id_ in gallery_ids if (each := self._failures.get(id_)) is not None)
         return max(0.0, min(times, default=math.inf) - time.monotonic())
 
 
 class Remodeller:
-    """The thread of a running service that carries out what the store says is wanted."""
+    """The thread of a running service that carries out the wanted change."""
 
     def __init__(
         self, home: Path, store: ModelStore, version: Callable[[], int], models: Models, pace: Pace = PACE
@@ -175,12 +175,12 @@ class Remodeller:
         self._thread = threading.Thread(target=self._run, name="remodel", daemon=True)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; `loop` is where the models' batchers are awaited."""
+        """Start the thread. `loop` is the event loop of the models' batchers."""
         self._loop = loop
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread; what is half done goes on at the next start."""
+        """End the thread. The next start continues unfinished work."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(10)
@@ -204,7 +204,7 @@ class Remodeller:
                 self._stopping.wait(10)
 
     def _work(self) -> float:
-        """Do what there is to do; seconds until there may be more to do, though the store does not change."""
+        """Do all work that is due. Return the seconds until more is due if the store does not change."""
         change = read_change(self._store)
         if change.model is None:
             return math.inf
@@ -251,11 +251,11 @@ class Remodeller:
         except UnavailableError:
             raise
         except Exception as error:
-            # of this gallery alone: the others get on
+            # this gallery's alone: the others continue
             self._hold(gallery, digest, error, gallery.done + added)
 
     def _hold(self, gallery: Progress, digest: str, error: Exception, done: int) -> None:
-        """Leave the gallery alone for a while, or for good, and let everybody see why."""
+        """Put the gallery on hold, for a while or for good, and record why."""
         for_good = isinstance(error, _FOR_GOOD)
         seconds = self.held.fail(gallery, done=done, for_good=for_good)
         known = isinstance(error, OneshotError)
@@ -277,7 +277,7 @@ class Remodeller:
             try:
                 return work.result(0.5)
             except TimeoutError:
-                if work.done():  # its own
+                if work.done():  # raised by the work itself
                     raise
                 if self._stopping.is_set():
                     work.cancel()

@@ -1,6 +1,6 @@
-"""Answers to enrolments as they are kept for a request that is sent again, and as they are made of that again.
+"""Serialises answers to enrolments, for requests that are repeated, and restores them.
 
-Nothing is kept that names somebody, as labels and files do: the request brings that again.
+No label or file name is stored, because these may name a person. The repeated request contains them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Result: TypeAlias = EnrollOutcome | OneshotError
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one image of a batch: the status of its answer, and of a problem its slug and a text."""
+    """The result of one image in a batch: the status of its answer and, for a problem, its slug and a text."""
 
     status: int
     problem: str | None = None
@@ -30,30 +30,30 @@ class Row:
 
 
 def row_of(result: Result) -> Row:
-    """The row that tells the result."""
+    """The row for a result."""
     if isinstance(result, OneshotError):
         return Row(result.status, result.slug, result.detail if result.public else result.title)
     return Row(201 if result.created else 200)
 
 
 def write_one(outcome: EnrollOutcome) -> str:
-    """What is kept of the answer to one image."""
+    """Serialise the answer to one image."""
     record = outcome.class_record
     times = record.created_at.isoformat(), record.updated_at.isoformat()
     return json.dumps([outcome.created, record.supports, *times])
 
 
 def read_one(text: str, gallery: str, label: str) -> EnrollOutcome:
-    """The answer of which this was kept."""
+    """Restore the answer from `write_one`."""
     created, shots, created_at, updated_at = json.loads(text)
     times = datetime.fromisoformat(created_at), datetime.fromisoformat(updated_at)
     return EnrollOutcome(ClassRecord(gallery, label, shots, *times), created)
 
 
 def write_rows(results: Mapping[int, Result]) -> str:
-    """What is kept of the answer to a batch, given by the places of its images."""
+    """Serialise the answer to a batch, given as results by place."""
     kept = [_write_row(results[place]) for place in range(len(results))]
-    return b85encode(zlib.compress(json.dumps(kept).encode())).decode()  # a thousand rows are much alike
+    return b85encode(zlib.compress(json.dumps(kept).encode())).decode()  # the rows are similar and compress well
 
 
 def _write_row(result: Result) -> list[int | str | None]:
@@ -62,7 +62,7 @@ def _write_row(result: Result) -> list[int | str | None]:
 
 
 def _nameless(error: OneshotError) -> str | None:
-    """The text of a problem without what it is about; None for one that is about a label."""
+    """The text of a problem without its field; None for a problem about a label."""
     if isinstance(error, ClassExistsError | InvalidRequestError):
         return None
     field = getattr(error, "field", None)
@@ -70,7 +70,7 @@ def _nameless(error: OneshotError) -> str | None:
 
 
 def read_rows(text: str, batch: Batch) -> list[Row]:
-    """The answer of which this was kept, given the same batch."""
+    """Restore the answer from `write_rows`, given the same batch."""
     rows = json.loads(zlib.decompress(b85decode(text)))
     return [_read_row(batch, place, *kept) for place, kept in enumerate(rows)]
 

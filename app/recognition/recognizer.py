@@ -1,7 +1,7 @@
-"""The use cases, in one place: enrol, classify, verify, embed, list, remove. Knows no HTTP.
+"""The use cases: enrol, classify, verify, embed, list, remove. Does not depend on HTTP.
 
-An image is decoded and prepared in a thread, embedded in a shared forward pass, compared in a thread; the event loop
-only waits. The gallery `default` is there without being made: until somebody enrols into it, it is empty.
+An image is decoded and prepared in a thread, embedded in a shared forward pass, and compared in a thread. The event
+loop only waits. The gallery `default` always exists; until the first enrolment into it, it is empty.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ from model.distances import Vectors, distances
 
 log = get_logger(__name__)
 
-#: An image of at most so many bytes and pixels is decoded in less time than a thread takes to wake up.
+#: An image of at most this many bytes and pixels is decoded in less time than a thread takes to wake up.
 _SMALL_BYTES = 16_384
 _SMALL = images.ImageLimits(max_pixels=128 * 128)
-#: Small images that are prepared in one turn of the event loop.
+#: Small images prepared in one turn of the event loop.
 _A_TURN = 8
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the caller asks of a decision: a rate (FMR or FPIR) or a threshold, not both; and the prior, if his own."""
+    """The caller's options for a decision: a rate (FMR or FPIR) or a threshold, not both; and the prior, if given."""
 
     rate: float | None = None
     threshold: float | None = None
@@ -70,7 +70,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Classification:
-    """A decision, the prior of its similarities, and why, if that was asked."""
+    """A decision, the prior of its similarities, and an explanation if requested."""
 
     decision: Decision
     prior: float
@@ -79,7 +79,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Verification:
-    """Whether a pair is the same, by what, and the error rates to expect."""
+    """Whether two images match, the evidence, and the expected error rates."""
 
     verified: bool
     similarity: float
@@ -101,7 +101,7 @@ def _default_is_empty(gallery: str, label: str) -> Iterator[None]:
 
 @contextmanager
 def _rates_are_inputs(name: str) -> Iterator[None]:
-    """A rate that the calibration's data can't support is a wrong query parameter."""
+    """Turn a rate that the calibration's data can't support into an invalid query parameter."""
     try:
         yield
     except UnsupportedRateError as error:
@@ -109,7 +109,7 @@ def _rates_are_inputs(name: str) -> Iterator[None]:
 
 
 class Recognizer:
-    """The use cases over one model, one store and its index."""
+    """The use cases with one model, one store and its index."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class Recognizer:
 
     @property
     def model_id(self) -> str:
-        """Name and short digest of the model that answers."""
+        """Name and short digest of the model."""
         return self._embedder.model_id
 
     def check_room(self) -> None:
@@ -154,7 +154,7 @@ class Recognizer:
         return (await self._embed(uploads))[0]
 
     async def _embed(self, uploads: Sequence[Upload]) -> tuple[Vectors, list[PreparedImage]]:
-        with self._batcher.expect(len(uploads)):  # an image that will be refused need not be decoded
+        with self._batcher.expect(len(uploads)):  # don't decode images that would be refused
             prepared = await self._prepared(uploads)
             vectors = await self._batcher.embed([each.pixels for each in prepared])
         if not np.isfinite(vectors).all():
@@ -162,9 +162,9 @@ class Recognizer:
         return vectors, prepared
 
     async def classify(self, upload: Upload, gallery: str, k: int, wanted: Wanted, why: bool) -> Classification:
-        """The image's class among those of the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
+        """Find the image's class in the gallery; with `why`, how unusual it is. Raises GalleryNotFoundError."""
         [query] = await self.embed([upload])
-        most = max(k, 2)  # One more than asked for: the runner-up tells whether the best is ambiguous.
+        most = max(k, 2)  # at least the runner-up, which decides whether the best is ambiguous
         found = self._index.find_at_once(gallery, query, most, self._digest)
         if found is not None:
             return self._classify(found, k, wanted, why)
@@ -179,8 +179,8 @@ class Recognizer:
         return self._verification(vectors[:1], vectors[1:], calibration, wanted)
 
     async def verify_class(self, image: Upload, gallery: str, label: str, wanted: Wanted) -> Verification:
-        """Whether an image is of an enrolled class: by the nearest of the class's shots."""
-        with _default_is_empty(gallery, label):  # and before the image costs anything
+        """Whether an image is of an enrolled class, by the nearest of its shots."""
+        with _default_is_empty(gallery, label):  # before the image is decoded
             supports = await self._searching.run(lambda: self._index.vectors(gallery, label, self._digest))
         calibration = await self._searching.run(lambda: self._calibrations.of(gallery, wanted.prior))
         return self._verification(await self.embed([image]), supports, calibration, wanted)
@@ -188,7 +188,7 @@ class Recognizer:
     # -- calibrations --------------------------------------------------------------------------------------
 
     async def calibration(self, gallery: str) -> Calibration:
-        """The calibration that the gallery's similarities are made with. Raises GalleryNotFoundError."""
+        """The calibration of the gallery's similarities. Raises GalleryNotFoundError."""
         return await self._searching.run(lambda: self._calibrations.of(gallery))
 
     async def calibrate(self, gallery: str, prior: float | None) -> Calibration:
@@ -196,7 +196,7 @@ class Recognizer:
         return await self._computing.write(lambda: self._calibrations.fit(gallery, prior))
 
     async def forget_calibration(self, gallery: str) -> None:
-        """Go back to the model's calibration. Raises GalleryNotFoundError."""
+        """Return to the model's calibration. Raises GalleryNotFoundError."""
         await self._writing.write(lambda: self._calibrations.forget(gallery))
 
     # -- classes and galleries -----------------------------------------------------------------------------
@@ -204,9 +204,9 @@ class Recognizer:
     async def enroll(
         self, gallery: str, label: str, upload: Upload, on_conflict: OnConflict, once: Once | None = None
     ) -> EnrollOutcome:
-        """Enrol one image. When this returns, the enrolment is durable and seen by every later request.
+        """Enrol one image. When this returns, the enrolment is durable and visible to every later request.
 
-        With `once` it is done once, however often it is asked for.
+        With `once`, a repeated request is not done again.
         """
         if (before := await self._answered(once)) is not None:
             return read_one(before, gallery, label)
@@ -217,9 +217,9 @@ class Recognizer:
     async def enroll_many(
         self, gallery: str, batch: Batch, on_conflict: OnConflict, once: Once | None = None
     ) -> list[Row]:
-        """Enrol many images in one commit: what became of each, in order. A bad one harms no other.
+        """Enrol many images in one commit. Return the result of each, in order. A bad image does not affect others.
 
-        With `once` it is done once, however often it is asked for.
+        With `once`, a repeated request is not done again.
         """
         if (before := await self._answered(once)) is not None:
             async with aclosing(batch.parts(self._many.part)) as parts:
@@ -243,11 +243,11 @@ class Recognizer:
         return read_rows(await self._writing.write(enroll_once), batch)
 
     async def _answered(self, once: Once | None) -> str | None:
-        """What is kept of the answer to a request that was done before, to spare the network its images."""
+        """The receipt of a request that was done before, to avoid embedding its images again."""
         return None if once is None else await self._storing.run(lambda: self._store.answered(once))
 
     async def embed_stored(self, pictures: Sequence[bytes]) -> Vectors:
-        """Index-form vectors (n, D) of images that were accepted once. Raises the first one's error, if any fails."""
+        """Index-form vectors (n, D) of images that were accepted before. Raises the first error, if any fails."""
         vectors: list[Vectors] = []
         for each in await self._stored.embed([Upload(data, "image") for data in pictures]):
             if isinstance(each, OneshotError):
@@ -270,7 +270,7 @@ class Recognizer:
             return await self._storing.run(lambda: self._store.read_image(gallery, label, shot))
 
     async def remove_class(self, gallery: str, label: str) -> None:
-        """Delete a class and all that was stored of it."""
+        """Delete a class and all its data."""
         with _default_is_empty(gallery, label):
             await self._writing.write(lambda: self._remove(lambda: self._store.remove_class(gallery, label)))
 
@@ -280,9 +280,9 @@ class Recognizer:
             return await self._writing.write(lambda: self._store.rename_class(gallery, label, new_label))
 
     async def map(self, gallery: str, render: Callable[[GalleryMap, str], bytes]) -> bytes:
-        """A picture of the gallery's classes in two dimensions, as `render` gives it of that and the model's name.
+        """Return the map of the gallery's classes in two dimensions, rendered by `render` with the model's name.
 
-        Kept until the gallery changes. Raises GalleryNotFoundError, ModelMismatchError.
+        Cached until the gallery changes. Raises GalleryNotFoundError, ModelMismatchError.
         """
         draw = partial(draw_map, self._index, self._calibrations, self._embedder, gallery)
         return await self._maps.get(gallery, self._digest, lambda: render(draw(), self.model_id))
@@ -292,13 +292,13 @@ class Recognizer:
         return await self._storing.run(self._store.list_galleries)
 
     async def remove_gallery(self, gallery: str) -> None:
-        """Delete a gallery and all that was stored of it."""
+        """Delete a gallery and all its data."""
         await self._writing.write(lambda: self._remove(lambda: self._store.remove_gallery(gallery)))
 
     # -- what runs in threads ------------------------------------------------------------------------------
 
     async def _prepared(self, uploads: Sequence[Upload]) -> list[PreparedImage]:
-        # only so many in one turn of the loop, so that a busy one still looks at its connections, and refuses in time
+        # few in one turn of the loop, so that a busy loop still serves its connections and refuses in time
         await self._turns.acquire()
         asyncio.get_running_loop().call_soon(self._turns.release)
         if (here := self._prepare_small(uploads)) is not None:
@@ -308,7 +308,7 @@ class Recognizer:
         return [image for part in prepared for image in part]
 
     def _prepare_small(self, uploads: Sequence[Upload]) -> list[PreparedImage] | None:
-        """Prepare a single small image here and now: handing it to a thread takes longer. None for all others."""
+        """Prepare a single small image here, because a thread would take longer. None for all others."""
         if len(uploads) > 1 or len(uploads[0].data) > _SMALL_BYTES or not images.is_quick(uploads[0].data):
             return None
         if self._limits.max_pixels < _SMALL.max_pixels:
@@ -357,8 +357,8 @@ class Recognizer:
     def _remove(self, remove: Callable[[], None]) -> None:
         remove()
         try:
-            self._index.refresh()  # now, so that when this is answered no file of the index has it either
-        except OneshotError as error:  # it is removed all the same; the next request's refresh makes this good
+            self._index.refresh()  # before the answer, so that the index's files no longer have it either
+        except OneshotError as error:  # it is deleted anyway; the next request's refresh updates the index
             log.warning("index_not_refreshed", reason=error.detail)
 
     def _support(self, label: str, upload: Upload, embedded: EmbeddedImage) -> NewSupport:

@@ -1,4 +1,4 @@
-"""The models that run: that of the service, and those of galleries that were made with another."""
+"""The running models: that of the service, and those of galleries that were made with another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.embedder import DeviceError
 
 @dataclass(frozen=True)
 class RunningModel:
-    """A model in memory, with the thread that runs it and the use cases over it."""
+    """A model in memory, with the thread that runs it and its use cases."""
 
     embedder: Network
     batcher: Queue
@@ -29,9 +29,9 @@ class RunningModel:
 
 
 class Models:
-    """The running models: `primary` answers what concerns no gallery and makes new ones; others are loaded at need.
+    """The running models. `primary` serves requests without a gallery and new galleries; others are loaded on demand.
 
-    `start` runs the model of a digest; it may raise ModelNotFoundError and DeviceError.
+    `start` runs the model with the given digest; it may raise ModelNotFoundError and DeviceError.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Models:
         self._lock = threading.Lock()
 
     def last_seen(self, gallery: str) -> RunningModel | None:
-        """The model that the gallery had when it was last looked at. None when it doesn't run here yet."""
+        """The model that the gallery was last known to have. None if it isn't running."""
         return self._running.get(self._index.last_digest(gallery) or self.primary.digest)
 
     def of(self, gallery: str) -> RunningModel:
-        """The model of the gallery; that of the service where there is no gallery yet. Blocks.
+        """The model of the gallery, or that of the service if the gallery doesn't exist yet. Blocks.
 
-        Raises ModelMismatchError when the gallery's model isn't there.
+        Raises ModelMismatchError when the gallery's model is not installed.
         """
         digest = self._index.digest(gallery)
         if digest is None:
@@ -66,7 +66,7 @@ class Models:
             raise ModelMismatchError(gallery, digest, self.primary.digest) from error
 
     def get(self, digest: str) -> RunningModel:
-        """The model, loaded at need. Blocks. Raises ModelNotFoundError."""
+        """The model, loaded if it isn't running. Blocks. Raises ModelNotFoundError."""
         running = self._running.get(digest)
         if running is not None:
             return running
@@ -74,16 +74,16 @@ class Models:
             if digest not in self._running:
                 try:
                     self._running[digest] = self._start(digest)
-                except DeviceError as error:  # an int8 form on a GPU, or where OpenVINO is missing
+                except DeviceError as error:  # an int8 form on a GPU, or OpenVINO is missing
                     raise ModelNotFoundError(digest, f"it can't be run here: {error}") from error
             return self._running[digest]
 
     def prepare(self, gallery_id: int, gallery: str, digest: str) -> None:
-        """Make ready what a large gallery needs to be searched once it has the model. Blocks."""
+        """Write the files that a large gallery needs for searches once it has the model. Blocks."""
         self._index.prepare(gallery_id, gallery, digest)
 
     def make_primary(self, digest: str) -> None:
-        """From now on this model answers what concerns no gallery. Blocks. Raises ModelNotFoundError."""
+        """Make this the model for requests without a gallery. Blocks. Raises ModelNotFoundError."""
         self.primary = self.get(digest)
 
     def close(self) -> None:
