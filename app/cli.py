@@ -46,11 +46,11 @@ def serve(**options: Any) -> None:
 
 
 def _parameter(name: str) -> inspect.Parameter:
-    # all values come as text and are judged by Settings, so that options and variables have one rule and one error line
+    # all values are passed as text and checked by Settings, so options and variables share their rules and errors
     field = Settings.model_fields[name]
     default = "not set" if field.default is None else field.default
     help_text = f"{field.description} Allowed: {allowed(field)}. [{variable(name)}; default: {default}]"
-    if name == "insecure":  # a word that has to be meant, without a value to forget
+    if name == "insecure":  # a flag, so that it takes no value
         flag = typer.Option(option(name), help=help_text, show_default=False)
         return inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[bool | None, flag]

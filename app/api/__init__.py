@@ -1,1 +1,1 @@
-"""HTTP: the application, its routes and all that surrounds a request."""
+"""HTTP: the application, its routes and its middleware."""

@@ -1,4 +1,4 @@
-"""The application object: ``create_app(settings)`` builds every part when it starts and closes it when it stops."""
+"""The application object. ``create_app(settings)`` builds every part on startup and closes it on shutdown."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _DESCRIPTION = "Recognise symbols, characters, parts, logos or faces from one ex
 def create_app(
     settings: Settings | None = None, compute: Compute | None = None, *, wait: bool = False, pace: Pace = PACE
 ) -> FastAPI:
-    """The ASGI application. Without `settings` they are read from the environment (SettingsError when one is wrong).
+    """The ASGI application. Without `settings` they are read from the environment (SettingsError for a wrong one).
 
-    It computes in this process, unless `compute` says otherwise. Nothing is opened until the server starts the
-    application's lifespan. With `wait`, that begins to serve while the store's database is away: live, not ready, until
-    it is there (`app.service.await_store`).
+    It computes in this process unless `compute` is given. Nothing is opened before the server starts the application's
+    lifespan. With `wait`, it also starts while the store's database is unavailable: live, but not ready until the
+    database answers (`app.service.await_store`).
     """
     settings = settings or load_settings()
     metrics, lifecycle = Metrics(), Lifecycle()

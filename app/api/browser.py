@@ -1,4 +1,4 @@
-"""For browsers: the headers that keep pages and answers apart, and the pages of the API's documentation."""
+"""Support for browsers: security headers, CORS, and the pages of the API's documentation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from app.api.policy import open_to_all
 from oneshot_client.wire import IDEMPOTENCY_KEY, MIN_VERSION, VERSION
 
 _ASSETS = "/docs/assets"
-#: An answer is data: nothing in it runs, and nobody frames it.
+#: An answer is data: it runs no scripts and can't be framed.
 _DATA_POLICY = b"default-src 'none'; frame-ancestors 'none'; sandbox"
-#: The documentation's pages start themselves with a script in the page.
+#: The documentation's pages start with an inline script.
 _PAGE_POLICY = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     b"img-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -33,7 +33,7 @@ _DATA_TYPES = (b"application/json", b"application/problem", b"image/")
 
 
 class SecurityHeaders:
-    """Adds the headers that an answer does not bring itself."""
+    """Adds security headers that an answer does not set itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,7 +43,7 @@ class SecurityHeaders:
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
-                present = dict(message["headers"])  # starlette's names are in small letters
+                present = dict(message["headers"])  # starlette's names are lower-case
                 is_data = present.get(b"content-type", b"").startswith(_DATA_TYPES)
                 policy = (b"content-security-policy", _DATA_POLICY if is_data else _PAGE_POLICY)
                 added = [header for header in (*_HEADERS, policy) if header[0] not in present]
@@ -54,7 +54,7 @@ class SecurityHeaders:
 
 
 def allow_origins(app: FastAPI, origins: str | None) -> None:
-    """Let pages of these sites (comma-separated, or *) use the service. Keys are sent by hand, so never as cookies."""
+    """Allow pages of these sites (comma-separated, or *) to use the service. Without credentials: keys are no cookies."""
     names = [origin.strip() for origin in (origins or "").split(",") if origin.strip()]
     if names:
         app.add_middleware(
@@ -74,7 +74,7 @@ def allow_origins(app: FastAPI, origins: str | None) -> None:
 
 
 def install_docs(app: FastAPI) -> None:
-    """Serve ``/docs`` and ``/redoc`` with assets of our own: they work without the internet, and tell it nothing."""
+    """Serve ``/docs`` and ``/redoc`` with local assets, so that they work offline and send nothing to other sites."""
 
     @open_to_all()
     async def docs() -> HTMLResponse:

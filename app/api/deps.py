@@ -1,4 +1,4 @@
-"""What endpoints ask for: each is a function of the request, which a door calls (`app.api.door`)."""
+"""Dependencies of endpoints: functions of the request, called by the route class (`app.api.door`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.service.service import Service
 
 
 def started(app: Starlette) -> Service:
-    """The running parts of an application that is served. Raises NotReadyError while its database is waited for."""
+    """The running service of an application. Raises NotReadyError until its database is available."""
     service: Service | None = getattr(app.state, "service", None)
     if service is None:
         raise NotReadyError("The store's database is waited for.")
@@ -25,7 +25,7 @@ def started(app: Starlette) -> Service:
 
 
 def get_service(request: Request) -> Service:
-    """The running parts, put there by the lifespan. Raises NotReadyError while the database is waited for."""
+    """The running service, set by the lifespan. Raises NotReadyError until the database is available."""
     return started(request.app)
 
 
@@ -35,7 +35,7 @@ def get_recognizer(request: Request) -> Recognizer:
 
 
 def get_access(request: Request) -> Access:
-    """What the request may do."""
+    """What the request may access."""
     access: Access = request.state.access
     return access
 
@@ -56,5 +56,5 @@ LabelPath = Annotated[
     Path(description="The label, percent-encoded as one segment (`/` is `%2F`).", examples=["alpha"]),
     AfterValidator(_label),
 ]
-#: For routes without query parameters: a mistyped or misplaced one is refused instead of ignored.
+#: For routes without query parameters: an unknown one is refused, not ignored.
 NoQueryDep = Annotated[EmptyQuery, Query()]

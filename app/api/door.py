@@ -1,7 +1,7 @@
-"""The one door: the class of every route, with or without keys and traces.
+"""The route class of all routes, with or without keys and traces.
 
-FastAPI reads the endpoints' signatures for the schema. Requests don't pass its dependencies, which cost more than the
-work of some routes: a signature is turned once into readers, one for each argument.
+FastAPI uses the endpoints' signatures for the schema only. Its dependency resolution costs more than the work of some
+routes, so requests bypass it: a signature is compiled once into readers, one per argument.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Reader: TypeAlias = Callable[[Request], object]
 
 
 class Door(APIRoute):
-    """A route whose endpoint declares a policy (`app.api.policy`), enforced before more than the head is read."""
+    """A route whose endpoint declares a policy (`app.api.policy`), enforced before the body is read."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         if options.get("dependencies"):
@@ -56,20 +56,20 @@ class Door(APIRoute):
 
 
 def json_response(body: BaseModel | None, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer of the API; without a body for a status that has none."""
+    """A JSON answer of the API. Without `body`, its content is empty."""
     content = b"" if body is None else body.model_dump_json(by_alias=True)
     return Response(content, status, headers, media_type="application/json")
 
 
 def router(**options: Any) -> APIRouter:
-    """A router whose routes are doors."""
+    """A router whose routes are of the class `Door`."""
     return APIRouter(route_class=Door, **options)
 
 
 def add_routes(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
-    """Serve the routes. Raises TypeError for one that is no door, because it would be open to all.
+    """Serve the routes. Raises TypeError for one that is not a `Door`, because it would need no key.
 
-    They become the application's own: FastAPI looks for those of an included router twice in each request.
+    They are added to the application itself: FastAPI searches the routes of an included router twice per request.
     """
     app.router.route_class = Door
     for route in routes:
@@ -79,14 +79,14 @@ def add_routes(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
 
 
 class Arguments:
-    """Reads an endpoint's arguments from the request: from its path, its query, or by a function of it (`Depends`)."""
+    """Reads an endpoint's arguments from a request: from its path, its query, or by a dependency (`Depends`)."""
 
     def __init__(self, endpoint: Callable[..., Any]) -> None:
         hints = get_type_hints(endpoint, include_extras=True)
         self._readers = {name: _reader(name, hints[name]) for name in signature(endpoint).parameters}
 
     def of(self, request: Request) -> dict[str, object]:
-        """The arguments. Raises InvalidRequestError, which names all that is wrong with them."""
+        """The arguments. Raises InvalidRequestError, which names everything that is wrong with them."""
         found: dict[str, object] = {}
         wrong: list[Any] = []
         for name, read in self._readers.items():
@@ -100,7 +100,7 @@ class Arguments:
 
 
 class _InvalidParameterError(Exception):
-    """What pydantic found wrong with one parameter, as FastAPI names it."""
+    """Pydantic's errors for one parameter, with locations as FastAPI reports them."""
 
     def __init__(self, error: ValidationError, *place: str) -> None:
         found = error.errors(include_url=False, include_context=False, include_input=False)
@@ -136,7 +136,7 @@ class _PathReader:
 
 @dataclass(frozen=True)
 class _QueryReader:
-    """Reads all parameters of the query into one model; of one that is sent twice the last."""
+    """Reads all query parameters into one model. The last value of a repeated parameter counts."""
 
     model: type[BaseModel]
 

@@ -1,4 +1,4 @@
-"""Who may ask for what: every request passes here before more of it is read than its head."""
+"""Access control: every request is checked here before more than its head is read."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _EVERYTHING = Access()
 
 @asynccontextmanager
 async def admitted(request: Request, policy: Policy) -> AsyncIterator[None]:
-    """Let a request pass that may, note as `request.state.access` what it may see, and see what it wants to see.
+    """Check a request's access, set `request.state.access`, and wait for the version that it asks for.
 
-    Raises AccessError in one of its forms, and what `reach` raises; NotReadyError while the database is waited for.
+    Raises AccessError in one of its forms, what `reach` raises, and NotReadyError until the database is available.
     """
     request.state.access = _EVERYTHING
     if policy.scope is None:
@@ -47,7 +47,7 @@ async def admitted(request: Request, policy: Policy) -> AsyncIterator[None]:
 
 
 async def _enter(request: Request, service: Service, policy: Policy) -> Key:
-    """The request's key, which fits the policy. Raises UnauthorizedError, ForbiddenError, RateLimitedError."""
+    """The request's key, if it satisfies the policy. Raises UnauthorizedError, ForbiddenError, RateLimitedError."""
     bearer, header = await BEARER(request), await HEADER(request)
     texts = {text for text in (bearer.credentials if bearer else None, header) if text is not None}
     key = await service.gate.find(texts, peer(request.scope))

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: a request that brings one is done once, however often it is sent."""
+"""`Idempotency-Key`: a request with this header is done once, however often it is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.store.base import Once
 from oneshot_client.wire import IDEMPOTENCY_KEY
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-#: More than this is digested in a thread.
+#: More bytes than this are hashed in a thread.
 _SMALL_BYTES = 65_536
 
 #: The header, for the OpenAPI schema of a route.
@@ -31,14 +31,14 @@ PARAMETER: dict[str, Any] = {
 
 
 class Fingerprint:
-    """Gathers what a request asks for, to tell it from another one that comes with the same key."""
+    """Hashes the content of a request, to distinguish it from another one with the same key."""
 
     def __init__(self, key: str) -> None:
         self._key = key
         self._digest = hashlib.sha256()
 
     async def add(self, *parts: str | bytes | bytearray) -> None:
-        """Add what is asked for, each part told from the next."""
+        """Add parts of the content. Each is hashed with its length, so their boundaries count."""
         data = [part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in parts]
         if sum(map(len, data)) <= _SMALL_BYTES:
             self._add(data)
@@ -51,20 +51,20 @@ class Fingerprint:
             self._digest.update(part)
 
     async def passing(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """Pass a body on and add it, in whatever pieces it comes. Nothing else may be added after it."""
+        """Hash a body while passing it on, independent of its chunks. Nothing may be added after it."""
         async for chunk in body:
             self._digest.update(chunk)
             yield chunk
 
     def once(self) -> Once:
-        """The request, as the store tells it from others."""
+        """The key and the hash of the request, for the store."""
         return Once(self._key, self._digest.hexdigest())
 
 
 def fingerprint_of(request: Request) -> Fingerprint | None:
-    """What will tell the request from others, None when it brings no key. Raises InvalidRequestError.
+    """A fingerprint for the request, None without the header. Raises InvalidRequestError.
 
-    Keys of different API keys are different, so that nobody hears by a guess what somebody else was answered.
+    Idempotency keys of different API keys never match, so a client can't obtain another's answer by guessing.
     """
     sent = request.headers.getlist(IDEMPOTENCY_KEY)
     if not sent:

@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, its deadline, its log entry, its metrics, and the net under unexpected errors.
+"""Middleware around every request: id, deadline, log entry, metrics, and a handler for unexpected errors.
 
-Plain ASGI, because starlette's middleware class would run the application in a task of its own and hide cancellation.
+It is plain ASGI. Starlette's middleware class would run the application in a task of its own and hide cancellation.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ log = get_logger(__name__)
 
 _LENGTH = b"content-length"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-#: What nginx writes for a client that went away before the answer.
+#: The status that nginx logs when the client closed the connection before the answer.
 _CLIENT_CLOSED = 499
-#: A body is sent in pieces of this many bytes, each after the one before is on its way; larger ones are counted.
+#: A body is sent in pieces of this many bytes, one after the other. Larger bodies count in the limit on answers.
 PIECE = 65_536
 
 
 def new_request_id() -> str:
-    """A name for a request that brings none."""
+    """An id for a request without one."""
     return f"{random.getrandbits(128):032x}"
 
 
 class RequestContext:
-    """Gives each request its context, and turns whatever goes wrong in it into a problem."""
+    """Gives each request its context, and turns every error into a problem."""
 
     def __init__(
         self, app: ASGIApp, *, metrics: Metrics, lifecycle: Lifecycle, seconds: float, quiet: frozenset[str]
@@ -106,9 +106,9 @@ class _Exchange:
                 await self._fail(DeadlineExceededError(f"The request took longer than {seconds:g} seconds."), receive)
             else:
                 await self._fail(_unexpected(error), receive)
-        except MemoryError:  # for the body, or the answer
+        except MemoryError:  # for the body or the answer
             await self._fail(OverloadedError("There is no memory for this request now."), receive)
-        except Exception as error:  # the net: nothing may reach the client but a problem without the error's text
+        except Exception as error:  # the client must get a problem, without the error's text
             await self._fail(_unexpected(error), receive)
 
     async def send(self, message: Message) -> None:
@@ -122,7 +122,7 @@ class _Exchange:
             self._status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._id
-            if self._lifecycle.draining:  # the client shall send its next request elsewhere
+            if self._lifecycle.draining:  # the client should send its next request on another connection
                 headers["Connection"] = "close"
             tell_version(self._scope, self._status, headers)
         elif len(message.get("body", b"")) > PIECE:
@@ -130,7 +130,7 @@ class _Exchange:
         await self._send(message)
 
     def _no_room(self, start: Message) -> OverloadedError | None:
-        """Count the answer that starts, if it is a large one; the error when there is no room for it."""
+        """Count a large answer that is about to start. Return the error if there is no room for it."""
         length = next((whole_number(value.decode()) for name, value in start["headers"] if name == _LENGTH), None)
         if length is not None and length > PIECE:
             try:
@@ -140,7 +140,7 @@ class _Exchange:
         return None
 
     async def _send_in_pieces(self, message: Message) -> Message:
-        """Send all but the last piece. From here on it is the client's time, which the connection limits."""
+        """Send all but the last piece. The deadline ends here; the connection limits how slowly the client reads."""
         if self._deadline is not None and not self._deadline.expired():
             self._deadline.reschedule(None)
         body: bytes = message["body"]
@@ -150,9 +150,9 @@ class _Exchange:
         return {**message, "body": body[last:]}
 
     async def _fail(self, error: OneshotError, receive: Receive) -> None:
-        response = problem_response(self._scope, error)  # logs what the client must not see
+        response = problem_response(self._scope, error)  # logs details that the client must not see
         if self._status:
-            raise error  # part of an answer is out already; the server can only close the connection
+            raise error  # part of the answer is sent; the server can only close the connection
         await response(self._scope, receive, self.send)
 
     def _record(self) -> None:
@@ -163,7 +163,7 @@ class _Exchange:
         self._metrics.request_seconds.labels(route).observe(seconds)
         if slug := self._scope["state"].get("problem"):
             self._metrics.rejections.labels(slug).inc()
-        # what an overloaded server refuses is counted only: to write it down would cost it as much as to answer
+        # refusals by an overloaded server are only counted: logging would cost it as much as answering
         write = log.debug if self._quiet or slug == OverloadedError.slug else log.info
         write("request", method=method, path=path, status=self._status, milliseconds=round(seconds * 1000, 2))
 
@@ -183,7 +183,7 @@ class _UnexpectedError(OneshotError):
 
 
 class _Lifespan:
-    """Replaces the traceback of a start that failed for a known reason by its one line."""
+    """Replaces the traceback of a start that failed for a known reason by one line."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -202,13 +202,13 @@ class _Lifespan:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "lifespan.startup.failed":
-            self._failure = message  # the exception itself comes next, and says more
+            self._failure = message  # the exception follows, and has more information
         else:
             await self._send(message)
 
 
 class RawClassPaths:
-    """Routes ``/classes/…`` by the path as it was sent, so that a slash in a label differs from one that separates.
+    """Routes ``/classes/…`` by the raw path, so that an encoded slash in a label is not a separator.
 
     ``/classes/a%2Fimage`` is the class "a/image"; ``/classes/a/image`` is the image of the class "a". The routes decode
     the label themselves (`app.names.label_from_path`).
@@ -220,6 +220,6 @@ class RawClassPaths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI scope."""
         if scope["type"] == "http" and "/classes/" in scope["path"] and scope.get("raw_path"):
-            # in place: the middleware around this one reads from the same scope which route was taken
+            # in place: the outer middleware reads the matched route from the same scope
             scope["path"] = scope["raw_path"].partition(b"?")[0].decode("ascii", "replace")
         await self._app(scope, receive, send)

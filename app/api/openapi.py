@@ -1,4 +1,4 @@
-"""What the OpenAPI schema needs and FastAPI can't read off the routes: bodies parsed as they stream, and problems."""
+"""Additions to the OpenAPI schema that FastAPI can't derive from the routes: streamed bodies, and problems."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Json = dict[str, Any]
 FILE: Json = {"type": "string", "format": "binary"}
 FILES: Json = {"type": "array", "items": FILE, "minItems": 1}
 
-#: What any route that takes an image may answer.
+#: Problems that any route with an image may answer.
 IMAGE_PROBLEMS: tuple[type[OneshotError], ...] = (
     PayloadTooLargeError,
     UploadTimeoutError,
@@ -58,20 +58,20 @@ def form(required: list[str], **fields: Json) -> Json:
 
 
 def with_raw_image(body: Json) -> Json:
-    """The same body, or the bare bytes of one image."""
+    """The same body, or the raw bytes of one image."""
     raw = {"image/*": {"schema": FILE}, "application/octet-stream": {"schema": FILE}}
     content = {**body["requestBody"]["content"], **raw}
     return {"requestBody": {**body["requestBody"], "content": content}}
 
 
 def json_body(model: type[BaseModel]) -> Json:
-    """An application/json body that the route reads by itself, to hold its cap."""
+    """An application/json body that the route reads itself, to enforce its size limit."""
     schema = model.model_json_schema()
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
-    """Declares the problem answers of a route, and those that any route may give."""
+    """Declare the problem answers of a route, including those that any route may give."""
     declared: dict[int | str, Json] = {}
     everywhere: tuple[type[OneshotError], ...] = (
         UnauthorizedError,
@@ -93,7 +93,7 @@ def problems(*errors: type[OneshotError]) -> dict[int | str, Json]:
 
 
 def install_openapi(app: FastAPI) -> None:
-    """Make the schema of `app` include the Problem component that `problems` refers to."""
+    """Add the Problem component, which `problems` refers to, to the schema of `app`."""
 
     def build() -> Json:
         if app.openapi_schema is None:

@@ -1,9 +1,9 @@
-"""Which web pages may use a service that asks for no keys: none but its own.
+"""Restricts a service without keys to its own web pages.
 
-Every page that somebody opens can send requests to whatever his browser reaches. The browser tells the page's origin,
-which is compared with the host that was asked; and a name that its owner points at this service's address ("DNS
-rebinding") would make his page's origin the same, so that only names of the service are taken as hosts. The rules are
-those of Go's `http.CrossOriginProtection`. Where keys are asked for, a foreign page has none, and nothing is looked at.
+Any page in a browser can send requests to every service that the browser reaches. The browser sends the page's origin,
+which is compared with the requested host. A page's owner could point its name at this service's address ("DNS
+rebinding"), and both would match; so only the service's own names are accepted as hosts. The rules are those of Go's
+`http.CrossOriginProtection`. With keys on, a foreign page has no key, and nothing is checked here.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _OWN = frozenset({b"same-origin", b"none"})
 
 
 class OwnPagesOnly:
-    """Answers 421 to requests for other hosts, and 403 to what foreign pages want to change.
+    """Answers 421 to requests for other hosts, and 403 to changes by foreign pages.
 
-    The paths in `probes` are asked for by whatever name; their answers say nothing about what is enrolled.
+    The paths in `probes` accept any host; their answers reveal nothing about what is enrolled.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, probes: frozenset[str]) -> None:
@@ -70,11 +70,11 @@ class OwnPagesOnly:
 
 
 class Hosts:
-    """The names and addresses that a service without keys answers to.
+    """The host names and addresses that a service without keys accepts.
 
-    These are the loopback's, the address that was listened on, the one that the connection came in by, and those of
-    `allowed_hosts`. One that listens on all addresses doesn't know by which it is reached through a container's port
-    or a proxy, so it answers to every address; a rebound name is never an address.
+    These are loopback, the address it listens on, the one that the connection came in by, and those of `allowed_hosts`.
+    A service on all addresses can't know its address behind a container's port or a proxy, so it accepts every IP
+    address; a rebound name is never an address.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +85,7 @@ class Hosts:
         self._includes = lru_cache(maxsize=256)(self._judge)
 
     def include(self, host: bytes, server: tuple[str, int | None] | None) -> bool:
-        """Whether a request to `server` (the socket's own address) may have this header Host."""
+        """Whether a request to `server` (the socket's own address) may have this Host header."""
         return self._any or self._includes(host, server[0] if server else None)
 
     def _judge(self, host: bytes, server: str | None) -> bool:
@@ -100,15 +100,15 @@ class Hosts:
 
 
 def listed(text: str | None) -> list[str]:
-    """The parts of a setting that are separated by commas."""
+    """The comma-separated parts of a setting."""
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def bare(host: str) -> str:
-    """A host without its port, brackets and final dot, in small letters."""
+    """A host in lower case, without port, brackets and final dot."""
     try:
         return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
-    except ValueError:  # brackets that hold no address
+    except ValueError:  # brackets without an address
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Who a request comes from, where one client's requests are counted together."""
+"""Identifies the client of a request, for limits per client."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from ipaddress import IPv6Network
 
 from starlette.types import Scope
 
-#: In a request's state: the id of its key, where it has one.
+#: Name in a request's state: the id of its key, if it has one.
 KEY_ID = "key_id"
 
 
 def holder(scope: Scope) -> str:
-    """The request's key, if it has one that is valid, else its peer."""
+    """The request's key if it has a valid one, else its peer."""
     key: str | None = scope["state"].get(KEY_ID)
     return key or peer(scope)
 
 
 def peer(scope: Scope) -> str:
-    """The address that the connection comes from; of IPv6 the network of one subscriber, who has 2^64 addresses."""
+    """The address of the connection. For IPv6 it is the /64 network, because one subscriber has 2^64 addresses."""
     client = scope.get("client")
     address = client[0] if client else ""
     if ":" not in address:

@@ -1,7 +1,6 @@
-"""What each route needs and does, declared on its endpoint.
+"""What each route requires and does, declared on its endpoint.
 
-A route that declares nothing can't be built, and what a declaration leaves out is the strictest: an administrator's key
-for all galleries.
+A route without a declaration can't be built. Omitted values are the strictest: an admin key for all galleries.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ _ATTRIBUTE = "route_policy"
 
 
 class GalleryIn(Enum):
-    """Where a request names the gallery that its key must be for."""
+    """Where a request names the gallery that its key must allow."""
 
-    ALL = auto()  # nowhere: it is about all galleries
-    NONE = auto()  # nowhere: it is about none
-    QUERY = auto()  # in the parameter `gallery`
+    ALL = auto()  # nowhere: it concerns all galleries
+    NONE = auto()  # nowhere: it concerns none
+    QUERY = auto()  # in the query parameter `gallery`
     PATH = auto()  # in the path, as `name`
-    BODY = auto()  # the endpoint reads it, and checks
-    ANSWER = auto()  # the endpoint leaves out the galleries that the key is not for
+    BODY = auto()  # in the body: the endpoint checks it
+    ANSWER = auto()  # the endpoint omits galleries that the key does not allow
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The facts about a route. `scope` is None where no key is needed.
+    """The properties of a route. `scope` is None if no key is needed.
 
-    `writes`: it changes a gallery. `viewed`: it is answered from the views in memory, also while the store is away.
-    `quiet`: it is asked every few seconds and says nothing about the service's work, so it is not traced, and logged at
-    level debug only.
+    `writes`: it changes a gallery. `viewed`: it is answered from the views in memory, even while the store is
+    unavailable. `quiet`: it is polled every few seconds and is not part of the service's work, so it is not traced, and
+    logged at level debug only.
     """
 
     scope: Scope | None = Scope.ADMIN
@@ -48,7 +47,7 @@ class Policy:
 
     @property
     def is_probe(self) -> bool:
-        """Whether it is for supervisors, which ask without a key and by whatever host name."""
+        """Whether it is for supervisors, which poll without a key and under any host name."""
         return self.quiet and self.scope is None
 
 
@@ -78,7 +77,7 @@ def _declare(policy: Policy) -> Callable[[E], E]:
 
 
 def policy_of(endpoint: Callable[..., Any]) -> Policy:
-    """What the endpoint declares. Raises TypeError when that is nothing."""
+    """The endpoint's declaration. Raises TypeError if it has none."""
     policy = getattr(endpoint, _ATTRIBUTE, None)
     if not isinstance(policy, Policy):
         raise TypeError(f"{endpoint.__module__}.{endpoint.__qualname__} must declare what it needs: @needs(...)")
@@ -86,17 +85,17 @@ def policy_of(endpoint: Callable[..., Any]) -> Policy:
 
 
 def with_policies(routes: Iterable[BaseRoute]) -> Iterator[tuple[Any, Policy]]:
-    """The routes that have a policy, with it."""
+    """The routes with a policy, and their policies."""
     for route in routes:
         if (policy := route_policy(route)) is not None:
             yield route, policy
 
 
 def route_policy(route: BaseRoute | None) -> Policy | None:
-    """The route's policy. None without a route, and for pages that are no endpoints, such as mounted files."""
+    """The route's policy. None without a route, and for mounted files."""
     return getattr(route, "policy", None)
 
 
 def paths_where(routes: Iterable[BaseRoute], holds: Callable[[Policy], bool]) -> frozenset[str]:
-    """The paths of the routes whose policy passes."""
+    """The paths of the routes whose policy satisfies `holds`."""
     return frozenset(route.path for route, policy in with_policies(routes) if holds(policy))

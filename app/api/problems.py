@@ -1,4 +1,4 @@
-"""Every error becomes one shape: RFC 9457 problem details. Here HTTP meets the error tree."""
+"""Turns every error into an answer with RFC 9457 problem details. Maps the error tree to HTTP."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def problem_response(scope: Scope, error: OneshotError) -> JSONResponse:
-    """The answer for `error`; what is not `public` of it goes to the log only."""
+    """The answer for `error`. The detail of an error that is not `public` goes to the log only."""
     state = scope.get("state", {})
     detail = (
         error.detail if error.public else "Something went wrong on the server; its log has it under this request id."
@@ -53,7 +53,7 @@ def problem_response(scope: Scope, error: OneshotError) -> JSONResponse:
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Answer every expected error of the application with a problem. The unexpected ones are the middleware's."""
+    """Answer every expected error of the application with a problem. The middleware handles unexpected ones."""
     app.add_exception_handler(OneshotError, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
 
@@ -86,7 +86,7 @@ def _of_status(error: HTTPException, request: Request) -> OneshotError:
 
 
 def invalid_fields(errors: Sequence[Any]) -> InvalidRequestError:
-    """The error for what pydantic found wrong."""
+    """The error for pydantic's validation errors."""
     found = [
         FieldError(tuple(error["loc"]), str(error["msg"]).removeprefix("Value error, "), str(error["type"]))
         for error in errors

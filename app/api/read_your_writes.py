@@ -1,6 +1,6 @@
-"""Versions: a write's answer says how far the store's change log has come, a request may ask to see as much at least.
+"""Versions: a write's answer has the position of the store's change log; a request may require one at least as high.
 
-So whoever writes through one process reads what he wrote through any other, at once.
+So a client that writes through one process immediately reads its writes through any other.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from app.service.service import Service
 
 MAX_VERSION = 2**63 - 1
-#: A version that was answered is in the store: only one that is away, or behind another, has to be waited for.
+#: Pauses in seconds. An answered version is in the store; this process only lags if the store is unavailable or behind.
 _PAUSES_S = (0.0, 0.01, 0.03, 0.06, 0.15)
 
 
 async def reach(service: Service, scope: Scope) -> None:
-    """Wait, briefly, until this process sees the version that the request asks for.
+    """Wait briefly until this process sees the version that the request requires.
 
-    Raises BehindError, and InvalidRequestError when it asks for what is no version, or none that the store has come to.
+    Raises BehindError; InvalidRequestError if it is not a version, or one that the store has never reached.
     """
     text = Headers(scope=scope).get(MIN_VERSION)
     if text is None:
@@ -46,7 +46,7 @@ async def reach(service: Service, scope: Scope) -> None:
 
 
 def tell_version(scope: Scope, status: int, headers: MutableHeaders) -> None:
-    """Add to an answer what it says of versions: that of a write, or the age of what a view says of a store away."""
+    """Add version headers to an answer: a write's version, or the age of a view whose store is unavailable."""
     policy = route_policy(scope.get("route"))
     if status >= 400 or policy is None or not (policy.writes or policy.viewed):
         return
@@ -58,7 +58,7 @@ def tell_version(scope: Scope, status: int, headers: MutableHeaders) -> None:
 
 
 def describe_versions(schema: dict[str, Any], routes: Iterable[BaseRoute]) -> None:
-    """Add to the OpenAPI schema the headers of requests (all that may be refused as invalid) and answers."""
+    """Add the headers of requests (all that may be refused as invalid) and of answers to the OpenAPI schema."""
     number = {"type": "integer", "minimum": 0, "maximum": MAX_VERSION}
     asked = f"See at least this version: the `{VERSION}` of the answer to a write, through whichever server."
     parameter = {"name": MIN_VERSION, "in": "header", "required": False, "description": asked, "schema": number}

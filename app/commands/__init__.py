@@ -1,4 +1,4 @@
-"""The verbs of the ``oneshot`` command, a file for each group. Heavy modules are imported where they are used."""
+"""The verbs of the ``oneshot`` command, one file per group. Heavy modules are imported where they are used."""
 
 import typer
 

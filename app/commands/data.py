@@ -1,4 +1,4 @@
-"""``oneshot backup``, ``restore`` and ``export``: on a data folder, which may be served (but for a restore)."""
+"""``oneshot backup``, ``restore`` and ``export``, for a data folder. It may be served, except for a restore."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def home_folder(home: Path | None) -> Path:
-    """The data folder that is meant."""
+    """The data folder of the option, the environment or the default."""
     try:
         return load_settings(home=home).home
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""``oneshot enroll``: many images with each request, so that a folder costs few commits."""
+"""``oneshot enroll``: sends many images per request, so that a folder takes few commits."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from model.extras import without_ray
 from oneshot_client import AsyncClient, OnConflict, ProblemError, RejectedError
 from oneshot_client.bulk import run_many_async
 
-#: Images and bytes of one request, well below what a service takes by default.
+#: Images and bytes of one request, well below the service's default limits.
 _MOST_IMAGES = 100
 _MOST_BYTES = 8 * 2**20
-#: Where in its request an image stood says nothing to a person who gave a folder.
+#: The image's place in its request, removed from messages: it means nothing to a user who gave a folder.
 _PLACE = re.compile(r"^image(\[\d+\])?: ")
 _TOO_LARGE = frozenset({"payload-too-large", "too-many-parts"})
-#: Problems that all images of the class have, and those that each has by itself.
+#: Problems shared by all images of a class, and problems of a single image.
 _OF_THE_CLASS = frozenset({"class-exists", "invalid-request"})
 _OF_THE_IMAGE = _OF_THE_CLASS | {
     "bad-image",
@@ -100,7 +100,7 @@ def _find(paths: Sequence[str], label: str | None) -> Found:
 async def _enroll(
     client: AsyncClient, items: Sequence[Labelled], gallery: str, on_conflict: OnConflict, concurrency: int
 ) -> list[Enrolled]:
-    """Enrol all images of all classes, the first good one of each by the rule, the others added once it is there."""
+    """Enrol all images: first one good image of each class, by `on_conflict`; then the others are added to it."""
     done: dict[int, Enrolled] = {}
     waiting: dict[str, list[Labelled]] = {}
     for item in items:
@@ -119,7 +119,7 @@ async def _enroll(
                 result, rest = done[id(head)], waiting[head.label]
                 if not result.problem:
                     opened.append(head.label)
-                elif result.problem in _OF_THE_CLASS:  # it would be the same for each
+                elif result.problem in _OF_THE_CLASS:  # the other images of the class would have it too
                     done |= {id(item): replace(result, file=str(item.file)) for item in rest}
                     rest.clear()
                 if not rest:
@@ -137,7 +137,7 @@ class _Sender:
     on_conflict: OnConflict
 
     async def send(self, chunk: Sequence[Labelled]) -> list[Enrolled]:
-        """Enrol a chunk, in order; in halves, where the service finds it too large."""
+        """Enrol a chunk, in order. If the service finds it too large, it is sent in halves."""
         read = [_read(item) for item in chunk]
         good = [(item, data) for item, data in zip(chunk, read, strict=True) if isinstance(data, bytes)]
         sent = iter(await self._send(good) if good else ())
@@ -193,9 +193,9 @@ def _read(item: Labelled) -> bytes | OSError:
 async def _sent(
     sender: _Sender, items: Sequence[Labelled], concurrency: int
 ) -> AsyncIterator[tuple[Labelled, Enrolled]]:
-    """Enrol items of which no two have one label (or which are all added), in their order.
+    """Enrol items in their order. No two may have the same label, unless all are added.
 
-    A service that is not there is an error only as long as nothing was enrolled; then it is told of each image.
+    An unreachable service is raised as an error until an image has been enrolled. After that it is reported per image.
     """
     answered = False
     async for outcome in run_many_async(sender.send, _chunks(items), concurrency):

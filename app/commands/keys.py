@@ -1,4 +1,4 @@
-"""``oneshot keys``: made, listed and revoked in the data folder itself, also while a service runs on it."""
+"""``oneshot keys``: works on the data folder itself, even while it is served."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ cli = typer.Typer(
     help="Make, list and revoke the keys that a service with ONESHOT_API_KEYS=on asks for.", no_args_is_help=True
 )
 
-#: The longest that a key may be made for: a thousand years.
+#: Longest lifetime of a key: a thousand years.
 _MOST_DAYS = 365_000
 
 
@@ -70,7 +70,7 @@ def create(  # noqa: PLR0917 - typer gives all by name
     """Make a key, and print it this one time: only its hash is kept. A running service knows it at once."""
     if rate is not None and not re.fullmatch(rates.PATTERN, rate):
         raise typer.BadParameter(f"{rates.IN_WORDS}, the number of at most 9 digits", param_hint="--rate")
-    if days is not None and math.isnan(days):  # which is neither below a limit nor above it
+    if days is not None and math.isnan(days):  # passes the checks of both limits
         raise typer.BadParameter("nan is no number", param_hint="--days")
     try:
         galleries = frozenset(map(clean_gallery, gallery)) if gallery else None

@@ -1,4 +1,4 @@
-"""What verbs print: tables for people, one JSON object a line for programs, progress on a terminal."""
+"""Output of the verbs: tables for people, one JSON object per line for programs, progress on a terminal."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _NAMED = 10
 
 
 def print_json(value: BaseModel | dict[str, Any]) -> None:
-    """One object on one line."""
+    """Print one object on one line."""
     plain = value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
     unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     sys.stdout.write(json.dumps(plain, ensure_ascii=not unicode) + "\n")
 
 
 def print_line(line: str) -> None:
-    """One line of text, as it is."""
+    """Print one line of text unchanged."""
     sys.stdout.write(line + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table; numbers stand right, and what looks like markup in a label stays text."""
+    """Print a table. Numbers are right-aligned, and markup in a label is printed as text."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         numbers = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
@@ -51,7 +51,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console()
-    if not console.is_terminal:  # a program reads it: nothing is folded to the width of a screen that isn't there
+    if not console.is_terminal:  # read by a program: don't fold lines to the width of a screen
         console.width = max(
             console.width, Measurement.get(console, console.options.update(width=_WIDEST), table).maximum
         )
@@ -65,21 +65,21 @@ def _cell(value: object) -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """The number with the right form of the noun."""
+    """The number and the right form of the noun."""
     return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def problem(error: Exception) -> dict[str, str]:
-    """An error as programs get it."""
+    """An error as JSON for programs."""
     if isinstance(error, ProblemError):
         return {"problem": error.slug, "detail": error.detail}
     return {"problem": "client", "detail": str(error)}
 
 
 def tell_problems(problems: Sequence[tuple[str, str, bool]]) -> None:
-    """A line on stderr for each file that failed, with its problem; one for all, where it is not the file's own.
+    """Print a line on stderr for each file that failed; a shared problem gets one line for all files.
 
-    Each is the file, the text, and whether any other file would have had it.
+    Each tuple has the file, the text, and whether the problem would occur with any file.
     """
     shared = Counter(text for _, text, anybodys in problems if anybodys)
     for file, text, anybodys in problems:
@@ -90,7 +90,7 @@ def tell_problems(problems: Sequence[tuple[str, str, bool]]) -> None:
 
 
 def tell_passed_over(files: Sequence[str], as_json: bool) -> None:
-    """What of the folders was not taken to be an image: all for programs, the first ones for people."""
+    """Report the files that were skipped, as not named like images: all for programs, the first ones for people."""
     for file in files if as_json else ():
         print_json({"file": file, "passed_over": True})
     if files and not as_json:
@@ -100,7 +100,7 @@ def tell_passed_over(files: Sequence[str], as_json: bool) -> None:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Ask before something is lost; without a terminal to ask on, and without --yes, don't do it."""
+    """Ask before data is deleted. Without a terminal and without --yes, exit with code 2."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -111,7 +111,7 @@ def confirm(question: str, yes: bool) -> None:
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar on stderr, where that is a terminal and there is more than one thing to do; call it after each one."""
+    """Show a bar on stderr, if it is a terminal and `total` is above 1. Call the result after each step."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=total < 2 or not console.is_terminal) as bar:

@@ -1,4 +1,4 @@
-"""Readers that go away: `oneshot classes list | head`."""
+"""Handles readers that close a pipe early: `oneshot classes list | head`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class _Pipe(io.FileIO):
-    """A stream whose reader may close it early: what nobody reads any more is dropped."""
+    """A stream whose reader may close it early. What is written after that is dropped."""
 
     def write(self, data: object, /) -> int:
         try:
@@ -20,8 +20,8 @@ class _Pipe(io.FileIO):
 def let_readers_leave() -> None:
     r"""Let `| head` and the like close this program's output without an error, a traceback or another exit code.
 
-    A verb has done its work when it prints, so that its exit code is true whoever reads on, and in whatever encoding:
-    what that lacks is written as ``\u65e5``.
+    A verb has done its work when it prints, so its exit code is right whether or not its output is read. Characters
+    outside the output's encoding are written as ``\u65e5``.
     """
     sys.stdout = _forgiving(sys.stdout)
     sys.stderr = _forgiving(sys.stderr)
@@ -30,7 +30,7 @@ def let_readers_leave() -> None:
 def _forgiving(stream: TextIO | None) -> TextIO:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
-    if stream is None or stream.isatty():  # closed from the start, or a terminal, which nobody closes early
+    if stream is None or stream.isatty():  # closed from the start, or a terminal, which is not closed early
         return stream  # type: ignore[return-value]
     stream.flush()
     pipe = io.BufferedWriter(_Pipe(stream.fileno(), "w", closefd=False))

@@ -168,7 +168,7 @@ def _tell_problems(outcomes: Sequence[tuple[Path, Exception | None]]) -> int:
 
 
 def _is_anybodys(error: Exception) -> bool:
-    """Whether the request would have failed with any other image, too."""
+    """Whether the request would have failed with any other image too."""
     if isinstance(error, RejectedError | FaultError):
         return any(each.loc[0] != "body" for each in error.errors)
     return isinstance(error, ClientError)

@@ -1,7 +1,7 @@
-"""Where a verb works: at a service over HTTP, or, with ``--local``, in this process on a data folder.
+"""Where a verb works: at a service over HTTP or, with ``--local``, on a data folder in this process.
 
-Both are the same client speaking to the same application; locally the requests don't leave the process. So a verb
-gives one answer, whichever way it is asked.
+Both use the same client and the same application; locally, requests don't leave the process. So a verb gives the same
+answer either way.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from oneshot_client import DEFAULT_URL, AsyncClient, ClientError, Retry, Unreach
 
 T = TypeVar("T")
 
-#: Exit codes for scripts: yes, known, done; no, unknown; a wrong call or a problem.
+#: Exit codes for scripts: yes, known or done; no or unknown; wrong usage or a problem.
 YES, NO, PROBLEM = 0, 1, 2
 
 _HOME_DEFAULT = "[ONESHOT_HOME; default: ./data]"
-#: The option of the verbs that work on a data folder only.
+#: The option of verbs that work on a data folder only.
 Home = Annotated[Path | None, typer.Option(help=f"Data folder. {_HOME_DEFAULT}")]
 
 _OPTIONS: dict[str, tuple[Any, object]] = {
@@ -67,7 +67,7 @@ _OPTIONS: dict[str, tuple[Any, object]] = {
 
 @dataclass(frozen=True)
 class Target:
-    """What the options of `verb` said."""
+    """The values of the options in `_OPTIONS`."""
 
     url: str
     api_key: str | None
@@ -76,8 +76,8 @@ class Target:
 
 
 def verb(function: Callable[..., int | None]) -> Callable[..., None]:
-    """Make a command of `function(target, ...)`: the options that say where stand for `target`, and the returned
-    number is the exit code."""
+    """Make a command of `function(target, ...)`. The options in `_OPTIONS` replace `target`, and the returned number is
+    the exit code."""
 
     @functools.wraps(function)
     def command(**options: Any) -> None:
@@ -114,14 +114,14 @@ def run(target: Target, work: Callable[[AsyncClient], Awaitable[T]]) -> T:
 
 
 def fail(line: str) -> NoReturn:
-    """End with one line on stderr and exit code 2."""
+    """Exit with one line on stderr and code 2."""
     sys.stderr.write(f"oneshot: {printable(line)}\n")
     sys.exit(PROBLEM)
 
 
 @contextmanager
 def one_line_problems() -> Iterator[None]:
-    """End with one line and exit code 2 for what can go wrong."""
+    """Turn expected errors into one line on stderr and exit code 2."""
     try:
         yield
     except OneshotError as error:
@@ -144,7 +144,7 @@ async def _run(target: Target, work: Callable[[AsyncClient], Awaitable[T]]) -> T
 @asynccontextmanager
 async def _in_process(home: Path | None) -> AsyncIterator[AsyncClient]:
     """A client whose requests are answered by an application in this process."""
-    settings = load_settings(home=home, api_keys="off")  # whoever can read the folder needs no key
+    settings = load_settings(home=home, api_keys="off")  # reading the folder already requires access to it
     from app.api.application import create_app  # noqa: PLC0415
     from app.telemetry.logs import configure_logging  # noqa: PLC0415 - torch and all come with it
 
@@ -152,7 +152,7 @@ async def _in_process(home: Path | None) -> AsyncIterator[AsyncClient]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        # patient, because nobody else waits for this queue
+        # many retries, because no one else uses this queue
         async with AsyncClient(
             "http://localhost", transport=transport, retry=Retry(attempts=60), timeout=600
         ) as client:

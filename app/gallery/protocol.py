@@ -23,7 +23,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Found:
-    """The classes nearest to a query, nearest first, ties by label; and what a decision needs besides.
+    """The classes nearest to a query, nearest first, ties by label, and further inputs of a decision.
 
     `size` is the number of classes in the gallery; `calibration` is the JSON of its own calibration, None without one.
     """

@@ -174,7 +174,7 @@ class EnrolClasses:
 
 
 class _Item:
-    """An image and what is known of it so far."""
+    """An image on its way into the store: its content, its vector and its result, as far as they exist."""
 
     def __init__(self, label: str, file: str) -> None:
         self.label, self.file, self.data = label, file, b""

@@ -24,7 +24,7 @@ _FIRST_S, _LONGEST_S = 0.25, 5.0
 class Startup:
     """The start of one process. `open_parts` opens the parts and registers their cleanup with the stack it is given.
 
-    `tell` is called with the reason when the start fails after it had begun to wait; then the process ends.
+    If the start fails after it had begun to wait, `tell` is called with the reason, and the process ends.
     """
 
     def __init__(

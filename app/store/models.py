@@ -61,7 +61,7 @@ class ModelStore:
             return _fact(connection, key)
 
     def want(self, digest: str) -> None:
-        """Set the model that all galleries are to have. The one before it is kept for going back."""
+        """Set the model that all galleries must change to. The present one is recorded for a rollback."""
         with self._database.write() as connection:
             present = _fact(connection, MODEL)
             if present == digest:

@@ -1,7 +1,7 @@
-"""Metrics over all worker processes, from whichever of them is asked.
+"""Metrics over all worker processes. Any of them can report them.
 
-Uses prometheus-client's multiprocess mode: each worker keeps its values in files of one folder, and the one that is
-asked adds them up. The counters of a dead worker remain; its gauges are dropped. The library chooses the mode when it
+Uses prometheus-client's multiprocess mode: each worker keeps its values in files of one folder, and the one that
+reports adds them up. The counters of a dead worker remain; its gauges are dropped. The library chooses the mode when it
 is imported, by an environment variable, so the supervisor sets that before it starts a worker.
 """
 

@@ -1,4 +1,4 @@
-"""Many calls at a time, never more than so many, with one outcome for each item in the order that they came."""
+"""Runs many calls with limited concurrency, and yields one outcome per item in the order of the items."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from oneshot_client.errors import ClientError
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
 
-#: Errors that belong to one item: the others go on.
+#: Errors of a single item: the others continue.
 _OF_ONE_ITEM = (ClientError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[ItemT, AnswerT]):
-    """What became of one item: either `answer` or `error` is there."""
+    """The result of one item: either `answer` or `error` is set."""
 
     item: ItemT
     answer: AnswerT | None = None
     error: Exception | None = None
 
     def get(self) -> AnswerT:
-        """The answer. Raises the item's error when there is none."""
+        """The answer. Raises the item's error if there is none."""
         if self.error is not None:
             raise self.error
         assert self.answer is not None  # noqa: S101 - one of the two is there
@@ -37,7 +37,7 @@ class Outcome(Generic[ItemT, AnswerT]):
 def run_many(
     call: Callable[[ItemT], AnswerT], items: Iterable[ItemT], concurrency: int
 ) -> Generator[Outcome[ItemT, AnswerT], None, None]:
-    """Call with each item, in up to `concurrency` threads. Items are taken from the iterable as they are needed."""
+    """Call with each item, in up to `concurrency` threads. Items are taken from the iterable as needed."""
 
     def attempt(item: ItemT) -> Outcome[ItemT, AnswerT]:
         try:
@@ -54,7 +54,7 @@ def run_many(
                 waiting.append(pool.submit(attempt, item))
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # the caller stopped early, or an item raised: what has not begun is not begun
+        finally:  # the caller stopped early, or an item raised: don't start the rest
             for future in waiting:
                 future.cancel()
 

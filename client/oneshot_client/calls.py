@@ -1,4 +1,4 @@
-"""The API's requests as data, without sending them: what the two clients share."""
+"""The API's requests as data, not yet sent: shared by the two clients."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Call(Generic[T]):
-    """One request, and the type of its answer: a model, `bytes` for the body as it is, or None for no body."""
+    """One request, and the type of its answer: a model, `bytes` for the raw body, or None for no body."""
 
     answer: type[T]
     method: str
@@ -51,12 +51,12 @@ class Call(Generic[T]):
     data: Mapping[str, str | list[str]] = field(default_factory=dict)
     files: Sequence[tuple[str, tuple[str, bytes]]] = ()
     json: Mapping[str, Any] | None = None
-    content: tuple[str, bytes] | None = None  # a body of that media type
+    content: tuple[str, bytes] | None = None  # a media type, and a body of that type
     viewed: bool = False  # answered from a server's view, which may be behind another server's writes
-    key: str | None = None  # a name for this request: it is done once, however often it is sent
+    key: str | None = None  # the request's Idempotency-Key: it is done once, however often it is sent
 
     def arguments(self) -> dict[str, Any]:
-        """What httpx's `request` takes. What was not given (None) is not sent."""
+        """The arguments of httpx's `request`. Parameters that are None are not sent."""
         params = {name: value for name, value in self.params.items() if value is not None}
         body: dict[str, Any] = {"data": dict(self.data), "files": list(self.files)} if self.files else {}
         if self.json is not None:
@@ -69,7 +69,7 @@ class Call(Generic[T]):
         return {"method": self.method, "url": self.path, "params": params, **body}
 
     def read(self, response: httpx.Response) -> T:
-        """The typed answer. Raises UnexpectedAnswerError when it isn't what this service answers."""
+        """The typed answer. Raises UnexpectedAnswerError if it isn't an answer of this service."""
         if self.answer is bytes:
             return response.content  # type: ignore[return-value]  # T is bytes
         if self.answer is type(None):
@@ -97,7 +97,7 @@ def _new_key() -> str:
 def enroll(
     label: str, image: ImageSource, gallery: str, on_conflict: OnConflict, key: str | None = None
 ) -> Call[EnrollPublic]:
-    """Enrol one image. Each of these calls is another request, unless it is given the key of one before."""
+    """Enrol one image. Each call is a new request, unless it is given the key of an earlier one."""
     data = {"label": label, "gallery": gallery, "on_conflict": on_conflict}
     files = [("image", read_source(image))]
     return Call(EnrollPublic, "POST", "/enroll", data=data, files=files, key=key or _new_key())
@@ -106,7 +106,7 @@ def enroll(
 def enroll_batch(
     items: Sequence[tuple[str, ImageSource]], gallery: str, on_conflict: OnConflict, key: str | None = None
 ) -> Call[BatchPublic]:
-    """Enrol many images with one request: lines of JSON, which cost the service less than a form."""
+    """Enrol many images with one request, as lines of JSON, which cost the service less than a form."""
     params = {"gallery": gallery, "on_conflict": on_conflict}
     lines = [json.dumps({"label": label, "image": b64encode(read_source(image)[1]).decode()}) for label, image in items]
     content = ("application/x-ndjson", "\n".join(lines).encode())
@@ -129,7 +129,7 @@ def classify(image: ImageSource, params: Params) -> Call[ClassifyPublic]:
 
 
 def verify(image1: ImageSource, image2: ImageSource | None, label: str | None, params: Params) -> Call[VerifyPublic]:
-    """Compare two images, or an image and a class. Raises ValueError when both or none of the two are given."""
+    """Compare two images, or an image and a class. Raises ValueError unless exactly one of the two is given."""
     if (image2 is None) == (label is None):
         raise ValueError("give either image2 or label")
     files = [("image1", read_source(image1))]

@@ -1,7 +1,7 @@
-"""Which proxy leads to the service, by the environment that all programs share.
+"""Chooses the proxy for the service, from the usual environment variables.
 
-httpx would read it for all hosts there are, and stops at what it can't read (an IPv6 address or a network in
-`NO_PROXY`); a client here speaks to one host.
+httpx would parse them for all hosts, and fails on entries that it can't parse (an IPv6 address or a network in
+`NO_PROXY`). A client has only one host.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from oneshot_client.errors import UnreachableError
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:
-    """The proxy for the service at `url`, None where there is none. Raises UnreachableError for an unknown kind."""
+    """The proxy for the service at `url`, or None. Raises UnreachableError for an unsupported proxy."""
     target = httpx.URL(url)
     proxies = getproxies()
     address = proxies.get(target.scheme) or proxies.get("all")

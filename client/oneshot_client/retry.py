@@ -1,4 +1,4 @@
-"""When to ask again, and after how long."""
+"""When to retry a request, and after how long."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-#: The answers that say "not now".
+#: Answers that say "not now".
 RETRIED = frozenset({429, 503})
-#: The answers after which nobody knows whether a change was made.
+#: Answers after which it is unknown whether a change was made.
 IN_DOUBT = frozenset({502, 504})
-#: A 504 that knows: the time was over before anything was done, and a second time may take as long.
+#: A 504 without doubt: time ran out before anything was done, and a retry may take as long.
 _IN_TIME = b"deadline-exceeded"
-#: Thirty years: of any longer time a program that waits for it would fail.
+#: Thirty years. Waiting for much longer times raises an error.
 _LONGEST = 1e9
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Ask up to `attempts` times in all; `Retry(1)` never asks again.
+    """Retries a request up to `attempts` tries in all; `Retry(1)` never retries.
 
-    Answers 429 and 503 are asked again: they say that nothing was done. What is done once however often it is asked for
-    (it has a key) is asked again, too, when nobody knows whether it was done. The pause is what `Retry-After` says;
-    without it `first` seconds, doubled each time. A little chance is added, so that many clients don't come back at
-    once. A service that asks for more than `longest` seconds is not waited for: the error comes at once.
+    Answers 429 and 503 are retried: they say that nothing was done. A request with an idempotency key is done once
+    however often it is sent, so it is also retried when it is unknown whether it was done. The pause is that of
+    `Retry-After`; without it, `first` seconds, doubled each time. A random part is added, so that many clients don't
+    retry at once. If the service asks for more than `longest` seconds, the error is raised at once.
     """
 
     attempts: int = 5
@@ -39,14 +39,14 @@ class Retry:
             raise ValueError("attempts must be at least 1")
 
     def pause(self, failures: int, response: httpx.Response, *, keyed: bool = False) -> float | None:
-        """Seconds to wait after the `failures`-th failure in a row, this answer; None: don't ask again."""
+        """Seconds to wait after the `failures`-th failure in a row, with this answer. None: don't retry."""
         doubtful = keyed and response.status_code in IN_DOUBT and _IN_TIME not in response.content
         if response.status_code not in RETRIED and not doubtful:
             return None
         return self._pause(failures, retry_after(response.headers))
 
     def pause_unanswered(self, failures: int, error: httpx.TransportError, *, keyed: bool) -> float | None:
-        """The same after one without an answer: only a connection that broke is tried again."""
+        """`pause` for a failure without an answer. Only a broken connection is retried, and only with a key."""
         broken = isinstance(error, httpx.ReadError | httpx.WriteError | httpx.RemoteProtocolError)
         return self._pause(failures, None) if keyed and broken else None
 
@@ -60,7 +60,7 @@ class Retry:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of a `Retry-After` header, given as seconds or as a date; None when there is none to understand."""
+    """The seconds of a `Retry-After` header, given as seconds or as a date. None without a valid one."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdecimal():
         return min(float(text), _LONGEST)

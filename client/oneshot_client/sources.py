@@ -1,4 +1,4 @@
-"""What may be given for an image, and the bytes that are sent of it."""
+"""What callers may pass as an image, and the bytes that are sent for it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 ImageSource: TypeAlias = "bytes | str | PathLike[str] | Image.Image"
 
 _AS_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"})
-#: What neither format can hold, and the mode that holds the same.
+#: Modes that neither PNG nor TIFF supports, and equivalent ones.
 _CONVERTED = {"I;16L": "I", "I;16N": "I", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}
 
 
 def read_source(image: ImageSource) -> tuple[str, bytes]:
-    """A name for messages, and the bytes.
+    """Return a name for messages, and the bytes.
 
-    Raises OSError when the file can't be read, ValueError for a Pillow image that can't be encoded or a path that can't
-    be one, TypeError for anything else.
+    Raises OSError when the file can't be read, ValueError for a Pillow image that can't be encoded or an invalid path,
+    TypeError for anything else.
     """
     if isinstance(image, bytes):
         return "image", image
@@ -35,12 +35,12 @@ def read_source(image: ImageSource) -> tuple[str, bytes]:
 
 
 def _sendable(name: str) -> str:
-    """A file's name as Unicode text: bytes of it that are no UTF-8 are written as ``\\xfc``."""
+    """A file name as Unicode text. Bytes that are not UTF-8 are written as ``\\xfc``."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """A file of the image, turned as its camera was held, as it would be if its own file were sent."""
+    """Encode the image to a file, rotated according to its EXIF orientation, as the service does with files."""
     from PIL import ImageCms, ImageOps  # noqa: PLC0415 - a caller with such an image has Pillow
 
     image = ImageOps.exif_transpose(image)

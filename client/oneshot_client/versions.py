@@ -1,4 +1,4 @@
-"""Reading one's own writes through any server: a client remembers the version of its last write and asks to see it."""
+"""Reads one's own writes through any server: a client remembers the version of its last write and requires it."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class LastWrite:
         self._lock = threading.Lock()
 
     def arguments(self, call: Call[Any]) -> dict[str, Any]:
-        """What httpx's `request` takes for the call, which sees the latest write if it is answered from a view."""
+        """The arguments of httpx's `request`. A call answered from a view requires the version of the latest write."""
         arguments = call.arguments()
         if call.viewed and self._version:
             arguments["headers"] = {**arguments.get("headers", {}), MIN_VERSION: str(self._version)}
         return arguments
 
     def note(self, response: httpx.Response) -> None:
-        """Remember the version that a write was answered with."""
+        """Remember the version in the answer to a write."""
         version = whole_number(response.headers.get(VERSION, ""))
         if version is not None:
             with self._lock:
                 self._version = max(self._version, version)
 
     def forget_unknown(self, response: httpx.Response) -> bool:
-        """Whether the request asked for a version that the store never had; then it is forgotten.
+        """Whether the request required a version that the store never had. It is then forgotten.
 
-        So it is after an older backup was restored, or when another service answers at the address.
+        This happens after the restore of an older backup, or when another service answers at the address.
         """
         asked = response.request.headers.get(MIN_VERSION)
         if asked is None or response.status_code != 422 or MIN_VERSION.encode() not in response.content:

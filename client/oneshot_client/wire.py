@@ -1,4 +1,4 @@
-"""What the service and its clients agree on beside the answers: names of headers, and how numbers in them are read."""
+"""Conventions between the service and its clients, besides the answers: names of headers, and numbers in them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _DIGITS = re.compile("[0-9]{1,19}")
 
 #: The gallery of a request that names none.
 DEFAULT_GALLERY = "default"
-#: A problem's `type` is this and its slug.
+#: A problem's `type` is this prefix and its slug.
 PROBLEM_PREFIX = "urn:oneshot:problem:"
-#: In the answer to a write: how far the store's change log has come with it.
+#: In the answer to a write: the position of the store's change log after it.
 VERSION = "Oneshot-Version"
-#: In a request: how far the process that answers must have followed that log.
+#: In a request: the position of that log that the answering process must have reached.
 MIN_VERSION = "Oneshot-Min-Version"
-#: In a request to enrol: a name for it, by which it is known when it is sent again.
+#: In a request to enrol: a unique name, which identifies the request when it is sent again.
 IDEMPOTENCY_KEY = "Idempotency-Key"
 
 
 def whole_number(text: str) -> int | None:
-    """The number, if these are 1 to 19 digits and nothing else; of more digits `int` is slow, and then refuses."""
+    """Parse 1 to 19 digits, else return None. For many more digits, `int` is slow and then raises."""
     return int(text) if _DIGITS.fullmatch(text) else None
 
 

@@ -1,1 +1,1 @@
-"""From a request's body to images and texts, with every limit held while it comes in."""
+"""Parses request bodies into images and texts, and enforces all limits while they arrive."""

@@ -32,13 +32,13 @@ from app.recognition.batch import Item
 NDJSON = "application/x-ndjson"
 ZIP = "application/zip"
 
-#: Bytes that are parsed, unpacked or handed on at once, unless a single image has more.
+#: Bytes that are parsed, unpacked or passed on at once, unless a single image has more.
 _PART_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """Most bytes of the body and of what it unpacks to; most bytes of one image; most images."""
+    """Limits: bytes of the body and of its unpacked content, bytes of one image, number of images."""
 
     body: int
     image: int
@@ -46,9 +46,9 @@ class BatchLimits:
 
 
 class RequestBatch:
-    """The `app.recognition.batch.Batch` of a request. All that is held of its images counts in the room for uploads.
+    """The `app.recognition.batch.Batch` of a request. The bytes of all its images in memory count in the upload budget.
 
-    `passed_over` files were no images.
+    `passed_over` is the number of files that are not images.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class RequestBatch:
     async def parts(self, most: int) -> AsyncGenerator[list[tuple[int, Upload]], None]:
         """See `Batch`.
 
-        Raises OverloadedError when there is no room for more, RequestError when the rest of the body can't be used,
-        ClientDisconnect as soon as nobody waits for the answer.
+        Raises OverloadedError when there is no room for more, RequestError when the rest of the body is invalid,
+        ClientDisconnect as soon as the client is gone.
         """
         for part in _split(self._good(0), most):
             yield part
@@ -79,7 +79,7 @@ class RequestBatch:
 
     def refuse(self, place: int, error: OneshotError) -> None:
         """See `Batch`."""
-        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames would hold the image
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames would keep the image alive
         item = self.items[place]
         self.items[place] = error
         if not isinstance(item, OneshotError):
@@ -91,7 +91,7 @@ class RequestBatch:
 
 
 class _Held:
-    """What a request holds of the room for uploads."""
+    """The share of a request in the upload budget."""
 
     def __init__(self, request: Request) -> None:
         room: Room = request.app.state.room
@@ -99,16 +99,16 @@ class _Held:
 
 
 async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerprint | None = None) -> RequestBatch:
-    """The batch, once its body is there, and in the fingerprint if one is taken.
+    """Read the batch, once its body is complete, and add it to the fingerprint if one is given.
 
-    Raises RequestError when the body as a whole can't be used.
+    Raises RequestError when the body as a whole is invalid.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     body = capped(request, limits.body)
     if kind == "multipart/form-data":
         parts = await read_parts(content_type, body, 2 * limits.images)
-        if fingerprint is not None:  # not of the body as it is: what separates its parts is another each time
+        if fingerprint is not None:  # not the raw body: the boundary between its parts differs each time
             for part in parts:
                 await fingerprint.add(part.name, part.filename or "", part.data)
         return RequestBatch(request, _from_parts(parts, limits))
@@ -128,7 +128,7 @@ async def read_batch(request: Request, limits: BatchLimits, fingerprint: Fingerp
 
 
 def _from_parts(parts: list[Part], limits: BatchLimits) -> AsyncIterator[list[Item]]:
-    """Files `image`; the label of each is the text `label` at the same place, or, without any, its file's name."""
+    """Files `image`. The label of each is the text `label` at the same place or, without labels, its file's name."""
     images = [part for part in parts if part.name == "image"]
     labels = [part for part in parts if part.name == "label"]
     if strange := next((part for part in parts if part.name not in {"image", "label"}), None):
@@ -151,14 +151,14 @@ def _from_parts(parts: list[Part], limits: BatchLimits) -> AsyncIterator[list[It
     async def source() -> AsyncIterator[list[Item]]:
         for place, text in enumerate(texts):
             data = bytes(images[place].data)
-            images[place].data = bytearray()  # held once
+            images[place].data = bytearray()  # don't hold it twice
             yield [_item(text, data, f"image[{place}]", f"label[{place}]", limits)]
 
     return source()
 
 
 async def _from_zip(archive: ZipArchive, held: _Held, limits: BatchLimits) -> AsyncIterator[list[Item]]:
-    """Its files, unpacked a few at a time; what is behind them of the body is let go."""
+    """The archive's files, unpacked a few at a time. The part of the body before them is freed."""
     for files in _few(archive.files):
         held.give(archive.let_go(files[0]))
         items: list[Item] = [_too_large(file.name, limits) for file in files]
@@ -186,7 +186,7 @@ def _few(files: Sequence[ZippedFile]) -> Iterator[list[ZippedFile]]:
 
 
 async def _from_lines(body: AsyncIterator[bytes], held: _Held, limits: BatchLimits) -> list[Item]:
-    """Lines `{"label": …, "image": base64}`, each parsed as soon as it is there."""
+    """Lines `{"label": …, "image": base64}`, each parsed as soon as it is complete."""
     items: list[Item] = []
     lines, ended, received = Lines(limits.image), list[bytes | None](), 0
 

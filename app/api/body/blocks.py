@@ -1,4 +1,4 @@
-"""A body of many megabytes in memory, which is read like a file and freed piece by piece."""
+"""A body of many megabytes in memory, readable as a file and freed piece by piece."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _BLOCK = 65_536
 
 
 class Blocks(io.RawIOBase):
-    """Bytes in blocks: `append` while they come in, then read; what lies before a place can be freed at any time."""
+    """Bytes in blocks: `append` while they arrive, then read. Bytes before a position can be freed at any time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,16 +33,16 @@ class Blocks(io.RawIOBase):
             start += len(piece)
 
     def count(self, pattern: bytes) -> int:
-        """How often the pattern occurs, also across blocks."""
+        """Count the occurrences of the pattern, also across blocks."""
         found, tail = 0, b""
         for block in self._blocks:
             searched = tail + block
             found += searched.count(pattern)
-            tail = bytes(searched[1 - len(pattern) :])  # too short to hold it once more
+            tail = bytes(searched[1 - len(pattern) :])  # too short to contain it again
         return found
 
     def free(self, before: int) -> int:
-        """Let go of all whole blocks before a place; what is read there then is zeros. Returns how many bytes."""
+        """Free all whole blocks before a position; they then read as zeros. Return the number of bytes freed."""
         last = min(max(before, 0), self.size) // _BLOCK
         freed = sum(len(block) for block in self._blocks[self._freed : last])
         for place in range(self._freed, last):
@@ -53,15 +53,15 @@ class Blocks(io.RawIOBase):
     # -- as a file -----------------------------------------------------------------------------------------
 
     def readable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place. Raises OSError, as files do, for one before the beginning."""
+        """Set the position. Raises OSError, as files do, for a negative one."""
         place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self.size}[whence]
         if place < 0:
             raise OSError(f"negative seek position {place}")
@@ -69,7 +69,7 @@ class Blocks(io.RawIOBase):
         return place
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """Read up to the end of a block."""
+        """Read up to the end of the current block."""
         if self._place >= self.size:
             return 0
         number, start = divmod(self._place, _BLOCK)

@@ -1,4 +1,4 @@
-"""How many bytes of bodies may be in memory at once, so that a flood of them ends in refusals, not in a kill."""
+"""Limits the bytes of bodies in memory, so that excess requests are refused before the process runs out of memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from starlette.types import Scope
 from app.api.peers import holder
 from app.errors import OverloadedError
 
-#: The part that one client may hold of what the others leave: however much it holds, there is room for somebody else.
+#: Share of one client in the bytes that the others leave: however much it holds, there is room for another client.
 _SHARE = 0.75
 
 
 class Room:
-    """Counts the bytes of all bodies that are being read or worked on, or of all answers. For one event loop."""
+    """Counts the bytes of all bodies that are being read or processed, or of all answers. For one event loop."""
 
     def __init__(self, max_bytes: int, what: str = "uploaded") -> None:
         self._max_bytes, self._what = max_bytes, what
@@ -33,14 +33,14 @@ class Room:
         state[self._what] = who, own + count
 
     def give(self, scope: Scope, count: int) -> None:
-        """Give back bytes of a request that it needs no longer."""
+        """Release bytes that a request no longer needs."""
         who, own = scope["state"].get(self._what) or (holder(scope), 0)
         self.used -= count
         self._held[who] -= count
         scope["state"][self._what] = who, own - count
 
     def leave(self, scope: Scope) -> None:
-        """Give back what a request held; it is over."""
+        """Release all bytes of a request that has ended."""
         who, own = scope["state"].pop(self._what, (None, 0))
         if who is not None:
             self.used -= own

@@ -1,4 +1,4 @@
-"""Lines of JSON, `{"label": …, "image": base64}`, taken from a body while it comes in."""
+"""Parses lines of JSON, `{"label": …, "image": base64}`, from a body while it arrives."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from app.errors import EmptyImageError, InvalidRequestError, OneshotError, Paylo
 
 _IMAGE = re.compile(rb'"image"\s*:\s*"')
 _BLANK_LINES = re.compile(rb"\n\s*\n")
-#: What a line may have besides its image: a label of the greatest length, with every character escaped, takes 3 kB.
+#: Most bytes of a line besides its image. The longest label, with every character escaped, takes 3 kB.
 _REST_BYTES = 16_384
-#: Base64 that is decoded in one go: a longer call would keep other threads waiting.
+#: Bytes of Base64 decoded in one call: a longer call would block other threads.
 _PIECE = 4 * 65_536
 
-#: A line's label and image, or what is wrong with it.
+#: A line's label and image, or its error.
 Parsed = tuple[str, bytes] | OneshotError
 
 
 class Lines:
-    """Takes a body apart into lines that are not blank. Of one that is too long only that it was there is kept."""
+    """Splits a body into its non-blank lines. Of a line that is too long, only its existence is kept."""
 
     def __init__(self, max_image_bytes: int) -> None:
         self._longest = 4 * max_image_bytes // 3 + _REST_BYTES
@@ -31,7 +31,7 @@ class Lines:
 
     @property
     def held(self) -> int:
-        """Bytes of a line that has not ended yet."""
+        """Bytes of the last line, which is not complete yet."""
         return len(self._rest)
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
@@ -48,7 +48,7 @@ class Lines:
         return lines
 
     def finish(self) -> list[bytes | None]:
-        """The last line, if there is one without an end."""
+        """The last line, if it has no line break."""
         line = None if self._too_long else bytes(self._rest)
         self._rest.clear()
         self._too_long = False
@@ -66,7 +66,7 @@ class Lines:
 
 
 def parse_lines(lines: Sequence[bytes | None], first: int, max_image_bytes: int) -> list[Parsed]:
-    """Label and image of each line, or its error. `first` is the place of the first one in the body."""
+    """Label and image of each line, or its error. `first` is the index of the first line in the body."""
     return [_parse(line, place, max_image_bytes) for place, line in enumerate(lines, first)]
 
 
@@ -78,7 +78,7 @@ def _parse(line: bytes | None, place: int, max_image_bytes: int) -> Parsed:
         return too_large
     try:
         rest, encoded = _take_image_out(line)
-        content = json.loads(rest, parse_int=float)  # none is meant; `int` takes at most 4,300 digits
+        content = json.loads(rest, parse_int=float)  # no numbers are expected; `int` would fail above 4,300 digits
         if not isinstance(content, dict) or set(content) != {"label", "image"}:
             raise ValueError("is not an object with the keys label and image")
         if not isinstance(content["label"], str) or content["image"] != "":
@@ -92,11 +92,11 @@ def _parse(line: bytes | None, place: int, max_image_bytes: int) -> Parsed:
 
 
 def _take_image_out(line: bytes) -> tuple[bytes, memoryview]:
-    """The line with an empty image, and the image, still encoded.
+    """Return the line with an empty image, and the image, still encoded.
 
-    So JSON's parser, which no other thread can interrupt, sees a few bytes only, and megabytes are not copied. A key in
-    quotes that are not escaped can't be inside a string; if it isn't the line's own, the rest is no valid line. Raises
-    ValueError for a line with much besides the image.
+    JSON's parser blocks other threads, so it gets a few bytes only, and megabytes are not copied. An unescaped key in
+    quotes can't be inside a string; if it isn't the line's own key, the rest is not valid JSON. Raises ValueError for a
+    line with too much besides the image.
     """
     found = _IMAGE.search(line, 0, _REST_BYTES)
     start = found.end() if found else 0
@@ -112,7 +112,7 @@ def _take_image_out(line: bytes) -> tuple[bytes, memoryview]:
 
 
 def _decode(encoded: memoryview) -> bytes:
-    """The bytes of Base64. Raises ValueError."""
+    """Decode Base64. Raises ValueError."""
     pieces = [encoded[start : start + _PIECE] for start in range(0, len(encoded), _PIECE)]
     try:
         if any(b"=" in bytes(piece[-2:]) for piece in pieces[:-1]):

@@ -1,4 +1,4 @@
-"""A multipart/form-data body, read part by part from the stream, with everything counted while it comes in."""
+"""Reads a multipart/form-data body part by part from the stream, and enforces its limits while it arrives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.errors import MalformedBodyError, TooManyPartsError
 
 @dataclass
 class Part:
-    """One part of the form; `filename` is None for a text field. Bytes of it that are no UTF-8 come as surrogates."""
+    """One part of the form; `filename` is None for a text field. Bytes in it that are not UTF-8 become surrogates."""
 
     name: str = ""
     filename: str | None = None
@@ -23,14 +23,14 @@ class Part:
 
     @property
     def is_file(self) -> bool:
-        """Whether it was sent as a file: with a file name, or with a content type that is no text."""
+        """Whether it is a file: it has a file name, or a content type other than text."""
         return self.filename is not None or not (self.content_type or "text/plain").startswith("text/")
 
 
 async def read_parts(content_type: str, stream: AsyncIterator[bytes], max_parts: int) -> list[Part]:
-    """All parts of the body. The stream itself is expected to stop at the byte cap.
+    """Read all parts of the body. The stream must enforce the byte limit itself.
 
-    Raises MalformedBodyError for a body that isn't well-formed, TooManyPartsError at the first part too many.
+    Raises MalformedBodyError for a malformed body, TooManyPartsError at the first part too many.
     """
     collector = _Collector(max_parts)
     boundary = parse_options_header(content_type)[1].get(b"boundary")

@@ -1,7 +1,7 @@
-"""From a request's body to named images and texts, or to an answer that says which field is wrong and why.
+"""Parses a request's body into named images and texts, or an error that names the field and the reason.
 
-The byte cap holds while the body streams in, whatever Content-Length says. Content types and file names are not
-trusted: whether bytes are an image is for the decoder to say.
+The byte limit is enforced while the body arrives, whatever Content-Length says. Content types and file names are not
+trusted: the decoder decides whether bytes are an image.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from oneshot_client.wire import whole_number
 
 M = TypeVar("M", bound=BaseModel)
 
-#: The time over which the least rate of a body is measured.
+#: Period over which the lowest rate of a body is measured.
 RATE_SECONDS = 5.0
 
-#: A label of the greatest length, with every character escaped, takes 3 kB.
+#: The longest label, with every character escaped, takes 3 kB.
 _MAX_JSON_BYTES = 16_384
 
 
 @dataclass(frozen=True)
 class FormSpec:
-    """The fields that a form may have: how many files of each name, and which texts (each once)."""
+    """The fields that a form may have: the number of files per name, and the texts (each once)."""
 
     images: Mapping[str, int]
     texts: frozenset[str] = frozenset()
@@ -53,7 +53,7 @@ class FormSpec:
 
 
 class Form:
-    """A form whose parts have passed `FormSpec`."""
+    """A form whose parts match a `FormSpec`."""
 
     def __init__(self, parts: list[Part]) -> None:
         self._parts = parts
@@ -62,7 +62,7 @@ class Form:
         return any(part.name == name for part in self._parts)
 
     def text(self, name: str) -> str | None:
-        """The text of a field, or None when it wasn't sent. Raises InvalidRequestError when it is not UTF-8."""
+        """The text of a field, None if it wasn't sent. Raises InvalidRequestError if it is not UTF-8."""
         part = next((part for part in self._parts if part.name == name), None)
         if part is None:
             return None
@@ -90,13 +90,13 @@ def missing(name: str) -> InvalidRequestError:
 
 
 async def read_form(request: Request, max_bytes: int, spec: FormSpec) -> Form:
-    """The request's multipart form. Raises RequestError in one of its forms when it isn't what `spec` says."""
+    """Read the request's multipart form. Raises RequestError in one of its forms when it doesn't match `spec`."""
     content_type = request.headers.get("content-type", "")
     if _kind(content_type) != "multipart/form-data":
         raise UnsupportedMediaTypeError(
             f"Send multipart/form-data with fields {', '.join(spec.names)}; got {content_type or 'no content type'}."
         )
-    # one part more than allowed in all, so that a field given twice is told by its name and not by a count
+    # one part more than allowed in all, so that a repeated field is reported by name and not by a count
     max_parts = sum(spec.images.values()) + len(spec.texts) + 1
     parts = await read_parts(content_type, capped(request, max_bytes), max_parts)
     for part in parts:
@@ -113,7 +113,7 @@ async def read_form(request: Request, max_bytes: int, spec: FormSpec) -> Form:
 
 
 async def read_image(request: Request, max_bytes: int) -> Upload:
-    """The one image of a request: the field ``image`` of a form, or the whole body when its type can be an image."""
+    """Read the one image of a request: the field ``image`` of a form, or a body with an image's content type."""
     kind = _kind(request.headers.get("content-type", ""))
     if kind == "multipart/form-data":
         return (await read_form(request, max_bytes, FormSpec(images={"image": 1}))).image("image")
@@ -126,7 +126,7 @@ async def read_image(request: Request, max_bytes: int) -> Upload:
 
 
 async def read_json(request: Request, model: type[M]) -> M:
-    """The request's small JSON body as `model`. Raises RequestError in one of its forms when it is none."""
+    """Parse the request's small JSON body as `model`. Raises RequestError in one of its forms when it is invalid."""
     kind = _kind(request.headers.get("content-type", ""))
     if kind != "application/json":
         raise UnsupportedMediaTypeError(f"Send application/json; got {kind or 'no content type'}.")
@@ -162,7 +162,7 @@ def _check(part: Part, spec: FormSpec) -> None:
 
 
 async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it comes in. Raises PayloadTooLargeError as soon as it is known to be larger."""
+    """The body as it arrives. Raises PayloadTooLargeError as soon as its size is known to be too large."""
     error = PayloadTooLargeError(f"The request's body is larger than {max_bytes} bytes.")
     declared = request.headers.get("content-length", "")
     if declared and (length := whole_number(declared)) is not None and length > max_bytes:
@@ -178,16 +178,16 @@ async def capped(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 async def _timely(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes in, as long as it is not too slow, neither in all nor at any time."""
+    """The body as it arrives. Raises UploadTimeoutError if it is too slow, in total or over RATE_SECONDS."""
     seconds: float = request.app.state.upload_timeout
     rate: int = request.app.state.upload_rate
     clock = asyncio.get_running_loop().time
     end, more = clock() + seconds, True
-    waited, came = 0.0, 0  # only waiting counts: what is done with a chunk is not the client's time
+    waited, came = 0.0, 0  # only waiting counts: processing a chunk is not the client's time
     while more:
         began, message = clock(), None
         with suppress(TimeoutError):
-            # around each wait: a generator may not hold it while it yields
+            # around each wait: a generator must not hold a timeout while it yields
             async with asyncio.timeout_at(min(end, began + RATE_SECONDS - waited)):
                 message = await request.receive()
         chunk = b""

@@ -1,4 +1,4 @@
-"""The files in a zip file that a stranger sent: bounded in number, in size and in what they unpack to."""
+"""Reads the files of an untrusted zip file, with limits on their number, their size and what they unpack to."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from app.errors import (
 )
 from model.folders import LABELS_FILE, exported_labels, is_image, label_of, printable
 
-#: How each entry of the directory at a zip file's end begins.
+#: Signature of an entry in the directory at a zip file's end.
 _ENTRY = b"PK\x01\x02"
-#: Folders, and files that nobody meant to send, may be so many times more than images.
+#: How many more entries than images are allowed: folders, and files sent by accident.
 _OTHERS = 4
-#: The others can make a few bytes take gigabytes while they are unpacked.
+#: With other methods, a few bytes could take gigabytes of memory to unpack.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED, _UTF8 = 0x1, 0x800
-#: The extra field in which Info-ZIP keeps a name in Unicode, and its head: version, checksum of the name it is for.
+#: Info-ZIP's extra field with the Unicode name, and its head: version, and the checksum of the name it replaces.
 _UNICODE_PATH, _UNICODE_HEAD = 0x7075, struct.Struct("<BI")
 _MAX_LABELS_BYTES = 4 * 2**20
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError)
@@ -45,16 +45,15 @@ class ZippedFile:
 
 
 class ZipArchive:
-    """The images in a zip file, in the order in which they lie there. Methods block: call them in a thread.
+    """The images in a zip file, in the order of their position. Methods block: call them in a thread.
 
-    Images, and what their classes are called, are as in a folder that is enrolled (`model.folders`). `passed_over` is
-    the number of other files. Raises MalformedBodyError (no zip file), TooManyPartsError, InvalidRequestError (no
-    image at all).
+    Images and their labels are found as in a folder that is enrolled (`model.folders`). `passed_over` is the number of
+    other files. Raises MalformedBodyError (not a zip file), TooManyPartsError, InvalidRequestError (no images).
     """
 
     def __init__(self, content: Blocks, max_bytes: int, max_files: int) -> None:
         self._content, self._left = content, max_bytes
-        if content.count(_ENTRY) > _OTHERS * max_files + 16:  # counted before a directory of millions is read
+        if content.count(_ENTRY) > _OTHERS * max_files + 16:  # before a directory of millions of entries is parsed
             raise TooManyPartsError(f"The zip file has far more than {max_files} entries.")
         try:
             self._archive = zipfile.ZipFile(io.BufferedReader(content))
@@ -77,9 +76,9 @@ class ZipArchive:
         ]
 
     def read(self, files: list[ZippedFile]) -> Iterator[bytes | OneshotError]:
-        """Yield the content of each, or the error that it can't be unpacked; no more than its `size`.
+        """Yield the content of each file, at most its `size` bytes, or the error of unpacking it.
 
-        Raises PayloadTooLargeError once all that was read comes to more than `max_bytes`.
+        Raises PayloadTooLargeError once the total of all files read is more than `max_bytes`.
         """
         for file in files:
             data = self._unpack(file, self._left)
@@ -87,7 +86,7 @@ class ZipArchive:
             yield data
 
     def let_go(self, following: ZippedFile) -> int:
-        """Forget the body up to where that file begins; returns the number of bytes that were freed."""
+        """Free the body up to the start of that file. Return the number of bytes freed."""
         return self._content.free(following.entry.header_offset)
 
     def _unpack(self, file: ZippedFile, most: int) -> bytes | OneshotError:
@@ -107,7 +106,7 @@ class ZipArchive:
         return data
 
     def _labels(self, entry: zipfile.ZipInfo | None) -> dict[str, str]:
-        """What `oneshot export` wrote of the sub-folders, where it is an export."""
+        """The labels of the sub-folders, if the archive is from `oneshot export`."""
         if entry is None:
             return {}
         data = self._unpack(ZippedFile(LABELS_FILE, "", entry.file_size, entry), _MAX_LABELS_BYTES)
@@ -120,12 +119,11 @@ class ZipArchive:
 
 
 def file_name(entry: zipfile.ZipInfo) -> str:
-    r"""The entry's name, with ``/`` between its folders; bytes that are in no known encoding come as surrogates.
+    r"""The entry's name, with ``/`` as separator; bytes in an unknown encoding become surrogates.
 
-    A name without the UTF-8 flag should be in code page 437, and hardly ever is: it is in the encoding of whatever
-    machine made the archive. Right are Info-ZIP's Unicode field, and what is valid UTF-8, which no other encoding is by
-    chance. Anything else may be one name as well as another, so that it isn't guessed: a label with surrogates is
-    refused.
+    A name without the UTF-8 flag should be in code page 437, but is usually in the encoding of the machine that made
+    the archive. Info-ZIP's Unicode field is reliable, and so is valid UTF-8, since other encodings rarely produce it by
+    chance. Anything else is ambiguous and not guessed: a label with surrogates is refused.
     """
     raw = entry.orig_filename
     if not entry.flag_bits & _UTF8:
@@ -135,7 +133,7 @@ def file_name(entry: zipfile.ZipInfo) -> str:
 
 
 def _unicode_path(extra: bytes, sent: bytes) -> str | None:
-    """The name in Info-ZIP's field, if there is one and it was made for this very name."""
+    """The name in Info-ZIP's field, if there is one and it was made for exactly this name."""
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
         field, extra = extra[4 : 4 + length], extra[4 + length :]

@@ -51,8 +51,8 @@ async def list_classes(recognizer: RecognizerDep, query: Annotated[PageQuery, Qu
     return ClassPage(gallery=query.gallery, classes=[class_public(item) for item in page.items], next=page.next_after)
 
 
-# before the class itself, whose pattern matches this path too; the label is matched as it was sent, so that a label
-# that ends in "/image" has its slash encoded and goes to the other route
+# before the class itself, whose pattern matches this path too. The raw path is matched, so a label that ends in
+# "/image" has its slash encoded and goes to the other route.
 @router.get(
     "/classes/{label:path}/image",
     response_class=Response,

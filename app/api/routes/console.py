@@ -1,4 +1,4 @@
-"""The console: one page at `/` and the few files that it needs, served as they lie in `app/web`."""
+"""The console: one page at `/` and its few files, served from `app/web`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from app.errors import NotFoundError
 router = make_router(include_in_schema=False)
 
 _FOLDER = Path(app.__file__).parent / "web"
-# Spelled out, because the operating system's list may miss or distort them.
+# Listed here, because the operating system's table may be incomplete or wrong.
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
-#: Nothing from elsewhere, nothing inline, and no text ever becomes markup: a label can't turn into a script.
+#: No foreign resources, nothing inline, and text never becomes markup: a label can't turn into a script.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -41,13 +41,13 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",  # asked for again each time, answered with 304: a new version shows at once
+    "Cache-Control": "no-cache",  # revalidated each time and answered with 304: a new version shows at once
 }
 
 
 @cache
 def _files() -> dict[str, tuple[bytes, str]]:
-    """Content and ETag by name. Read once: only these names can be asked for."""
+    """Content and ETag by name. Read once; no other names are served."""
     files = [path for path in _FOLDER.iterdir() if path.suffix in _MEDIA_TYPES]
     return {path.name: (data := path.read_bytes(), f'"{sha256(data).hexdigest()[:32]}"') for path in files}
 

@@ -63,7 +63,7 @@ async def remove_gallery(name: NamePath, recognizer: RecognizerDep, _query: NoQu
 async def get_map(name: NamePath, service: ServiceDep, _query: NoQueryDep) -> Response:
     """Lay a gallery's classes out in two dimensions, like near like, with the nearest others of each."""
 
-    def render(found: GalleryMap, model: str) -> bytes:  # not on the event loop: it may be a megabyte and more
+    def render(found: GalleryMap, model: str) -> bytes:  # not in the event loop: it may be a megabyte or more
         return _map_public(name, found, model).model_dump_json(by_alias=True).encode()
 
     body, _ = await service.galleries.map(name, render)

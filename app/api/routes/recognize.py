@@ -121,7 +121,7 @@ async def classify(request: Request, service: ServiceDep, query: Annotated[Class
     `curl -F image=@query.png localhost:8000/classify` or
     `curl -H 'Content-Type: image/png' --data-binary @query.png localhost:8000/classify`
     """
-    service.recognizer.check_room()  # before the body costs anything
+    service.recognizer.check_room()  # before the body is read
     upload = await read_image(request, service.settings.max_upload_bytes)
     wanted = Wanted(query.fpir, query.threshold, query.prior)
     with _gallery_is_an_input():
@@ -177,11 +177,11 @@ async def embed(request: Request, service: ServiceDep, _query: NoQueryDep) -> Em
     `curl -F image=@a.png -F image=@b.png localhost:8000/embed`
     """
     settings, recognizer = service.settings, service.recognizer
-    recognizer.check_room()  # before the body costs anything
+    recognizer.check_room()  # before the body is read
     spec = FormSpec(images={"image": settings.max_images})
     fields = await read_form(request, settings.max_upload_bytes, spec)
     vectors = await recognizer.embed(fields.images("image"))
-    # as it is: to check each number of sixty-four vectors would take longer than to compute some of them
+    # not validated: checking each number of sixty-four vectors would take longer than computing some of them
     return EmbedPublic.model_construct(embeddings=vectors.tolist(), dim=vectors.shape[1], model=recognizer.model_id)
 
 
@@ -218,7 +218,7 @@ def _on_conflict(fields: Form) -> OnConflict:
 
 @contextmanager
 def _gallery_is_an_input() -> Iterator[None]:
-    """A decision names its gallery as a parameter: one that doesn't exist is a wrong input, not a missing page."""
+    """Turn a missing gallery into an invalid parameter (422), since a decision names its gallery in the query."""
     try:
         yield
     except GalleryNotFoundError as error:
@@ -232,7 +232,7 @@ def _candidate(item: Scored) -> Candidate:
 
 def _classify_public(found: Classification, gallery: str, model: str) -> ClassifyPublic:
     decision = found.decision
-    # as it is, as in `embed`: all of it was made here
+    # not validated, as in `embed`: all values were computed here
     return ClassifyPublic.model_construct(
         label=decision.label,
         ambiguous=decision.ambiguous,

@@ -65,7 +65,7 @@ async def metrics(service: ServiceDep) -> Response:
     """Counts and times for Prometheus."""
     service.metrics.set_galleries(await service.storing.run(service.index.sizes))
     service.metrics.view_age.set(service.index.age())
-    with suppress(StoreUnavailableError):  # which the metrics are to tell
+    with suppress(StoreUnavailableError):  # the metrics must report it
         change = await service.storing.run(lambda: read_change(service.store.models))
         service.metrics.change_shots.set(change.shots)
         service.metrics.change_done.set(change.done)
