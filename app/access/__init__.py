@@ -1,1 +1,1 @@
-"""Whose key opens what, and how much it may ask."""
+"""Access control: what each key allows, and its quotas."""

@@ -59,7 +59,7 @@ class Gate:
         self._read_at = self._fresh_at = -math.inf
 
     async def find(self, texts: set[str], address: str) -> Key:
-        """Return the valid key with the one text in `texts`.
+        """Return the valid key in `texts`, which must contain exactly one.
 
         Raises UnauthorizedError, StoreUnavailableError, and RateLimitedError after too many wrong keys. A valid key is
         never refused because of others' wrong ones: all clients may share a proxy's address.

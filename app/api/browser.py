@@ -54,7 +54,7 @@ class SecurityHeaders:
 
 
 def allow_origins(app: FastAPI, origins: str | None) -> None:
-    """Allow pages of these sites (comma-separated, or *) to use the service. Keys are no cookies: no credentials."""
+    """Allow pages of these sites (comma-separated, or *) to use the service. No credentials: keys are not cookies."""
     names = [origin.strip() for origin in (origins or "").split(",") if origin.strip()]
     if names:
         app.add_middleware(

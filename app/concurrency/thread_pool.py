@@ -113,12 +113,12 @@ class WorkPool:
 class Pools:
     """The threads of a service. Writes and keys have threads of their own, which never wait for reads."""
 
-    decoding: WorkPool  # images
-    storing: WorkPool  # what reads the store
-    writing: WorkPool  # what changes it
-    keys: WorkPool  # the reading of keys
-    searching: WorkPool  # the index alone
-    computing: WorkPool  # one thread, for what takes seconds
+    decoding: WorkPool  # decoding of images
+    storing: WorkPool  # reads of the store
+    writing: WorkPool  # writes to the store
+    keys: WorkPool  # reads of keys
+    searching: WorkPool  # searches of the index
+    computing: WorkPool  # one thread, for work that takes seconds
 
     def close(self) -> None:
         """End all threads."""

@@ -110,7 +110,7 @@ class ShardedGalleries:
         if seq > self._known:
             if not all(self._all("reaches", seq)):
                 return False
-            self._known = max(self._known, seq)  # later questions to the same parts must see it
+            self._known = max(self._known, seq)  # a process that replaces a part's must reach it too
         return True
 
     def age(self) -> float:

@@ -167,7 +167,7 @@ class GalleryView:
         return vectors
 
     def find(self, query: Vectors, k: int) -> Found:
-        """Return the `k` classes nearest to `query`, shape (dim,), and other inputs of a decision. Raises ValueError."""
+        """Return the `k` classes nearest to `query`, shape (dim,), and other decision inputs. Raises ValueError."""
         if k < 1:
             raise ValueError(f"k must be at least 1, not {k}")
         if query.shape != (self.info.dim,) or not np.isfinite(query).all():

@@ -19,7 +19,7 @@ from app.settings import Settings, load_settings
 _INGRESS_CPUS, _SHARD_CPUS = 0.2, 0.2
 #: How soon Ray notices that a process has died, and after how long a silent one counts as dead.
 _HEALTH: dict[str, Any] = {"health_check_period_s": 1.0, "health_check_timeout_s": 15.0}
-#: Concurrent requests to one process. The service's own, lower limits refuse excess requests with a proper answer.
+#: Concurrent requests to one process. The service's own limits refuse excess requests, with a proper answer.
 _ONGOING = 1_000
 #: The service logs requests itself.
 QUIET = LoggingConfig(log_level="WARNING", enable_access_log=False)

@@ -32,12 +32,12 @@ Call: TypeAlias = Callable[[], Any]
 
 
 def ask(call: Call, whom: str, seconds: float | None = _PATIENCE_SECONDS) -> Any:
-    """Call, and wait for the answer in a thread. Raises UnavailableError."""
+    """Call from a thread, and wait for the answer. Raises UnavailableError."""
     return _await(call, call(), whom, None if seconds is None else time.monotonic() + seconds)
 
 
 async def ask_soon(call: Call, whom: str) -> Any:
-    """Call, and wait for the answer in a coroutine. Raises UnavailableError."""
+    """Call from a coroutine, and await the answer. Raises UnavailableError."""
     give_up = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:

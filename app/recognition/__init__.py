@@ -1,1 +1,1 @@
-"""The use cases: enrol, classify, verify, embed, calibrate, change the model. Knows no HTTP."""
+"""The use cases: enrol, classify, verify, embed, calibrate, change the model. Does not depend on HTTP."""

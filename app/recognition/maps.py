@@ -59,8 +59,8 @@ class _Kept:
 class Maps:
     """A cache of rendered maps, up to `kept_bytes`. For one event loop.
 
-    `looking` has the threads that query the galleries. Rendering takes up to seconds, so `making` has a thread of its
-    own for it.
+    `looking` has the threads that query the galleries. Rendering takes up to seconds, so it has the pool `making`,
+    where no quick work waits.
     """
 
     def __init__(self, index: Galleries, looking: WorkPool, making: WorkPool, kept_bytes: int = KEPT_BYTES) -> None:

@@ -3,7 +3,7 @@
 The store is the source of truth; every index in memory is a view of it. A call that has returned is durable. A write
 also goes into an ordered change log, in the same transaction, and views follow that log (`Store.changes_since`). The
 log has at most one entry per class, the latest. An entry says *which* class changed, not how: reading it yields the
-class in its present state. So the log is never larger than the gallery, applying it twice does no harm, replaying it
+class in its present state. So the log stays as small as the gallery, applying it twice does no harm, replaying it
 from 0 rebuilds a view, and it keeps no deleted label. Of the entries about deletions it keeps the latest 10,000
 (`Changes.pruned`).
 """

@@ -1,4 +1,4 @@
-"""Logging: structlog in front, the standard library behind, one entry a line on stderr."""
+"""Logging by structlog through the standard library, one entry per line on stderr."""
 
 from __future__ import annotations
 

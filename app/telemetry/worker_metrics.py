@@ -1,4 +1,4 @@
-"""Metrics over all worker processes. Any of them can report them.
+"""Metrics over all worker processes, which any of them can report.
 
 Uses prometheus-client's multiprocess mode: each worker keeps its values in files of one folder, and the one that
 reports adds them up. The counters of a dead worker remain; its gauges are dropped. The library chooses the mode when it

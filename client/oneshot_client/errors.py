@@ -30,7 +30,7 @@ class UnreachableError(ClientError):
 
 
 class UnexpectedAnswerError(ClientError):
-    """What answered is not this service, or not a version that this client understands."""
+    """The answer is not from this service, or from a version that this client does not understand."""
 
 
 class ProblemError(ClientError):
@@ -43,7 +43,7 @@ class ProblemError(ClientError):
         self.title = problem.title
         self.detail = problem.detail
         self.request_id = problem.request_id
-        #: The single wrong inputs, where the problem is about inputs.
+        #: The invalid inputs, if the problem is about inputs.
         self.errors: list[FieldProblem] = problem.errors or []
         #: Seconds that the service asked to wait.
         self.retry_after = retry_after
@@ -58,11 +58,11 @@ class MissingError(ProblemError):
 
 
 class ConflictError(ProblemError):
-    """It contradicts what is stored."""
+    """The request conflicts with stored data."""
 
 
 class BusyError(ProblemError):
-    """The service can't take it now; later it may."""
+    """The service can't accept the request now. A later one may succeed."""
 
 
 class RejectedError(ProblemError):
@@ -74,7 +74,7 @@ class FaultError(ProblemError):
 
 
 def error_of(response: httpx.Response, retry_after: float | None = None) -> ClientError:
-    """The error for an answer that is no success."""
+    """The error for an answer with an error status."""
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError:

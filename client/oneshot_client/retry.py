@@ -14,7 +14,7 @@ import httpx
 RETRIED = frozenset({429, 503})
 #: Answers after which it is unknown whether a change was made.
 IN_DOUBT = frozenset({502, 504})
-#: A 504 without doubt: time ran out before anything was done, and a retry may take as long.
+#: A 504 that is not in doubt: time ran out before anything was done, and a retry may take as long.
 _IN_TIME = b"deadline-exceeded"
 #: Thirty years. Waiting for much longer times raises an error.
 _LONGEST = 1e9

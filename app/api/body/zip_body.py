@@ -23,7 +23,7 @@ from model.folders import LABELS_FILE, exported_labels, is_image, label_of, prin
 
 #: Signature of an entry in the directory at a zip file's end.
 _ENTRY = b"PK\x01\x02"
-#: How many more entries than images are allowed: folders, and files sent by accident.
+#: Limit on entries, as a multiple of that on images. The others are folders, and files sent by accident.
 _OTHERS = 4
 #: With other methods, a few bytes could take gigabytes of memory to unpack.
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}

@@ -33,7 +33,7 @@ _PROBLEMS = problems(InvalidRequestError, GalleryNotFoundError, ClassNotFoundErr
 
 
 def class_public(record: ClassRecord) -> ClassPublic:
-    """A class as it goes over the wire."""
+    """The answer's model of a class."""
     return ClassPublic(
         label=record.label,
         gallery=record.gallery,

@@ -1,4 +1,4 @@
-"""The models of the data folder: which there are, change to another, go back."""
+"""The models of the data folder: list, switch, roll back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ router = make_router(tags=["models"])
 
 
 def change_public(wanted: str | None, progress: Progress) -> ModelChangePublic:
-    """A gallery's change as it goes over the wire."""
+    """The answer's model of a gallery's change."""
     return ModelChangePublic(
         digest=wanted or progress.model_digest,
         shots=progress.shots,
@@ -83,7 +83,7 @@ def _models(service: Service) -> ModelsPublic:
 
 
 def models_public(change: Change, available: list[str]) -> ModelsPublic:
-    """The models as they go over the wire."""
+    """The answer's model of all models and changes."""
     return ModelsPublic(
         model=change.model,
         previous=change.previous,

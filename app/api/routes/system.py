@@ -1,4 +1,4 @@
-"""What is running, and whether it is well."""
+"""State of the service: its model, health and metrics."""
 
 from __future__ import annotations
 
