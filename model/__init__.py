@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 from typing import Final
 
-# OpenVINO and NNCF report each conversion to their makers, unless this module can't be imported.
+# OpenVINO and NNCF send telemetry on each conversion unless this module fails to import.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 PRETRAINED: Final = Path(__file__).parent / "pretrained"
-"""The artefacts that are shipped, each in a folder of its name."""
+"""The shipped artefacts, one folder each, named after the artefact."""
 
 DEFAULT_ARTIFACT: Final = PRETRAINED / "omniglot"
-"""The artefact that is served when no other is named."""
+"""The artefact served by default."""
 
 
 def artifact_folder(name: Path) -> Path:
-    """Return the folder ``name``, or the shipped artefact of that name where there is no such folder."""
+    """Return the folder ``name``, or the shipped artefact of that name if there is no such folder."""
     shipped = PRETRAINED / name
     return shipped if len(name.parts) == 1 and shipped.is_dir() and not name.exists() else name

@@ -1,7 +1,7 @@
-"""Images whose decoder works in one go are decoded by processes apart, which can be ended.
+"""Decode images in separate processes where the decoder cannot be interrupted.
 
-What such a decoder takes does not follow from the bytes and pixels of the file, and no thread can be stopped. So time
-and memory are limited from outside: the process ends by itself (`model.decoder`), and the next image starts another.
+The cost of such a decoder cannot be predicted from the file's bytes and pixels, and a thread cannot be killed. The
+process therefore runs under time and memory limits (`model.decoder`). If it dies, the next image starts another.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from PIL import Image
 
 from model.image_errors import CorruptImageError, ImageError, ImageLimits
 
-#: Most pixels, sides, bytes of memory and seconds; how many bytes come; Pillow's name of the format.
+#: Limits (pixels, side, bytes of memory, seconds), length of the data, Pillow's name of the format.
 REQUEST: Final = struct.Struct(">QQQdQ8s")
-#: What decoding one image may take: seconds of the processor, and address space.
+#: Limits for decoding one image: CPU seconds and address space.
 MAX_SECONDS = 10.0
 MAX_BYTES = 2 * 2**30
 
@@ -32,22 +32,22 @@ MOST: Final = min(4, os.cpu_count() or 1)
 _ROOT: Final = str(Path(__file__).parents[1])
 _COMMAND: Final = f"import sys; sys.path.insert(0, {_ROOT!r}); from model.decoder import main; main()"
 _LONGEST_LINE: Final = 65_536
-#: A system that is short of memory ends a process so.
+#: Exit code of a process killed for lack of memory.
 _KILLED: Final = -9
 _ERRORS: Final = {kind.__name__: kind for kind in ImageError.__subclasses__()}
 
 
 class _GoneError(Exception):
-    """The process ended before it took the image: it had waited for a while."""
+    """The process exited before it took the image, after its idle timeout."""
 
 
 def decode(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
-    """See `model.images.decode_image`; `kind` is Pillow's name of the format. May be called by any thread."""
+    """See `model.images.decode_image`; `kind` is Pillow's name of the format. Thread-safe."""
     return decoders.decode(data, limits, kind)
 
 
 class Decoders:
-    """A few processes, begun when they are needed; those that wait are `idle`."""
+    """A pool of up to `MOST` decoder processes, started on demand; `idle` holds those not in use."""
 
     def __init__(self) -> None:
         self._places = threading.BoundedSemaphore(MOST)
@@ -78,13 +78,13 @@ class Decoders:
         return found
 
     def close(self) -> None:
-        """End those that wait."""
+        """End the idle processes."""
         while self.idle:
             self.idle.pop().close()
 
 
 class Decoder:
-    """One process; `process` is it."""
+    """One decoder process."""
 
     def __init__(self) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
@@ -92,7 +92,7 @@ class Decoder:
             [sys.executable, "-c", _COMMAND],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # decoders in C write what they dislike, in the words of the file
+            stderr=subprocess.DEVNULL,  # C decoders print warnings that quote the file
             env=environment | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
         assert self.process.stdin is not None and self.process.stdout is not None  # noqa: PT018, S101 - pipes
@@ -100,11 +100,11 @@ class Decoder:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can take another image."""
+        """Whether the process is running."""
         return self.process.poll() is None
 
     def decode(self, data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
-        """See `decode`. Raises _GoneError when the process had ended before, MemoryError when it was killed."""
+        """See `decode`. Raises _GoneError if the process had already exited, MemoryError if it was killed."""
         allowed = limits.max_pixels, limits.max_side, MAX_BYTES, MAX_SECONDS
         try:
             self._input.write(REQUEST.pack(*allowed, len(data), kind.encode()))
@@ -125,7 +125,7 @@ class Decoder:
         return image
 
     def _end(self) -> dict[str, Any]:
-        """What it means that the process is no more."""
+        """Reap the process and raise the error that its exit code stands for."""
         code = self.process.wait()
         self.close()
         if code == _KILLED:
@@ -146,7 +146,7 @@ class Decoder:
 
 
 def _begin_anew() -> None:
-    global decoders  # noqa: PLW0603 - a forked process may not talk to its parent's
+    global decoders  # noqa: PLW0603 - a forked process must not use its parent's pipes
     decoders = Decoders()
 
 

@@ -1,8 +1,8 @@
 """A model on disk: a folder with ``manifest.json`` and its weights. Nothing is ever unpickled.
 
-The weights are ``weights.safetensors``; ``network.onnx``, which has no weights of its own, says what to do with them.
-An artefact may carry an int8 form of itself in the folder ``int8``: an artefact too, with OpenVINO's ``graph.xml`` and
-``graph.bin`` in their place. Only the network as torch runs it needs torch.
+The weights are in ``weights.safetensors``. ``network.onnx`` holds the graph and refers to those weights. An artefact
+may have an int8 form in its folder ``int8``: an artefact of its own, with OpenVINO's ``graph.xml`` and ``graph.bin``
+instead. Only ``Artifact.network`` and ``Artifact.similarity`` need torch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from model.manifest import (
     embedding_dim,
 )
 
-if TYPE_CHECKING:  # torch is not installed where a CPU serves
+if TYPE_CHECKING:  # a CPU installation has no torch
     from torch import Tensor, nn
 
     from model.similarity import Similarity
@@ -53,7 +53,7 @@ _PLACE = 8
 
 
 class ArtifactError(Exception):
-    """The folder holds no model that can be used; ``str(error)`` is one line that says why."""
+    """The folder holds no usable model; ``str(error)`` is one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class Int8Graph:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model whose files are those that its manifest names.
+    """A model whose files match the checksums in its manifest.
 
-    ``weights`` is the safetensors file; an int8 form has a ``graph`` in its place.
+    ``weights`` is the content of the safetensors file; an int8 form has ``int8`` instead.
     """
 
     manifest: Manifest
@@ -78,16 +78,16 @@ class Artifact:
 
     @property
     def network(self) -> nn.Module:
-        """The network in evaluation mode, made on first use; needs torch.
+        """The network in evaluation mode, built on first use; needs torch.
 
         Raises:
-            ArtifactError: this is an int8 form, which has none, or the weights are not this network's.
+            ArtifactError: this is an int8 form, which has no network, or the weights do not fit the network.
         """
         return self._modules[0]
 
     @property
     def similarity(self) -> Similarity:
-        """What compares its embeddings. Raises ArtifactError as ``network`` does."""
+        """The similarity that compares its embeddings. Raises ArtifactError as ``network`` does."""
         return self._modules[1]
 
     @cached_property
@@ -98,7 +98,7 @@ class Artifact:
 
 
 def checksums(manifest: Manifest) -> dict[str, str]:
-    """The SHA-256 of each file that the artefact of ``manifest`` has beside the manifest, by name."""
+    """The SHA-256 of each file of the artefact, by name; the manifest itself is not included."""
     if manifest.quantised is not None:
         return {GRAPH_FILE: manifest.quantised.graph_sha256, GRAPH_WEIGHTS_FILE: manifest.weights.sha256}
     graph = {} if manifest.graph is None else {NETWORK_FILE: manifest.graph.sha256}
@@ -106,7 +106,7 @@ def checksums(manifest: Manifest) -> dict[str, str]:
 
 
 def files_of(manifest: Manifest) -> tuple[str, ...]:
-    """The names of the files that make up the artefact of ``manifest``, without that of an int8 form beside it."""
+    """The names of the artefact's files, including the manifest but not the files of its int8 form."""
     return (*checksums(manifest), MANIFEST_FILE)
 
 
@@ -123,9 +123,9 @@ def save_artifact(
     accuracy: tuple[Measurement, ...] = (),
     created: datetime | None = None,
 ) -> Artifact:
-    """Write the model to the folder ``path``, made if needed, and return it as ``load_artifact`` would.
+    """Write the model to the folder ``path``, created if needed, and return it as ``load_artifact`` would.
 
-    Its graph is written, too, where ``onnx`` is installed; ``add_graph`` adds it later.
+    The graph is written too if ``onnx`` is installed; otherwise ``add_graph`` adds it later.
     """
     from safetensors.torch import save  # noqa: PLC0415 - torch
 
@@ -146,7 +146,7 @@ def save_artifact(
         accuracy=accuracy,
     )
     path.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # of other weights, as the graph
+    shutil.rmtree(path / INT8_FOLDER, ignore_errors=True)  # made from the old weights, like the graph
     (path / NETWORK_FILE).unlink(missing_ok=True)
     (path / WEIGHTS_FILE).write_bytes(data)
     write_manifest(path, manifest)
@@ -155,7 +155,7 @@ def save_artifact(
 
 
 def add_graph(artifact: Artifact) -> Artifact:
-    """Write the graph of an artefact into its folder, and return it as ``load_artifact`` would; its digest stays.
+    """Write an artefact's graph into its folder and return it as ``load_artifact`` would. The digest does not change.
 
     Needs torch and onnx. Raises ArtifactError for an int8 form.
     """
@@ -169,7 +169,7 @@ def add_graph(artifact: Artifact) -> Artifact:
 
 
 def save_int8(source: Artifact, graph: Int8Graph, calibration: Calibration) -> Artifact:
-    """Write ``graph`` as the int8 form of ``source`` into its folder, and return it as ``load_artifact`` would."""
+    """Write ``graph`` as the int8 form of ``source`` and return that form as ``load_artifact`` would."""
     path, manifest = source.path / INT8_FOLDER, source.manifest
     weights = manifest.weights.model_copy(
         update={"sha256": hashlib.sha256(graph.weights).hexdigest(), "bytes": len(graph.weights)}
@@ -192,11 +192,11 @@ def write_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def load_artifact(path: Path) -> Artifact:
-    """Read the model in the folder ``path``; checksums are verified before a tensor is made.
+    """Read the model in the folder ``path``; checksums are verified before any tensor is created.
 
     Raises:
-        ArtifactError: missing, tampered with, of another format version, not what the manifest says, of several views,
-            which earlier releases made of each image, or without a graph where torch is not installed.
+        ArtifactError: missing, tampered with, of another format version, inconsistent with its manifest, of several
+            views per image (earlier releases), or without a graph where torch is not installed.
     """
     manifest = read_manifest(path)
     if manifest.views > 1:
@@ -209,13 +209,13 @@ def load_artifact(path: Path) -> Artifact:
         return Artifact(manifest, path, int8=Int8Graph(files[GRAPH_FILE], files[GRAPH_WEIGHTS_FILE]))
     artifact = Artifact(manifest, path, files[WEIGHTS_FILE])
     _check_weights(artifact)
-    if manifest.graph is None:  # of an earlier release, or just saved: only torch can run it, so see that it can
+    if manifest.graph is None:  # only torch can run it, so check that it builds
         _ = artifact.network
     return artifact
 
 
 def read_forms(path: Path) -> tuple[Path | None, Path | None]:
-    """The folders of the artefact in ``path`` and of the int8 form that it carries, None where there is none.
+    """The folders of the artefact in ``path`` and of its int8 form, None for a form that is missing.
 
     Raises:
         ArtifactError: there is no artefact, or the int8 form was made from another one.
@@ -238,7 +238,7 @@ def check_files(path: Path, manifest: Manifest) -> None:
 
 
 def _content(file: Path, most: int | None = None) -> bytes:
-    """What is in the file. Raises ArtifactError for what is none, whose reading may never end, and beyond `most`."""
+    """The file's bytes. Raises ArtifactError if it is not a regular file (a pipe may never end) or exceeds `most`."""
     try:
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):

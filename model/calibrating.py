@@ -1,6 +1,6 @@
 """Fit a ``Calibration`` to labelled vectors of classes that the network never saw.
 
-It lives beside the network and not in ``training``, because the service fits galleries of several shots a class too.
+It is not in ``training`` because the service also fits calibrations, to galleries with several shots a class.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ from model.manifest import Metric
 Ints = npt.NDArray[np.int64]
 
 TAIL_PAIRS = 30
-"""Pairs that a counted rate rests on at least: fewer would make it a matter of luck."""
+"""Least number of pairs behind a counted rate; fewer are too noisy."""
 TAIL_SHARE = 0.001
-"""Share of the impostor pairs, the nearest ones, that the Pareto tail is fitted to."""
+"""Share of the impostor pairs that the Pareto tail is fitted to: the nearest ones."""
 FIT_PAIRS = 200_000
 """Impostor pairs that probabilities are fitted to; error rates use all of them."""
 MOST_IMAGES = 4_000
-"""Images compared with each other at most; more would only cost memory."""
+"""Most images compared with each other; memory grows with the square."""
 FOLDS = 5
 BINS = 15
 RESAMPLES = 1_000
 ENROLLED = 20_000
-"""Classes enrolled, over all galleries of one size, to find what their chances are worth."""
+"""Classes enrolled over all simulated galleries of one size."""
 LEAST_GALLERIES = 500
 STRANGERS = 1_000
-"""Strangers that search one gallery at most."""
+"""Most strangers searched in one gallery."""
 SIZES = (2, 5, 10, 20, 50, 100, 150, 200, 500, 1000)
 FPIRS = (0.003, 0.01, 0.03, 0.1, 0.3)
 LEAST_AUC = 0.6
 
 
 class CalibrationError(ValueError):
-    """There is too little data, or it tells nothing; ``str(error)`` says how much is needed."""
+    """There is too little data, or it does not separate the classes; ``str(error)`` says what is needed."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distances of all pairs of different images: of one class (``genuine``, with its class), and of two.
+    """Distances of all pairs of different images: of one class (``genuine``, with its class) and of two (``impostor``).
 
-    ``weights`` of the impostors sum to their number.
+    ``weights``, one per impostor pair, sum to the number of impostor pairs.
     """
 
     genuine: Floats
@@ -83,11 +83,11 @@ def fit_calibration(
 
     Args:
         groups: the group (alphabet) of each image, (n,).
-        within_share: the share of impostor pairs that are of one group where the calibration will be used. Look-alikes
-            are found inside a group, and few held-out groups hold far too many such pairs; None takes them as they are.
+        within_share: the share of impostor pairs within one group where the calibration will be used. Look-alikes are
+            mostly within a group, and a few held-out groups over-represent such pairs. None leaves pairs unweighted.
 
     Raises:
-        CalibrationError: too few classes or pairs, or pairs of one class are no nearer than others.
+        CalibrationError: too few classes or pairs, or pairs of one class are not clearly nearer than others.
     """
     rng = np.random.default_rng(seed)
     if len(vectors) > MOST_IMAGES:
@@ -129,7 +129,7 @@ def compare(
 
 
 def _distances(metric: Metric, vectors: Vectors) -> Floats:
-    """Return all distances, shape (n, n), between vectors (n, dim), as ``model.distances`` has them, but faster."""
+    """Return all distances, shape (n, n), between vectors (n, dim): those of ``model.distances``, computed faster."""
     if metric == "cosine":
         found = 1 - (vectors @ vectors.T).astype(np.float64)
     else:
@@ -139,10 +139,10 @@ def _distances(metric: Metric, vectors: Vectors) -> Floats:
 
 
 def check_enough(images_per_class: Ints) -> None:
-    """Refuse what is too little to calibrate on, before any work is done on it.
+    """Check, before any embedding, that there are enough images to calibrate on.
 
     Raises:
-        CalibrationError: there are too few classes, or pairs of images of one class or of two.
+        CalibrationError: there are too few classes, too few genuine pairs or too few impostor pairs.
     """
     n_classes, n_images = len(images_per_class), int(images_per_class.sum())
     n_genuine = int((images_per_class * (images_per_class - 1)).sum()) // 2
@@ -170,7 +170,7 @@ def _check(pairs: Pairs) -> None:
 
 
 def _sample(pairs: Pairs, rng: np.random.Generator, kept: npt.NDArray[np.bool_] | None = None) -> tuple[Floats, ...]:
-    """Return distances, outcomes and weights for a fit; both outcomes weigh 1 in all."""
+    """Return distances, outcomes and weights for a fit; the weights of each outcome sum to 1."""
     genuine = pairs.genuine if kept is None else pairs.genuine[kept]
     chosen = rng.integers(len(pairs.impostor), size=min(FIT_PAIRS, len(pairs.impostor)))
     impostor, weights = pairs.impostor[chosen], pairs.weights[chosen]
@@ -181,7 +181,7 @@ def _sample(pairs: Pairs, rng: np.random.Generator, kept: npt.NDArray[np.bool_] 
 
 
 def _logistic(features: Floats, same: Floats, weights: Floats) -> Floats:
-    """Return the coefficients, intercept last, of logistic regression with coefficients of features at most 0."""
+    """Return logistic regression coefficients, intercept last; those of the features are constrained to be negative."""
     design = np.column_stack([features, np.ones(len(features))])
     signs = 2 * same - 1
 
@@ -197,7 +197,7 @@ def _logistic(features: Floats, same: Floats, weights: Floats) -> Floats:
 
 
 def _platt(distances: Floats, same: Floats, weights: Floats) -> LikelihoodRatio:
-    """A straight line (Platt 1999)."""
+    """Platt scaling (1999): log-odds linear in the distance."""
     reach = float(distances.max())
     slope, intercept = _logistic(distances[:, None] / reach, same, weights)
     return LikelihoodRatio(distances=(0.0, reach), values=(float(intercept), float(intercept + slope)))
@@ -218,14 +218,14 @@ def _beta(distances: Floats, same: Floats, weights: Floats) -> LikelihoodRatio:
 
 
 def _isotonic(distances: Floats, same: Floats, weights: Floats) -> LikelihoodRatio:
-    """Steps that fall (Zadrozny and Elkan 2002), joined by lines through their middles."""
+    """Isotonic regression (Zadrozny and Elkan 2002), with straight lines between the middles of its steps."""
     order = np.argsort(distances, kind="stable")
     fitted = optimize.isotonic_regression(same[order], weights=weights[order], increasing=False)
     starts = fitted.blocks[:-1]
     middles = np.add.reduceat((distances * weights)[order], starts) / np.add.reduceat(weights[order], starts)
     floor = TAIL_PAIRS / len(distances)
     shares = np.clip(fitted.x[starts], floor, 1 - floor)
-    # A slight fall keeps two different distances from ever having the same probability.
+    # A slight slope keeps the ratio strictly decreasing: different distances never have the same probability.
     values = np.log(shares / (1 - shares)) - 1e-3 * middles / max(float(middles[-1]), 1e-9)
     kept = np.append(True, (np.diff(middles) > 1e-9) & (np.diff(values) < 0))
     knots, values = middles[kept], values[kept]
@@ -242,7 +242,7 @@ _METHODS: dict[Method, Callable[[Floats, Floats, Floats], LikelihoodRatio]] = {
 
 
 def _choose(pairs: Pairs, rng: np.random.Generator) -> tuple[Method, Quality]:
-    """Return the method with the least log-loss on classes that it was not fitted on."""
+    """Return the method with the lowest cross-validated log-loss (folds over classes), and its quality."""
     fold_of = rng.integers(FOLDS, size=int(pairs.genuine_class.max()) + 1)[pairs.genuine_class]
     outcomes: dict[Method, list[tuple[Floats, Floats, Floats]]] = {method: [] for method in _METHODS}
     for fold in np.unique(fold_of):
@@ -273,7 +273,7 @@ def log_loss(ratio: Floats, same: Floats, weights: Floats) -> float:
 
 
 def reliability(ratio: Floats, same: Floats, weights: Floats) -> tuple[Floats, Floats, float]:
-    """Return mean probability and observed share in each bin that is not empty, and the expected calibration error."""
+    """Return mean probability and observed share in each non-empty bin, and the expected calibration error."""
     probability = 1 / (1 + np.exp(-np.clip(ratio, -500, 500)))
     place = np.minimum((probability * BINS).astype(int), BINS - 1)
     mass, predicted, observed = (
@@ -307,9 +307,9 @@ def _errors(pairs: Pairs, rng: np.random.Generator) -> ErrorRates:
 
 
 def _pareto_tail(impostor: Floats, below: Floats, first: float) -> tuple[Floats, Floats]:
-    """Return distances nearer than ``first``, and their rates by a generalised Pareto fit to the nearest pairs.
+    """Return distances below ``first``, and their rates by a generalised Pareto fit to the nearest pairs.
 
-    Pickands (1975): whatever the distribution, its far tail tends to this form.
+    Pickands (1975): the tail of almost any distribution tends to this form.
     """
     n_tail = max(int(np.searchsorted(below, TAIL_SHARE)), 2 * TAIL_PAIRS)
     edge, share = float(impostor[n_tail]), float(below[n_tail])
@@ -317,7 +317,7 @@ def _pareto_tail(impostor: Floats, below: Floats, first: float) -> tuple[Floats,
     shape, _, scale = stats.genpareto.fit(excess[excess > 0], floc=0)
     distances = np.linspace(0, first, 20, endpoint=False)
     rates = share * stats.genpareto.sf(edge - distances, shape, loc=0, scale=scale)
-    known = rates > 1e-12  # beyond the Pareto's own end there is nothing to say
+    known = rates > 1e-12  # a Pareto with negative shape has an end point
     return distances[known], rates[known]
 
 
@@ -338,7 +338,7 @@ def _fnmr(pairs: Pairs, distances: Floats, rng: np.random.Generator) -> tuple[Fl
     place = np.searchsorted(distances, pairs.genuine, side="left")
     per_bin = np.zeros(size)
     np.add.at(per_bin, (pairs.genuine_class, place), 1)
-    missed = per_bin[:, ::-1].cumsum(1)[:, ::-1][:, 1:]  # of each class, pairs farther than each distance
+    missed = per_bin[:, ::-1].cumsum(1)[:, ::-1][:, 1:]  # per class, genuine pairs farther than each distance
     total = per_bin.sum(1)
     draws = rng.multinomial(n_classes, np.full(n_classes, 1 / n_classes), size=RESAMPLES)
     rates = (draws @ missed) / np.maximum(draws @ total, 1)[:, None]
@@ -350,13 +350,13 @@ def _fnmr(pairs: Pairs, distances: Floats, rng: np.random.Generator) -> tuple[Fl
 
 
 def _chances(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Generator) -> Chances:
-    """Enrol random classes with one image each, search strangers, and see how often one is matched.
+    """Enrol random classes with one image each, search strangers, and count how often one is matched.
 
-    The rates are compared with those of single pairs of the same images, all counted alike: what is left is the share
-    by which look-alike classes are worth less than independent ones.
+    The rates are compared with those of single pairs of the same images, unweighted. The ratio is the number of
+    independent chances that look-alike classes amount to, as a share of their number.
     """
     n_classes = int(classes.max()) + 1
-    # A tenth of the classes stay out of every gallery: a few strangers would stand for all.
+    # At least a tenth of the classes stay out of every gallery, so that the strangers are varied.
     sizes = [size for size in SIZES if size <= 0.9 * n_classes]
     found = _distances(metric, vectors)
     single = np.sort(found[classes[:, None] != classes[None, :]])
@@ -369,7 +369,7 @@ def _chances(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Gen
 
 
 def _nearest_strangers(found: Floats, classes: Ints, size: int, rng: np.random.Generator) -> Floats:
-    """Return the distance of strangers to the nearest of ``size`` enrolled classes, over many random galleries."""
+    """Return distances of strangers to the nearest of ``size`` enrolled classes, over many random galleries."""
     counts = np.bincount(classes)
     by_class, firsts = np.argsort(classes, kind="stable"), np.cumsum(counts) - counts
     nearest = []
@@ -388,5 +388,5 @@ def _share(nearest: Floats, single: Floats, size: int, rate: float) -> float:
     distance = np.quantile(nearest, rate)
     below = float(np.searchsorted(single, distance, side="right")) / len(single)
     below = min(max(below, 1 / len(single)), 1 - 1e-9)
-    # N classes are never worth more than N chances (Boole's inequality); more is chance itself.
+    # N classes are never worth more than N chances (Boole's inequality); anything above is sampling noise.
     return float(np.clip(np.log1p(-rate) / (size * np.log1p(-below)), 0.05, 1.0))

@@ -1,8 +1,8 @@
-"""What a distance means: the probability of "same class", and the distance to ask for at a wanted error rate.
+"""Calibration of distances: the probability of "same class", and the threshold for a target error rate.
 
 Fitted by ``model.calibrating`` on classes that the network never saw. Everything here is monotone in the distance, so
-that ranking by similarity is ranking by distance. Rates are those of ISO/IEC 19795: FMR (a pair of two classes is taken
-for one), FNMR (a pair of one class is not), FPIR (a stranger is named as somebody in a gallery of N).
+ranking by similarity equals ranking by distance. Rates follow ISO/IEC 19795: FMR (an impostor pair is accepted), FNMR
+(a genuine pair is rejected), FPIR (a stranger is identified as a class of a gallery of N).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Floats = npt.NDArray[np.float64]
 Method = Literal["platt", "beta", "isotonic"]
 
 RULE_OF_THREE = 3
-"""With no event among n trials the rate is below 3/n with 95 % confidence: what n trials can support."""
+"""With no event in n trials the rate is below 3/n with 95 % confidence: the smallest rate that n trials support."""
 
 LEAST_GENUINE = 100
 LEAST_IMPOSTOR = 1_000
 LEAST_CLASSES = 10
-"""Pairs of images of one class, pairs of two, and classes that a calibration takes at least."""
+"""Least numbers of genuine pairs, impostor pairs and classes for a calibration."""
 
-#: Distances for rates and gallery sizes that are remembered.
+#: Most entries (rate, gallery size) in the cache of distances.
 _REMEMBERED = 256
 
 
 class UnsupportedRateError(ValueError):
-    """A rate was asked for that is too small for the data; ``smallest`` is the smallest that it supports."""
+    """The rate is too small for the data; ``smallest`` is the smallest rate that the data support."""
 
     def __init__(self, name: str, rate: float, smallest: float) -> None:
         super().__init__(f"{name} {rate:g} is too small for the calibration's data; the smallest is {smallest:.2g}")
@@ -62,7 +62,7 @@ class LikelihoodRatio(_Table):
         return _line(np.asarray(distance, dtype=np.float64), *self._table)
 
     def of(self, distance: float) -> float:
-        """Return what ``at`` does for one distance, in a fraction of the time."""
+        """Return what ``at`` returns, for one distance: a scalar version that is much faster."""
         xs, ys = self.distances, self.values
         place = min(max(bisect_right(xs, distance), 1), len(xs) - 1)
         weight = (distance - xs[place - 1]) / (xs[place] - xs[place - 1])
@@ -108,12 +108,12 @@ class ErrorRates(_Table):
         return RULE_OF_THREE / self.n_impostor
 
     def distance_at_fmr(self, fmr: float) -> float:
-        """Return the distance that pairs of different classes undercut at the rate ``fmr``."""
+        """Return the distance below which a share ``fmr`` of the impostor pairs lie."""
         distances, log_fmr = self._table
         return float(_line(np.array([math.log(fmr)]), log_fmr, distances)[0])
 
     def fmr_at(self, distance: float) -> float:
-        """Return the share of pairs of different classes that are at least as near: how unusual the distance is."""
+        """Return the share of impostor pairs that are at least as near."""
         log_rate = float(_line(np.array([distance]), *self._table)[0])
         return math.exp(min(log_rate, 0.0))
 
@@ -191,7 +191,7 @@ class Calibration(_Table):
         return self.model_copy(update={"prior": prior})
 
     def log_likelihood_ratio(self, distance: npt.ArrayLike) -> Floats:
-        """Return the evidence for "same" at these distances, elementwise, in nats; the prior plays no part."""
+        """Return the evidence for "same" at these distances, elementwise, in nats, without the prior."""
         return self.likelihood_ratio.at(distance)
 
     def probability(self, distance: npt.ArrayLike) -> Floats:
@@ -202,11 +202,11 @@ class Calibration(_Table):
         return np.where(log_odds >= 0, 1 / (1 + small), small / (1 + small))
 
     def similarity(self, distance: float) -> float:
-        """Return the probability for one distance: what a client is told."""
+        """Return the probability for one distance: the similarity in the API's answers."""
         return self.posterior(self.likelihood_ratio.of(distance))
 
     def posterior(self, evidence: float) -> float:
-        """Return the probability in [0, 1] of "same" after such evidence, in nats."""
+        """Return the posterior probability of "same", in [0, 1], from the evidence in nats and the prior."""
         log_odds = evidence + logit(self.prior)
         small = math.exp(-abs(log_odds))
         return (1 if log_odds >= 0 else small) / (1 + small)
@@ -216,20 +216,20 @@ class Calibration(_Table):
         return self.likelihood_ratio.distance_at(logit(probability) - logit(self.prior))
 
     def threshold_at_fmr(self, fmr: float) -> float:
-        """Return the similarity that pairs of different classes reach at the rate ``fmr``, in (0, 1).
+        """Return the similarity that a share ``fmr``, in (0, 1), of impostor pairs reach.
 
         Raises:
-            UnsupportedRateError: there were too few pairs to say.
+            UnsupportedRateError: the calibration had too few pairs for this rate.
         """
         if fmr < self.errors.smallest_fmr:
             raise UnsupportedRateError("fmr", fmr, self.errors.smallest_fmr)
         return self.similarity(self.errors.distance_at_fmr(fmr))
 
     def threshold_at_fpir(self, fpir: float, size: int) -> float:
-        """Return the similarity that a stranger reaches with any of ``size`` classes at the rate ``fpir``, in (0, 1).
+        """Return the similarity that a share ``fpir``, in (0, 1), of strangers reach with any of ``size`` classes.
 
         Raises:
-            UnsupportedRateError: there were too few strangers to say.
+            UnsupportedRateError: the calibration had too few strangers for this rate.
         """
         if fpir < self.chances.smallest_fpir:
             raise UnsupportedRateError("fpir", fpir, self.chances.smallest_fpir)
@@ -246,7 +246,7 @@ class Calibration(_Table):
 
     @cached_property
     def _distances_at_fpir(self) -> dict[tuple[float, int], float]:
-        # that of the last gallery is mostly asked for again; a copy with another prior may share them
+        # A cache: the same gallery is usually asked for again. Copies with another prior may share it.
         return {}
 
 
@@ -261,7 +261,7 @@ def _require(condition: bool, rule: str) -> None:
 
 
 def _line(x: Floats, xs: Floats, ys: Floats) -> Floats:
-    """Interpolate between the points (xs, ys), xs ascending, and go on straight beyond the first and the last."""
+    """Interpolate linearly between the points (xs, ys), xs ascending, and extrapolate linearly beyond both ends."""
     place = np.clip(np.searchsorted(xs, x, side="right"), 1, len(xs) - 1)
     left, right = xs[place - 1], xs[place]
     weight = (x - left) / (right - left)

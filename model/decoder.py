@@ -1,4 +1,4 @@
-"""A process that decodes images, one after the other: see `model.apart`, which starts it and talks to it by pipes."""
+"""The process that decodes images one by one; `model.apart` starts it and talks to it over pipes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from model.apart import REQUEST
 from model.image_errors import CorruptImageError, ImageError, ImageLimits
 from model.images import decode_here, reduced
 
-#: Nobody has asked for so long.
+#: The process exits after this long without a request.
 _IDLE_SECONDS: Final = 60.0
 _READ_BYTES: Final = 2**20
 
 
 def main() -> None:
-    """Answer until the other end is closed, or nobody asks for a while."""
+    """Answer requests until stdin is closed or the idle timeout passes."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keep what a library prints out of the answers
     _be_the_first_to_go()
     while _is_asked() and (head := _read(REQUEST.size)):
         max_pixels, max_side, max_bytes, max_seconds, length, kind = REQUEST.unpack(head)
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def _is_asked() -> bool:
-    """Whether something came, or the end, before this process has waited long enough."""
+    """Wait for input or end of file; False after the idle timeout."""
     return sys.platform == "win32" or bool(select.select([0], [], [], _IDLE_SECONDS)[0])
 
 
@@ -67,7 +67,7 @@ def _refusal(error: ImageError) -> tuple[dict[str, Any], bytes]:
 
 
 def _read(length: int) -> bytes:
-    """So many bytes, or none when the other end is closed."""
+    """Read exactly ``length`` bytes, or return none if the pipe is closed."""
     data = bytearray()
     while len(data) < length:
         piece = os.read(0, min(_READ_BYTES, length - len(data)))
@@ -78,7 +78,7 @@ def _read(length: int) -> bytes:
 
 
 def _be_the_first_to_go() -> None:
-    """Have a system that is short of memory end this process before any other."""
+    """Have the kernel kill this process first when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
@@ -92,6 +92,6 @@ def _limit_memory(most: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """End this process by a signal after so much time of the processor; 0 takes that back."""
+    """Have a signal end this process after ``seconds`` of CPU time; 0 cancels."""
     if sys.platform != "win32":
         signal.setitimer(signal.ITIMER_PROF, seconds)

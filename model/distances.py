@@ -1,4 +1,4 @@
-"""The one distance that every part of the service uses. Needs no torch."""
+"""The distance that every part of the service uses. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Vectors = npt.NDArray[np.float32]
 def distances_to(metric: Metric, query: Vectors, supports: Vectors) -> Vectors:
     """Return the distances, shape (m,), of a query of shape (dim,) to supports of shape (m, dim), in index form.
 
-    This is the one definition of distance in the service: verification uses it on two images, and the gallery
-    on the candidates that its index proposes, so that both give the same number.
+    The only definition of distance in the service: verification uses it for two images, and the gallery for the
+    candidates from its index, so both return the same number.
     """
-    # Never a matrix product, which would round each pair differently depending on what stands beside it.
+    # Not a matrix product: its rounding of one pair depends on the other rows of the batch.
     if metric == "cosine":
         found = 1 - (supports * query).sum(axis=1)
     else:
@@ -31,6 +31,6 @@ def distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
 
 
 def paired_distances(metric: Metric, queries: Vectors, supports: Vectors) -> Vectors:
-    """Return the distance, shape (n,), of each query to the support beside it; both have shape (n, dim)."""
+    """Return the distance, shape (n,), of each query to the support at the same index; both have shape (n, dim)."""
     pairs = zip(queries, supports, strict=True)
     return np.array([distances_to(metric, query, support[None])[0] for query, support in pairs], np.float32)

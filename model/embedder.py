@@ -1,4 +1,4 @@
-"""From prepared images to index-form vectors, on the device that is really there."""
+"""From prepared images to index-form vectors, with the engine and device that are available."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.distances import Vectors
 from model.manifest import Manifest, Metric
 from model.preprocess import Prepared, Preprocess
 
-if TYPE_CHECKING:  # torch takes seconds to import; serving by OpenVINO does without
+if TYPE_CHECKING:  # torch takes seconds to import, and serving with OpenVINO does not need it
     import torch
 
 T = TypeVar("T")
@@ -29,42 +29,42 @@ NEEDS_TORCH = "needs PyTorch, which is not installed: pip install 'oneshot[gpu]'
 
 
 class DeviceError(Exception):
-    """The device or the engine that was asked for is not there."""
+    """The requested device or engine is not available."""
 
 
 class Engine(Protocol):
-    """What runs forward passes; ``embed`` is for one thread at a time."""
+    """Runs forward passes; ``embed`` is not thread-safe."""
 
     @property
     def name(self) -> str:
-        """Which one it is: an ``EngineName`` other than ``auto``."""
+        """An ``EngineName`` other than ``auto``."""
 
     @property
     def device(self) -> str:
-        """The device that is really used."""
+        """The device in use."""
 
     def embed(self, batch: Prepared) -> Vectors:
         """Embed images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
 
 
 class Preparer:
-    """What of a model needs no forward pass: how it takes images, and what its vectors are."""
+    """The part of a model that needs no forward pass: its preprocessing, and the form of its vectors."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
-        #: The manifest's own, which computes them anew each time.
+        #: Cached: the manifest recomputes them on each access.
         self.digest, self.model_id = manifest.digest, manifest.model_id
         self._metric = manifest.metric
         self._prepare = Preprocess(manifest.preprocess)
 
     @property
     def dim(self) -> int:
-        """How many numbers a vector has."""
+        """Length of a vector."""
         return self.manifest.similarity.dim
 
     @property
     def metric(self) -> Metric:
-        """How the vectors are compared."""
+        """The metric that compares the vectors."""
         return self._metric
 
     def prepare(self, image: Image.Image) -> Prepared:
@@ -72,24 +72,23 @@ class Preparer:
         return self._prepare(image)
 
     def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
-        """Whether there is anything to see in an image, of which that was prepared."""
+        """Whether the image is not blank; ``prepared`` is what ``prepare`` returned for it."""
         return self._prepare.shows_something(image, prepared)
 
 
 class Embedder(Preparer):
     """Embeds batches of images with one artefact on one device.
 
-    ``prepare`` may be called from many threads; ``embed`` from one at a time. An image's vector does not depend on the
-    batch that it is in.
+    ``prepare`` is thread-safe; ``embed`` is not. An image's vector does not depend on the rest of its batch.
 
     Args:
         artifact: the model.
         device: ``auto`` (CUDA, then Apple's MPS, then CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        threads: threads of one forward pass; None leaves the engine's choice.
-        engine: what runs the passes; ``auto`` takes OpenVINO on a CPU, where it is installed, and torch elsewhere.
+        threads: threads of one forward pass; None leaves the choice to the engine.
+        engine: ``auto`` is OpenVINO on a CPU if it is installed and the artefact has a graph, otherwise torch.
 
     Raises:
-        DeviceError: the device or engine that was asked for is not there, or can't run this artefact.
+        DeviceError: the requested device or engine is not available, or can't run this artefact.
     """
 
     def __init__(
@@ -100,12 +99,12 @@ class Embedder(Preparer):
 
     @property
     def device(self) -> str:
-        """The device that is really used, such as ``cpu`` or ``cuda:0``."""
+        """The device in use, such as ``cpu`` or ``cuda:0``."""
         return self._engine.device
 
     @property
     def engine(self) -> str:
-        """What runs the forward passes, such as ``torch`` or ``openvino-int8``."""
+        """The engine in use, such as ``torch`` or ``openvino-int8``."""
         return self._engine.name
 
     def embed(self, batch: Prepared) -> Vectors:
@@ -113,7 +112,7 @@ class Embedder(Preparer):
         return self._engine.embed(batch)
 
     def warm_up(self, batch_sizes: Sequence[int] = (1,)) -> None:
-        """Run a forward pass of each size, so that the first request pays for no one-time work."""
+        """Run a forward pass of each size, so that one-time work does not delay the first request."""
         spec = self.manifest.preprocess
         for size in batch_sizes:
             self.embed(np.zeros((size, spec.channels, spec.size, spec.size), np.float32))
@@ -170,13 +169,13 @@ def has_torch() -> bool:
 
 
 def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineName, present: T | None = None) -> T:
-    """Which form of an artefact to run: ``base`` or ``int8``, each None where there is none (but not both).
+    """Choose the form of an artefact to run: ``base`` or ``int8``. Either may be None, but not both.
 
-    ``auto`` keeps to the form that is ``present`` as long as it can be run, because another form is another model; else
-    it takes int8 on a CPU where OpenVINO is installed. Every other engine runs one form only.
+    ``auto`` keeps the ``present`` form while it can run, because another form is another model. Otherwise it picks
+    int8 on a CPU with OpenVINO installed. Every other engine runs one form only.
 
     Raises:
-        DeviceError: the engine or device that was asked for can't run any form that is there.
+        DeviceError: the requested engine or device can't run any of the forms.
     """
     able = engine in {"auto", "openvino-int8"} and has_openvino() and _gpu(device) is None
     if engine == "auto" and present is not None and (able or present == base):
@@ -191,7 +190,7 @@ def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineNa
 
 
 def _gpu(name: str) -> torch.device | None:
-    """The GPU that ``name`` means, None where it means the CPU. Does not import torch where there can't be one."""
+    """The GPU that ``name`` stands for, None for the CPU. Does not import torch on a machine without a GPU driver."""
     if name == "cpu" or (name == "auto" and not (_may_have_gpu() and has_torch())):
         return None
     device = pick_device(name)
@@ -199,15 +198,15 @@ def _gpu(name: str) -> torch.device | None:
 
 
 def _may_have_gpu() -> bool:
-    # what NVIDIA's driver makes on Linux, and what Windows' own passes through to it
+    # NVIDIA's device file on Linux, and the one that WSL passes through from Windows
     return sys.platform != "linux" or any(Path(file).exists() for file in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device for ``name``; ``auto`` is the best that is there.
+    """Return the device for ``name``; ``auto`` is the best available one.
 
     Raises:
-        DeviceError: no such device, or not on this machine, or nothing is installed that could use it.
+        DeviceError: the name is unknown, this machine has no such device, or torch is not installed.
     """
     if not has_torch():
         raise DeviceError(f"the device {name!r} {NEEDS_TORCH}")

@@ -1,7 +1,7 @@
-"""What of a JPEG or PNG file shows the picture: all the rest is left out before a decoder sees it.
+"""Strip a JPEG or PNG file to the parts that define the picture, before a decoder sees it.
 
-Colour profiles, texts, previews and second pictures cost time and memory, and stop a decoder where they are damaged or
-large, though viewers pass over them. Of the metadata only what may say how the picture is turned stays.
+Colour profiles, texts, previews and second pictures cost time and memory. Damaged or very large ones make the decoder
+fail, although viewers ignore them. Of the metadata only what may hold the orientation is kept.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ from collections.abc import Iterator
 from typing import Final
 
 END_OF_JPEG: Final = b"\xff\xd9"
-#: More scans make no picture finer; each costs as much time as the whole picture has pixels, in a few bytes.
+#: No real picture has more scans. A scan of a few bytes costs a pass over all pixels.
 MAX_SCANS: Final = 100
 _MAX_SEGMENTS: Final = 10_000
-#: A longer description of the picture is left out; a camera's has a few kilobytes, with a preview up to 64.
+#: Longer metadata is dropped; a camera writes a few kilobytes, or up to 64 with a preview.
 _MAX_METADATA: Final = 65_536
 _MAX_INFLATED: Final = 2**20
 
 _JPEG: Final = b"\xff\xd8\xff"
 _SOS, _EOI, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
-#: In a scan, neither a byte 255 of it (followed by 0) nor a place to start anew.
+#: Skips what is no segment inside a scan: stuffed 0xFF bytes (followed by 0) and restart markers.
 _MARKER: Final = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 _NO_LENGTH: Final = frozenset({0x01, 0xD8, _EOI})
 _JPEG_METADATA: Final = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0")
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_OPTIONAL: Final = frozenset({b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt"})
-#: They may hold the orientation.
+#: Text chunks that may hold the orientation.
 _PNG_TEXTS: Final = frozenset({b"Raw profile type exif", b"XML:com.adobe.xmp"})
 
 
 class CostlyFileError(ValueError):
-    """The file would cost more than any picture needs."""
+    """Decoding the file would cost far more than any real picture."""
 
 
 def essentials(data: bytes) -> bytes:
-    """The file with only what shows the picture, or the bytes as they are where they are neither JPEG nor PNG.
+    """Return the stripped file, or the bytes unchanged if they are neither JPEG nor PNG.
 
-    Raises CostlyFileError for a JPEG of too many scans.
+    Raises CostlyFileError for a JPEG with too many scans or segments.
     """
     if data.startswith(_JPEG):
         return _essential_jpeg(data)
@@ -48,7 +48,7 @@ def essentials(data: bytes) -> bytes:
 
 
 def lacks_end(shown: bytes) -> bool:
-    """Whether the essentials of a JPEG don't go up to the mark of its end."""
+    """Whether the stripped file is a JPEG without an end-of-image marker."""
     return shown.startswith(_JPEG) and not shown.endswith(END_OF_JPEG)
 
 
@@ -70,7 +70,7 @@ def _essential_jpeg(data: bytes) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each marker with the place where its segment begins and ends; of a scan, its head."""
+    """Yield each marker with the start and end of its segment; for a scan, of its header."""
     place = 2
     while found := _MARKER.search(data, place):
         marker, start, place = found[1][0], found.end() - 2, found.end()
@@ -80,7 +80,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _is_needed(marker: int, content: bytes, seen: set[bytes]) -> bool:
-    """Whether a segment before the first scan says how to decode, or is the first of a kind of metadata."""
+    """Whether a segment before the first scan is needed to decode, or is the first of its kind of metadata."""
     if marker == _APP1:
         kind = next((kind for kind in _JPEG_METADATA if content.startswith(kind)), None)
         if kind is None or kind in seen:
@@ -103,7 +103,7 @@ def _essential_png(data: bytes) -> bytes:
 
 
 def _is_sound(kind: bytes, chunk: memoryview, length: int) -> bool:
-    """Whether an optional chunk may change how the picture looks, and neither is damaged nor would cost much."""
+    """Whether an optional chunk may affect how the picture looks, is undamaged, and is cheap to read."""
     if kind not in _PNG_OPTIONAL or length > _MAX_METADATA or len(chunk) != length + 8:
         return False
     if zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):

@@ -1,4 +1,4 @@
-"""What is told to who asks for something that an extra brings, where that extra isn't installed."""
+"""The error line for a feature whose extra is not installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 
 def without_ray(asked: str, extras: str = "ray") -> str | None:
-    """One line that says why what was asked for can't be had, and which extras to install; None where Ray is there."""
+    """One line saying that ``asked`` needs Ray and which extras to install; None if Ray is installed."""
     if find_spec("ray") is not None:
         return None
     return f"{asked} needs Ray, which is not installed: pip install 'oneshot[{extras}]'"

@@ -1,4 +1,4 @@
-"""A network that first looks where the symbol is: glance, window, squeeze-and-excitation, attention pooling."""
+"""A network that first locates the symbol: glance, window, squeeze-and-excitation blocks, attention pooling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 from model.manifest import FocusSpec, PreprocessSpec
 
 GLANCE: Final = 24
-"""Pixels on a side of the small copy that the window is placed by."""
+"""Side, in pixels, of the downsampled copy from which the window is placed."""
 _CLOSEST: Final = 0.3
 """Least side of the window, as a share of the picture's."""
 _SQUEEZE: Final = 8
@@ -20,7 +20,7 @@ _LEAST_SPREAD: Final = 0.02
 
 
 class Standardise(nn.Module):
-    """Each picture's own mean and deviation, over all channels, become 0 and 1: light and contrast do not count."""
+    """Normalise each picture to mean 0 and deviation 1 over all channels, which removes brightness and contrast."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Standardise images of shape (n, channels, size, size)."""
@@ -30,10 +30,10 @@ class Standardise(nn.Module):
 
 
 class Window(nn.Module):
-    """A spatial transformer of shift and scale (Jaderberg et al. 2015): it cuts the picture to what it shows.
+    """A spatial transformer of shift and scale (Jaderberg et al. 2015) that crops the picture to its symbol.
 
-    Pictures are sampled by two matrix products, with a filter that widens where they shrink: ``grid_sample`` would
-    alias, and is slow on CPUs.
+    It samples with two matrix products and a filter that widens when downscaling; ``grid_sample`` would alias and is
+    slow on CPUs.
     """
 
     pixels: Tensor
@@ -51,7 +51,7 @@ class Window(nn.Module):
         self.place = nn.Linear(32 * (GLANCE // 4) ** 2, 3)
         nn.init.zeros_(self.place.weight)
         with torch.no_grad():
-            self.place.bias.copy_(torch.tensor([2.0, 0.0, 0.0]))  # nearly all of the picture, at first
+            self.place.bias.copy_(torch.tensor([2.0, 0.0, 0.0]))  # start with nearly the whole picture
         self.register_buffer("pixels", _centres(size), persistent=False)
         self.register_buffer("places", _centres(side), persistent=False)
 
@@ -101,7 +101,7 @@ class ExcitedBlock(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """Several weighted means of a map's positions, side by side; what a position shows and where it lies decide."""
+    """Several attention-weighted means over a map's positions; the weights depend on content and position."""
 
     def __init__(self, channels: int, heads: int, side: int) -> None:
         super().__init__()
@@ -115,12 +115,13 @@ class AttentionPool(nn.Module):
 
 
 class FocusNet(nn.Module):
-    """Standardise, cut to a window, convolve, pool by attention, embed.
+    """Standardise, crop to a window, convolve, pool by attention, embed.
 
-    The first block keeps the resolution of the stem, which is half of the window's; each other one halves it.
+    The stem halves the window's resolution. The first block keeps it, and each further block halves it.
 
     Raises:
-        ValueError: the input's side is no multiple of 24, or the window's no multiple of 2 to the number of widths.
+        ValueError: the input's side is not a multiple of 24, or the window is larger than the input or not a multiple
+            of 2 ** len(widths).
     """
 
     def __init__(self, spec: FocusSpec, preprocess: PreprocessSpec) -> None:

@@ -1,6 +1,6 @@
-"""Which files of a folder are taken to be images, and what their classes are called.
+"""Which files of a folder count as images, and their labels.
 
-One rule for all that read folders: `oneshot enroll` and `classify`, a zip file sent to the service, `oneshot-train`.
+One rule for every reader of folders: `oneshot enroll` and `classify`, zip files sent to the service, `oneshot-train`.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Final
 
-#: The service tells formats by the bytes; a name only decides what of a folder is taken to be an image.
+#: Only selects the images of a folder; the service detects the format from the bytes.
 SUFFIXES: Final = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".mpo", ".webp", ".bmp", ".dib", ".gif", ".tif"}
     | {".tiff", ".pbm", ".pgm", ".ppm", ".pnm"}
-    # what is not accepted in every installation is refused by name there, not left out
+    # formats that some installations can't read: they report such a file instead of skipping it
     | {".heic", ".heif", ".hif", ".avif", ".jp2", ".jxl"}
 )
-#: What `oneshot export` says of its sub-folders.
+#: Written by `oneshot export`: the label of each sub-folder.
 LABELS_FILE: Final = "labels.json"
 
 
 def is_image(inside: Sequence[str]) -> bool:
-    """Whether what has this path in a folder is taken to be an image; nothing hidden, or of macOS's own, is one."""
+    """Whether the file with this path in a folder counts as an image; hidden and macOS metadata files do not."""
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in inside)
     return not hidden and PurePath(inside[-1]).suffix.lower() in SUFFIXES
 
 
 def label_of(inside: Sequence[str], labels: Mapping[str, str]) -> str:
-    """The label of the image that has this path in its folder: the sub-folder's name, or the file's without suffix.
+    """The label of the image with this path in its folder: the sub-folder's name, or the file name without suffix.
 
-    In Unicode's form NFC, as the service keeps labels, so that two spellings of one name are one class. `labels` are
-    those of an export's sub-folders.
+    Labels are in Unicode NFC, as in the service, so that two encodings of one name are one class. `labels` maps the
+    sub-folders of an export to their labels.
     """
     name = inside[0] if len(inside) > 1 else PurePath(inside[0]).stem
     return unicodedata.normalize("NFC", labels.get(name, name)).strip()
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All that lies in the folder or deeper and is no folder, in the order of the names; hidden files too.
+    """All files in the folder and below, sorted by path, hidden ones included.
 
-    A link to a folder comes as itself: to follow it might lead round in circles. Raises OSError for a folder that
-    can't be read.
+    A symbolic link to a folder is returned as is and not followed, because links can form cycles. Raises OSError for a
+    folder that can't be read.
     """
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=_raise):
@@ -58,7 +58,7 @@ def _raise(error: OSError) -> None:
 
 
 def exported_labels(content: bytes, name: str) -> dict[str, str]:
-    """The label of each sub-folder, from the file that `oneshot export` wrote. Raises ValueError."""
+    """The label of each sub-folder, from a file written by `oneshot export`. Raises ValueError if it is not one."""
     try:
         labels = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError):
@@ -69,5 +69,5 @@ def exported_labels(content: bytes, name: str) -> dict[str, str]:
 
 
 def printable(name: str | os.PathLike[str]) -> str:
-    r"""A file's name that any output takes: bytes of it that are no UTF-8 are written as ``\xfc``."""
+    r"""The file name in a form that any output can encode: bytes that are not UTF-8 become ``\xfc``."""
     return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,9 +1,9 @@
-"""Oriented gradients as a network: fixed layers, which need no training, and a learned linear embedding.
+"""Oriented gradients as a network: fixed layers without training, then a learned linear embedding.
 
-For each blur, the image's slope in several directions, negative slopes cut off, is averaged over square cells that
-overlap; what a cell has of each direction is divided by its length and its root taken. Histograms of oriented gradients
-(Dalal and Triggs 2005) in the form of convolutions that DAISY gave them (Tola, Lepetit and Fua 2010); the root makes
-Euclidean comparison of them Hellinger's (Arandjelovic and Zisserman 2012).
+For each blur, the image's slopes in several directions are rectified and averaged over overlapping square cells. Each
+cell's vector over the directions is normalised to length 1, and the square root taken. These are histograms of oriented
+gradients (Dalal and Triggs 2005), computed by convolutions as in DAISY (Tola, Lepetit and Fua 2010). With the root,
+Euclidean distance is the Hellinger distance (Arandjelovic and Zisserman 2012).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch.nn import functional as F  # noqa: N812 - the field's own name for it
 from model.manifest import GradientsSpec, PreprocessSpec
 
 _FLOOR = 0.05
-"""Added to the length of a cell's slopes, in grey levels a pixel (0 to 1): noise on a plain wall counts little."""
+"""Added to the length of a cell's slopes, in grey levels (0 to 1) a pixel, to suppress noise on a plain wall."""
 
 _CELL_SD = 1 / 2
-"""Standard deviation of a cell's Gaussian window, in sides of the cell; the window is three sides wide."""
+"""Standard deviation of a cell's Gaussian window, in cell sides; the window is three cell sides wide."""
 
 
 class GradientsNet(nn.Module):
-    """Oriented gradients in cells, and a linear embedding of them; the layers before it hold no weights.
+    """Oriented gradients in cells, and a linear embedding of them; only the embedding has weights.
 
     With ``spec.mirror`` an image and its mirror image have the same embedding: the maps of both are averaged, and the
-    half that then repeats the other is left out. The maps of the mirror image need no second pass.
+    redundant half is dropped. The mirror image's maps need no second pass.
 
     Raises:
-        ValueError: cells do not divide the input.
+        ValueError: the input's side is not a multiple of the cell's.
     """
 
     slopes: Tensor
@@ -55,7 +55,7 @@ class GradientsNet(nn.Module):
         return embedding
 
     def maps(self, images: Tensor) -> Tensor:
-        """Return the fixed part's answer, shape (n, blurs, directions, cells, cells or with mirror half of them)."""
+        """Return the output of the fixed layers, shape (n, blurs, directions, cells, cells); mirror halves the last."""
         reach = self.slopes.shape[-1] // 2
         slopes = F.relu(F.conv2d(F.pad(images, (reach,) * 4, mode="replicate"), self.slopes))
         around = F.pad(slopes, (self.spec.cell,) * 4, mode="replicate")
@@ -66,9 +66,9 @@ class GradientsNet(nn.Module):
 
 
 def slope_kernels(blurs: tuple[float, ...], directions: int) -> Tensor:
-    """Return derivatives of Gaussians, shape (blurs * directions, 1, k, k); a slope of 1 a pixel along one answers 1.
+    """Return derivatives of Gaussians, shape (blurs * directions, 1, k, k); a slope of 1 a pixel along one gives 1.
 
-    ``blurs`` are standard deviations in pixels; the first direction is to the right, the second turns downwards.
+    ``blurs`` are standard deviations in pixels. The first direction points right; the angle increases downwards.
     """
     reach = max(1, math.ceil(3 * max(blurs)))
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -90,8 +90,8 @@ def _window(cell: int) -> Tensor:
 
 
 def _folded(maps: Tensor) -> Tensor:
-    """Return the left half of the mean of maps (n, blurs, directions, h, w) and those of the mirror image."""
+    """Average maps (n, blurs, directions, h, w) with those of the mirror image, and return the left half."""
     directions, width = maps.shape[2], maps.shape[4]
-    # a slope to the right is one to the left in the mirror; up and down stay
+    # mirroring swaps left and right slopes; up and down stay
     mirrored = torch.stack([maps[:, :, (directions // 2 - i) % directions] for i in range(directions)], 2).flip(4)
     return ((maps + mirrored) / 2)[..., : (width + 1) // 2]

@@ -1,7 +1,7 @@
 """An artefact's network as a standard ONNX graph: images in, index-form vectors out.
 
-The graph refers to the weights in ``weights.safetensors`` (ONNX calls that external data), so it takes kilobytes and
-can't differ from them. Needs torch and onnx; serving needs neither.
+The graph refers to the weights in ``weights.safetensors`` as ONNX external data, so it takes only kilobytes and always
+has the same weights. Needs torch and onnx; serving needs neither.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from model.similarity import Similarity
 
 OPSET: Final = 17
-"""Old enough for what runs graphs today; all that the networks need is in it."""
+"""Old enough for today's runtimes, and has all the operators that the networks use."""
 INPUT: Final = "images"
 OUTPUT: Final = "vectors"
 _LENGTH_BYTES: Final = 8
 
 
 class _Whole(nn.Module):
-    """Its parameters have the names that they have in the safetensors file."""
+    """Network and similarity in one module, with the parameter names of the safetensors file."""
 
     def __init__(self, network: nn.Module, similarity: Similarity) -> None:
         super().__init__()
@@ -42,9 +42,9 @@ class _Whole(nn.Module):
 def export(
     network: nn.Module, similarity: Similarity, preprocess: PreprocessSpec, weights: bytes, location: str
 ) -> bytes:
-    """Return the graph, checked: images (n, channels, size, size) to vectors (n, dim), for any n.
+    """Return the checked graph, serialised: images (n, channels, size, size) to vectors (n, dim), for any n.
 
-    ``weights`` is the safetensors file of both modules, which lies at ``location`` beside the graph.
+    ``weights`` is the safetensors file of both modules; ``location`` is its path relative to the graph.
     """
     model = onnx.load_from_string(_export(_Whole(network, similarity).eval(), preprocess))
     onnx.checker.check_model(model, full_check=True)
@@ -59,7 +59,7 @@ def export(
 def _export(whole: nn.Module, spec: PreprocessSpec) -> bytes:
     with tempfile.TemporaryDirectory() as folder, torch.no_grad(), warnings.catch_warnings():
         file = Path(folder) / "graph.onnx"
-        # torch's newer exporter takes many times as long and three more packages for the same graph
+        # torch's newer exporter needs many times as long and three more packages for the same graph
         warnings.simplefilter("ignore")
         torch.onnx.export(
             whole,
@@ -70,7 +70,7 @@ def _export(whole: nn.Module, spec: PreprocessSpec) -> bytes:
             input_names=[INPUT],
             output_names=[OUTPUT],
             dynamic_axes={INPUT: {0: "n"}, OUTPUT: {0: "n"}},
-            # as they are, for other values than the file's could not refer to it
+            # keep weights unchanged: folded values are not in the file, so the graph could not refer to them
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
         )
@@ -78,7 +78,7 @@ def _export(whole: nn.Module, spec: PreprocessSpec) -> bytes:
 
 
 def _places(weights: bytes) -> dict[str, tuple[int, int]]:
-    """Return where in a safetensors file each tensor begins and ends."""
+    """Return each tensor's start and end offsets in a safetensors file."""
     length = int.from_bytes(weights[:_LENGTH_BYTES], "little")
     start = _LENGTH_BYTES + length
     header: dict[str, Any] = json.loads(weights[_LENGTH_BYTES:start])
@@ -88,7 +88,7 @@ def _places(weights: bytes) -> dict[str, tuple[int, int]]:
 
 
 def _refer(tensor: onnx.TensorProto, weights: bytes, location: str, begin: int, end: int) -> None:
-    """Have a tensor's values read from the safetensors file; those that differ stay where they are."""
+    """Make a tensor external data in the safetensors file; a tensor whose values differ stays inline."""
     if tensor.raw_data != weights[begin:end]:
         return
     tensor.ClearField("raw_data")

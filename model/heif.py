@@ -1,4 +1,4 @@
-"""HEIC and AVIF files, as phones write them: which one it is, and whether it can be read here."""
+"""Detection of HEIC and AVIF files, and whether this installation can read them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from model.image_errors import UnsupportedFormatError
 
 _AVIF: Final = frozenset({b"avif", b"avis"})
 _HEIF: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
-#: More brands than any file names.
+#: Enough for the brands of any real file.
 _MOST_BRANDS_BYTES: Final = 256
 
 
 def kind(data: bytes) -> str | None:
-    """Pillow's name of the format, None for all others. Raises UnsupportedFormatError where it can't be read here."""
+    """Pillow's name of the format, None for other files. Raises UnsupportedFormatError if it can't be read here."""
     if data[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(data[:4], "big"), _MOST_BRANDS_BYTES)

@@ -1,10 +1,10 @@
-"""Why an image can't be used, and what it may cost.
+"""Errors for unusable images, and limits on their size.
 
 ImageError
-├── EmptyImageError         no bytes at all
-├── UnsupportedFormatError  not one of the accepted formats, or an unusual kind of one
-├── CorruptImageError       such a format, but it cannot be decoded
-└── TooManyPixelsError      more pixels than allowed, or a longer side; found before decoding them
+├── EmptyImageError         no bytes
+├── UnsupportedFormatError  not an accepted format, or an unsupported variant of one
+├── CorruptImageError       an accepted format, but the image cannot be decoded
+└── TooManyPixelsError      more pixels or a longer side than allowed; checked before decoding
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 class ImageError(ValueError):
-    """The bytes are not an image that can be used; ``str(error)`` says why."""
+    """The bytes are not a usable image; ``str(error)`` says why."""
 
 
 class EmptyImageError(ImageError):
@@ -21,7 +21,7 @@ class EmptyImageError(ImageError):
 
 
 class UnsupportedFormatError(ImageError):
-    """The bytes are of no accepted format, or of a kind of it that is not supported."""
+    """The bytes are not of an accepted format, or of an unsupported variant of one."""
 
 
 class CorruptImageError(ImageError):
@@ -34,9 +34,9 @@ class TooManyPixelsError(ImageError):
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """What an image may cost: ``max_pixels`` is width x height; both are checked before the pixels are decoded.
+    """Limits on an image's size: ``max_pixels`` is width x height. Both are checked before the pixels are decoded.
 
-    Each row takes memory of its own, so that 1 x 40,000,000 pixels would take thirty times the bytes of a square.
+    Pillow allocates each row separately, so 1 x 40,000,000 pixels would take thirty times the memory of a square.
     """
 
     max_pixels: int = 40_000_000

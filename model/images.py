@@ -1,4 +1,4 @@
-"""Decode an uploaded image into 8-bit grey or RGB, or say exactly why that is not possible."""
+"""Decode an uploaded image into 8-bit grey or RGB, or raise an error that says why it cannot be decoded."""
 
 from __future__ import annotations
 
@@ -67,36 +67,36 @@ _PILLOW_FAILURES: Final = (
     ValueError,
     struct.error,
 )
-"""What Pillow's plugins raise on hostile bytes; all of it means one thing to the caller."""
+"""What Pillow's plugins raise on hostile bytes."""
 
-# ImageLimits is the one pixel cap; Pillow's own would warn at one size and refuse at another.
+# ImageLimits replaces Pillow's pixel cap, which warns at one size and refuses at another.
 Image.MAX_IMAGE_PIXELS = None
-# Pillow warns of odd metadata in images that decode well.
+# Pillow warns about odd metadata in images that decode correctly.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# Where Pillow finds an orientation, besides TIFF's tags: looking for one takes as long as decoding a small image.
+# Where Pillow finds an orientation, besides TIFF tags. Looking for one takes as long as decoding a small image.
 _ORIENTATIONS: Final = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
-#: An image of more is decoded one at a time: its copies on the way may take hundreds of megabytes.
+#: Larger images are decoded one at a time: intermediate copies may take hundreds of megabytes.
 _LARGE_PIXELS: Final = 4_000_000
 _turn: Final = threading.Lock()
-#: A JPEG is decoded at the half, quarter or eighth of its size at which both sides keep so many pixels: many times the
-#: input of any network here, in a fraction of the time.
+#: A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if both sides keep this many pixels. That is faster, and still
+#: larger than the input of any network here.
 _DRAFT_SIDE: Final = 400
-#: What the most wasteful of the decoders takes.
+#: Memory of the decoder that uses most.
 _BYTES_A_PIXEL: Final = 8
-#: Bits of a scan that show something, whatever its tables say.
+#: Scan data that changes the picture, whatever the Huffman tables are.
 _NOISE: Final = bytes(range(1, 255)) * 4
 
 
 def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
-    """Decode the first frame of an image file to mode ``L`` or ``RGB``; its ``format`` is that of the file.
+    """Decode the first frame of an image file to mode ``L`` or ``RGB``; ``format`` is that of the file.
 
-    A large JPEG is decoded at a fraction of its size. The EXIF orientation is applied; see
-    `model.levels` for transparency and for grey of more than 8 bits.
+    A large JPEG is decoded at a fraction of its size. The EXIF orientation is applied. See `model.levels` for
+    transparency and for grey of more than 8 bits.
 
     Raises:
         ImageError: one of its four subclasses.
-        MemoryError: there is not enough for this image now.
+        MemoryError: there is currently too little memory for this image.
     """
     if not data:
         raise EmptyImageError("the image is empty (0 bytes)")
@@ -112,12 +112,12 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether a small image of these bytes is decoded at once, and never by a process apart."""
+    """Whether an image with these bytes is decoded in this process, so that a small one is fast."""
     return data[4:8] != b"ftyp" and not tiff.is_tiff(data)
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """A large image at a fraction of its size, as a JPEG is decoded from the start."""
+    """Shrink a large image by the factor at which a JPEG would be decoded."""
     side = min(image.size)
     factor = next((factor for factor in (8, 4, 2) if side >= factor * _DRAFT_SIDE), 1)
     return image.reduce(factor) if factor > 1 else image
@@ -136,7 +136,7 @@ def _decode(data: bytes, limits: ImageLimits) -> Image.Image:
 
 
 def decode_here(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
-    """What `decode_image` has done by a process apart: see `model.decoder`."""
+    """Decode in this process; for formats that `decode_image` passes to a separate one (`model.decoder`)."""
     try:
         with Image.open(io.BytesIO(data), formats=(kind,)) as image:
             limits.check(*image.size)
@@ -148,7 +148,10 @@ def decode_here(data: bytes, limits: ImageLimits, kind: str) -> Image.Image:
 
 
 def _decode_endless_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Streams of cameras leave out the mark of the end. Where the picture is whole, what follows does not change it."""
+    """Decode a JPEG without end-of-image marker, as in camera streams.
+
+    The picture is complete if appended scan data does not change it. Otherwise the file is truncated.
+    """
     decoded, other = (_decode(data + tail + END_OF_JPEG, limits) for tail in (b"", _NOISE))
     if decoded.tobytes() != other.tobytes():
         raise CorruptImageError("the JPEG image cannot be decoded: the image file is truncated")
@@ -158,7 +161,7 @@ def _decode_endless_jpeg(data: bytes, limits: ImageLimits) -> Image.Image:
 def _decoded(image: Image.Image) -> Image.Image:
     pixels = image.width * image.height
     try:
-        image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # only JPEG's decoder does anything
+        image.draft(None, (_DRAFT_SIDE, _DRAFT_SIDE))  # a no-op except for JPEG
         image.load()
         if hasattr(image, "tag_v2") or not _ORIENTATIONS.isdisjoint(image.info):
             ImageOps.exif_transpose(image, in_place=True)
@@ -171,10 +174,10 @@ def _decoded(image: Image.Image) -> Image.Image:
 
 
 def _check_memory(pixels: int, error: Exception) -> None:
-    """Raise MemoryError where that may be what failed: most decoders call it a broken file."""
+    """Raise MemoryError if memory may be what failed: most decoders then report a broken file."""
     if "memory" in str(error).lower():
         raise MemoryError(str(error)) from error
-    np.empty(_BYTES_A_PIXEL * pixels, np.uint8)  # which is not touched, so it costs nothing
+    np.empty(_BYTES_A_PIXEL * pixels, np.uint8)  # raises if there is too little; never touched, so free
 
 
 def _open(data: bytes, limits: ImageLimits) -> Image.Image:

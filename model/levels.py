@@ -1,4 +1,4 @@
-"""From an image of any mode to one of 8-bit grey or RGB: its range of levels, and what lies under transparency."""
+"""Convert an image of any mode to 8-bit grey or RGB: range of levels, and background under transparency."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 _DEEP_GREY_MODES: Final = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _ALPHA_MODES: Final = ("LA", "La", "PA", "RGBA", "RGBa")
 _STRIP_PIXELS: Final = 500_000
-#: Levels of 255 that differ too little to show something.
+#: Least difference, in levels of 255, for an image to show something.
 _LEAST_CONTRAST: Final = 16
-#: How much neighbours differ, as a part of how much any two pixels do: noise has 1, and drawings have a fraction.
+#: Mean squared difference of neighbours, relative to that of any two pixels: 1 for noise, much less for drawings.
 _ROUGHNESS_OF_NOISE: Final = 0.6
-#: A side of the image by which its background is chosen.
+#: Side, in pixels, of the sample from which flatness and background are judged.
 _SAMPLE_SIDE: Final = 512
-#: A page or a badge fills so much of the box around it; a drawing without a background fills less.
+#: A page or badge fills at least this share of its bounding box; a drawing without background fills less.
 _SHARE_OF_A_PAGE: Final = 0.85
 
 Grey = npt.NDArray[np.float64]
@@ -27,8 +27,8 @@ Grey = npt.NDArray[np.float64]
 def to_8_bit(image: Image.Image) -> Image.Image:
     """The image in mode ``L`` or ``RGB``.
 
-    Grey that is deeper than 8 bits is stretched to the range that is in use, as files don't say which that is.
-    Transparent parts get the colour of a page that they are cut out of, or one that what is visible stands out from.
+    Grey deeper than 8 bits is stretched from the range in use, because files don't state their range. Transparent
+    parts get the colour of the visible page, or else white or black, whichever contrasts with what is visible.
     """
     if image.mode in _DEEP_GREY_MODES:
         return _deep_grey_to_8_bit(image)
@@ -40,7 +40,7 @@ def to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[Image.Image]:
-    """The image in bands of rows, from the top: working on floats takes many times the bytes of what is worked on."""
+    """The image in horizontal strips from the top, since float copies take many times the memory of the pixels."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -51,7 +51,7 @@ def _strips(image: Image.Image) -> Iterator[Image.Image]:
 
 def _deep_grey_to_8_bit(image: Image.Image) -> Image.Image:
     low, high = _range(image)
-    if _is_flat(image, low, high):  # to stretch it would show its noise
+    if _is_flat(image, low, high):  # stretching would amplify noise
         low, high = min(0.0, low), next((white for white in (1.0, 255.0, 65_535.0) if high <= white), high)
     scale = 255.0 / (high - low) if high > low else 0.0
     strips = [
@@ -68,7 +68,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
 
 
 def _is_flat(image: Image.Image, low: float, high: float) -> bool:
-    """Whether all is of nearly one level, and what little it differs is noise."""
+    """Whether the image has nearly one level, and the small differences are noise."""
     if high == low:
         return True
     if 255 * (high - low) >= _LEAST_CONTRAST * max(abs(low), abs(high)):
@@ -92,7 +92,7 @@ def _floats(image: Image.Image) -> Grey:
 
 
 def _composite(image: Image.Image) -> Image.Image:
-    """Put what is visible on the page that it is cut out of, or on white or black, whichever it stands out from."""
+    """Composite the image onto the colour of its page, or onto white or black, whichever contrasts."""
     shade = (*_background(image), 255)
     whole, top = Image.new("RGB", image.size), 0
     for strip in _strips(image):
@@ -103,7 +103,7 @@ def _composite(image: Image.Image) -> Image.Image:
 
 
 def _background(image: Image.Image) -> tuple[int, int, int]:
-    """The colour for what is transparent, from a sample of the image's pixels."""
+    """The colour for transparent parts, from a sample of the image's pixels."""
     width, height = (min(side, _SAMPLE_SIDE) for side in image.size)
     sample = image.resize((width, height), Image.Resampling.NEAREST)
     rgba = np.asarray(_rgba(sample), dtype=np.int64)
@@ -118,7 +118,7 @@ def _background(image: Image.Image) -> tuple[int, int, int]:
 
 
 def _is_page(visible: npt.NDArray[np.bool_], grey: npt.NDArray[np.int64]) -> bool:
-    """Whether what is visible is a page with something on it, and not itself what is drawn."""
+    """Whether the visible part is a page with something on it, not the drawing itself."""
     rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     box = visible[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     levels = grey[visible]

@@ -1,4 +1,4 @@
-"""A file in memory that ends the work of a decoder that takes too long."""
+"""An in-memory file that stops a decoder that takes too long."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import io
 import time
 from typing import Final
 
-#: What the largest image that is accepted takes is a small part of it.
+#: The largest accepted image takes a small part of this.
 MAX_SECONDS: Final = 10.0
-#: Headers are read in pieces, some byte by byte, with the interpreter locked.
+#: Pillow reads headers in small pieces, some byte by byte, while it holds the GIL.
 _MAX_HEADER_READS: Final = 200_000
 
 
 class MeteredFile(io.BytesIO):
-    """An image's bytes for Pillow, which reads a file piece by piece: the time between the first and last is limited.
+    """An image's bytes for Pillow, with a limit on the thread's CPU time between creation and the last read.
 
-    It is the time that this thread has computed, so that a busy machine changes no answer. Until `opened` is set, it is
-    the header that is read.
+    CPU time, so that a busy machine does not change the result. Until `opened` is set, reads belong to the header, and
+    their number is limited too.
     """
 
     def __init__(self, data: bytes, seconds: float = MAX_SECONDS) -> None:
@@ -27,7 +27,7 @@ class MeteredFile(io.BytesIO):
         self.opened = False
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read on. Raises OSError when the time is over."""
+        """Read the next bytes. Raises OSError past the time limit, or after too many reads of the header."""
         self._reads += 1
         if self._reads > _MAX_HEADER_READS and not self.opened:
             raise OSError("it is too long")

@@ -1,4 +1,4 @@
-"""The networks: each maps images of shape (n, channels, size, size) to embeddings of shape (n, dim)."""
+"""The networks. Each maps images of shape (n, channels, size, size) to embeddings of shape (n, dim)."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
 class ResidualNet(nn.Module):
     """A strided stem, residual blocks, and a linear embedding of the last feature map.
 
-    The stem halves the resolution at once: full-size feature maps cost most of the time on a CPU.
+    The stem halves the resolution first, because full-size feature maps take most of the time on a CPU.
     """
 
     def __init__(self, spec: ResidualSpec, preprocess: PreprocessSpec) -> None:
@@ -125,9 +125,9 @@ class ConvNet(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Networks side by side: their embeddings, each of length 1, joined and brought back to length 1.
+    """Networks in parallel: their unit embeddings, concatenated and scaled to length 1.
 
-    The cosine of two joined embeddings is the mean of the members' cosines.
+    The cosine of two concatenated embeddings is the mean of the members' cosines.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
@@ -141,10 +141,10 @@ class Ensemble(nn.Module):
 
 
 def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
-    """Return the network that ``spec`` names, with fresh weights.
+    """Return the network that ``spec`` describes, with initial weights.
 
     Raises:
-        ValueError: the network cannot take the preprocessing's input.
+        ValueError: the network does not accept the preprocessing's output.
     """
     if isinstance(spec, EnsembleSpec):
         return Ensemble([build_network(member, preprocess) for member in spec.members])
@@ -165,5 +165,5 @@ def build_network(spec: NetworkSpec, preprocess: PreprocessSpec) -> nn.Module:
 
 
 def parameter_count(*modules: nn.Module) -> int:
-    """Return how many learned numbers the modules hold together."""
+    """Return the total number of parameters of the modules."""
     return sum(parameter.numel() for module in modules for parameter in module.parameters())

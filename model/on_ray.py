@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting one: for serving, bulk enrolment and training alike. Needs the extra `ray`."""
+"""Join a Ray cluster, or start one, for serving, bulk enrolment and training. Needs the extra `ray`."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ from contextlib import contextmanager
 
 import ray
 
-#: Of a cluster that is started here. What is on its way between processes lies in the object store.
+#: Object store of a cluster started here; it holds data in transit between processes.
 _OBJECT_STORE_BYTES = 256 * 2**20
 ADDRESS = "RAY_ADDRESS"
 
 
 class NoClusterError(Exception):
-    """There is no cluster; ``str(error)`` is one line that says why."""
+    """No cluster could be joined or started; ``str(error)`` is one line that says why."""
 
 
 @contextmanager
 def cluster(cpus: int = 1) -> Iterator[bool]:
-    """Join the cluster of ``RAY_ADDRESS``, or start one on this machine for the time being.
+    """Join the cluster at ``RAY_ADDRESS``, or start a temporary one on this machine.
 
-    Yields whether it is one's own; that one has ``cpus`` at least, and only its own processes can use it.
+    Yields whether the cluster was started here. Such a cluster has at least ``cpus`` CPUs and is private to its
+    processes.
 
     Raises:
-        NoClusterError: there is none at the address.
+        NoClusterError: there is no cluster at the address, or none could be started.
     """
     own = ADDRESS not in os.environ
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
         if own:
-            # only who has the token can use it; left to itself, Ray would keep one in the home folder
+            # the token restricts access; by default Ray would keep one in the home folder
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             ray.init(
                 address="local",

@@ -1,4 +1,4 @@
-"""Forward passes by OpenVINO, on CPUs: an artefact's graph in f32, or its int8 form."""
+"""Forward passes with OpenVINO on CPUs: an artefact's graph in f32, or its int8 form."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from model.preprocess import Prepared
 
 
 class OpenVinoEngine:
-    """One inference request on ``threads`` CPU threads; any number of images at a time.
+    """One inference request on ``threads`` CPU threads, for batches of any size.
 
-    The f32 form computes what torch computes, to rounding. OpenVINO may choose bfloat16 by itself where the CPU has
-    it, which would make the same digest mean other vectors on another machine, so f32 is asked for.
+    The f32 form matches torch up to rounding. By default OpenVINO may choose bfloat16 on CPUs that have it, and one
+    digest would then give different vectors on different machines, so f32 is requested.
 
     Raises:
-        RuntimeError: OpenVINO can't run the graph, or it is of another shape than the manifest says.
+        RuntimeError: OpenVINO can't run the graph, or its shapes differ from the manifest's.
     """
 
     device = "cpu"
@@ -29,7 +29,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
-            "ENABLE_CPU_PINNING": False,  # every process would pin its threads to the first cores
+            "ENABLE_CPU_PINNING": False,  # otherwise every process pins its threads to the first cores
         }
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
@@ -38,21 +38,21 @@ class OpenVinoEngine:
     def embed(self, batch: Prepared) -> Vectors:
         """Embed images of shape (n, channels, size, size) as index-form vectors of shape (n, dim)."""
         self._request.infer({0: batch}, share_inputs=True)
-        return np.array(self._request.get_output_tensor().data)  # a copy: the next pass writes into the same memory
+        return np.array(self._request.get_output_tensor().data)  # a copy: the next pass overwrites the tensor
 
 
 def read_graph(artifact: Artifact) -> ov.Model:
     """Return the artefact's graph as OpenVINO's: images (n, channels, size, size) to vectors (n, dim).
 
     Raises:
-        RuntimeError: it is none, or of another shape than the manifest says.
+        RuntimeError: it is not a graph, or its shapes differ from the manifest's.
     """
     core = ov.Core()
     if artifact.int8 is not None:
         weights = np.frombuffer(artifact.int8.weights, np.uint8)
         model = core.read_model(artifact.int8.xml, ov.Tensor(weights))
     else:
-        core.set_property({"ENABLE_MMAP": False})  # a file that is written over would change under a mapping
+        core.set_property({"ENABLE_MMAP": False})  # overwriting the file would change the mapped weights
         model = core.read_model(artifact.path / NETWORK_FILE)
     _check(model, artifact)
     return model

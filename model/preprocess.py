@@ -1,4 +1,4 @@
-"""From a decoded image to the network's input: one code for training and serving."""
+"""From a decoded image to the network's input; training and serving share this code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Pixels = npt.NDArray[np.uint8]
 Prepared = npt.NDArray[np.float32]
 
 _LONGEST_SIDE = 4096
-"""Pixels on a side of an image that is looked at in full; far more than any network's input."""
+"""Images with a longer side are shrunk to this many pixels first; far more than any network's input."""
 
 _LEAST_CONTRAST = 16
 """Grey levels between background and boldest ink below which an image counts as blank."""
@@ -25,7 +25,7 @@ _FILTERS = {
 }
 
 _LEAST_SEEN = 4
-"""Grey levels in the network's input below which it sees nothing, however thin the lines."""
+"""Grey levels in the network's input below which it counts as blank, even with thin lines."""
 
 
 class Preprocess:
@@ -53,7 +53,7 @@ class Preprocess:
         return array[None] if spec.channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
     def _box(self, pixels: Pixels) -> tuple[float, float, float, float] | None:
-        """What is kept of the pixels (left, top, right, bottom); None for all of it."""
+        """The box of pixels to keep (left, top, right, bottom); None for all of them."""
         height, width = pixels.shape[:2]
         across = (min(height, width), min(height, width)) if self.spec.fit == "cover" else (width, height)
         if across == (width, height) and self.spec.share == 1:
@@ -62,11 +62,11 @@ class Preprocess:
         return (width - side) / 2, (height - down) / 2, (width + side) / 2, (height + down) / 2
 
     def shows_something(self, image: Image.Image, prepared: Prepared) -> bool:
-        """Whether there is anything to see in an image: what was prepared of a blank one is like that of any other."""
+        """Whether the image is not blank: the inputs prepared from blank images are all alike."""
         contrast = 255 * float(np.ptp(prepared))
         if not _LEAST_SEEN <= contrast < _LEAST_CONTRAST:
             return contrast >= _LEAST_CONTRAST
-        # thin lines on a large page, or a page of one shade that is not quite even
+        # either thin lines on a large page, or a plain page that is slightly uneven
         bands = image.convert("L" if self.spec.channels == 1 else "RGB").split()
         return any(int(np.ptp(np.asarray(band))) >= _LEAST_CONTRAST for band in bands)
 
@@ -88,12 +88,12 @@ def _border(pixels: Pixels) -> Pixels:
 
 
 def _median(border: Pixels) -> int:
-    """Return the background's grey level: the lower median of the sorted border, which is always a level in use."""
+    """Return the background's grey level: the lower median of the sorted border, a level that occurs in it."""
     return int(border[(border.size - 1) // 2])
 
 
 def _ink_on_black(pixels: Pixels) -> Pixels:
-    """Invert what is drawn on a bright background, and map background and boldest ink to 0 and 255."""
+    """Invert images with a bright background, then map the background to 0 and the boldest ink to 255."""
     border = _border(pixels)
     if _background_is_bright(pixels, border):
         pixels, border = 255 - pixels, 255 - border[::-1]
@@ -101,10 +101,9 @@ def _ink_on_black(pixels: Pixels) -> Pixels:
 
 
 def _background_is_bright(pixels: Pixels, border: Pixels) -> bool:
-    """Say whether the background is brighter than what is drawn on it.
+    """Whether the background is brighter than what is drawn on it: the border's median against the mean.
 
-    Integer arithmetic keeps the answers for an image and its negative exactly opposite: the border's median is
-    compared with the mean, both doubled and mirrored alike.
+    Both are doubled, so that in integer arithmetic an image and its negative always give opposite results.
     """
     doubled_median = _median(border) + int(border[border.size // 2])
     contrast: int = doubled_median * pixels.size - 2 * int(pixels.sum(dtype=np.int64))
@@ -112,7 +111,7 @@ def _background_is_bright(pixels: Pixels, border: Pixels) -> bool:
 
 
 def _stretch_levels(pixels: Pixels, background: int) -> Pixels:
-    """Map the background to 0 and the boldest ink to 255, so that pencil on grey paper is ink on white."""
+    """Map the background to 0 and the boldest ink to 255, so that pencil on grey paper equals ink on white."""
     boldest = int(pixels.max())
     if boldest - background < _LEAST_CONTRAST or (background, boldest) == (0, 255):
         return pixels
@@ -122,7 +121,7 @@ def _stretch_levels(pixels: Pixels, background: int) -> Pixels:
 
 
 def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
-    """Cut to the square around all that is at least half as bold as the boldest ink, plus ``margin`` of its side."""
+    """Crop to the square around all ink at least half as bold as the boldest, plus ``margin`` times its side."""
     grey = pixels if pixels.ndim == 2 else pixels.max(axis=2)
     background, boldest = _median(_border(grey)), int(grey.max())
     if boldest - background < _LEAST_CONTRAST:
@@ -137,7 +136,7 @@ def _crop_to_ink(pixels: Pixels, margin: float) -> Pixels:
 
 
 def _window(pixels: Pixels, top: int, left: int, side: int, outside: int) -> Pixels:
-    """Return the ``side`` x ``side`` window at (top, left); what lies outside the image is of that grey level."""
+    """Return the ``side`` x ``side`` window at (top, left), padded with the grey level ``outside``."""
     height, width = pixels.shape[:2]
     out = np.full((side, side, *pixels.shape[2:]), outside, np.uint8)
     y0, y1, x0, x1 = max(top, 0), min(top + side, height), max(left, 0), min(left + side, width)

@@ -1,14 +1,14 @@
 """The three similarities.
 
-Each similarity puts an embedding into *index form*, a vector on which a plain metric is its distance:
+Each similarity maps an embedding to its *index form*, a vector whose plain metric is the similarity's distance:
 
 - ``WeightedL1``: Koch, Zemel and Salakhutdinov (2015) score p = sigmoid(bias - sum_j w_j |a_j - b_j|). With
-  w >= 0 the weights move into the vectors, w_j |a_j - b_j| = |w_j a_j - w_j b_j|, so that L1 distance on w * a
-  ranks exactly as the head does. The paper leaves w unconstrained; w = softplus(v) is the one departure.
+  w >= 0 the weights move into the vectors, w_j |a_j - b_j| = |w_j a_j - w_j b_j|, so L1 distance on w * a
+  ranks exactly as the head does. The paper leaves w unconstrained; here w = softplus(v), the only difference.
 - ``Euclidean``: the contrastive net of Hadsell, Chopra and LeCun (2006); the vector is the embedding.
 - ``Cosine``: unit vectors; distance 1 - <a, b>.
 
-For all of them a smaller distance means more alike. ``model.distances`` computes it on finished vectors.
+A smaller distance means more alike. ``model.distances`` computes it from index-form vectors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.manifest import METRICS, Metric, SimilarityKind, SimilaritySpec
 
 
 class Similarity(nn.Module, ABC):
-    """Base of the three: ``index_form`` maps embeddings of shape (n, dim) to vectors of the same shape."""
+    """Base class: ``index_form`` maps embeddings of shape (n, dim) to vectors of the same shape."""
 
     kind: SimilarityKind
 
@@ -95,7 +95,7 @@ _CLASSES: dict[SimilarityKind, type[Similarity]] = {cls.kind: cls for cls in (We
 
 
 def build_similarity(spec: SimilaritySpec) -> Similarity:
-    """Return the similarity that ``spec`` names, with fresh parameters."""
+    """Return the similarity that ``spec`` describes, with initial parameters."""
     return _CLASSES[spec.kind](spec.dim)
 
 

@@ -1,4 +1,4 @@
-"""Which kind a TIFF file is, in words: Pillow reads the usual ones."""
+"""Describe a TIFF file's pixel format, for error messages about the variants that Pillow can't read."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def is_tiff(data: bytes) -> bool:
 
 
 def is_scrambled(tags: Mapping[int, Any]) -> bool:
-    """Whether Pillow would open the file and get another picture: deep colours, each in a plane of its own."""
+    """Whether Pillow would decode the file to a wrong picture: planar samples of more than 8 bits."""
     return tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8
 
 
 def kind(data: bytes) -> str:
-    """How the pixels of the first picture are stored."""
+    """Describe in words how the pixels of the first picture are stored."""
     header = data[:16] if data[2:3] == b"+" or data[3:4] == b"+" else data[:8]
     try:
         tags = ImageFileDirectory_v2(header)

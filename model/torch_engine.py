@@ -1,4 +1,4 @@
-"""Forward passes by torch: the reference, on CPU, CUDA and Apple's MPS."""
+"""Forward passes with torch, the reference engine, on CPU, CUDA and Apple's MPS."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from model.artifact import Artifact
 from model.distances import Vectors
 from model.preprocess import Prepared
 
-#: Batches on a GPU are filled up to one of these sizes, so that each is captured once as a CUDA graph.
+#: Batches on a GPU are padded to one of these sizes, so that each size is captured once as a CUDA graph.
 GRAPH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class TorchEngine:
-    """The network as torch runs it; ``embed`` is for one thread at a time.
+    """The network run by torch; ``embed`` is not thread-safe.
 
-    With ``half`` the network runs in half precision where torch holds that to be safe (Micikevicius et al. 2018, mixed
-    precision), the similarity always in f32.
+    With ``half`` the network runs under float16 autocast (mixed precision, Micikevicius et al. 2018). The similarity
+    always runs in f32.
     """
 
     def __init__(self, artifact: Artifact, device: torch.device, threads: int | None, *, half: bool = False) -> None:
@@ -29,13 +29,13 @@ class TorchEngine:
         self._half = half
         if threads is not None:
             torch.set_num_threads(threads)
-        # channels_last is the layout that convolutions are fastest in, on CPU and GPU alike.
+        # channels_last is the fastest layout for convolutions, on CPU and GPU.
         self._network = artifact.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._similarity = artifact.similarity.to(device)
 
     @property
     def device(self) -> str:
-        """The device that is really used, such as ``cpu`` or ``cuda:0``."""
+        """The device in use, such as ``cpu`` or ``cuda:0``."""
         return str(self._torch_device)
 
     def embed(self, batch: Prepared) -> Vectors:
@@ -53,9 +53,9 @@ class TorchEngine:
 
 
 class CudaEngine(TorchEngine):
-    """The network on an NVIDIA GPU: batches of fixed sizes, each replayed as one CUDA graph, from pinned memory.
+    """The network on an NVIDIA GPU: one CUDA graph per batch size, with input from pinned memory.
 
-    A pass of a small network is mostly launches of kernels; a graph launches all of them at once.
+    Kernel launches dominate a small network's forward pass; a CUDA graph launches all kernels at once.
     """
 
     def __init__(self, artifact: Artifact, device: torch.device, threads: int | None, *, half: bool = False) -> None:
@@ -76,7 +76,7 @@ class CudaEngine(TorchEngine):
 
 
 class _CapturedPass:
-    """One size's pass, captured: what is copied into its input and replayed lands in its output."""
+    """The captured forward pass of one batch size, with static input and output tensors."""
 
     def __init__(self, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...], device: torch.device) -> None:
         self._pinned = torch.zeros(shape, pin_memory=True)
@@ -84,7 +84,7 @@ class _CapturedPass:
         self._graph = torch.cuda.CUDAGraph()
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         with torch.inference_mode(), torch.cuda.stream(side):
-            for _ in range(3):  # so that libraries choose their kernels before the capture
+            for _ in range(3):  # libraries choose their kernels before the capture
                 forward(self._input)
         torch.cuda.synchronize(device)
         with torch.inference_mode(), torch.cuda.graph(self._graph):
@@ -98,10 +98,10 @@ class _CapturedPass:
 
 
 def padded_size(count: int) -> int:
-    """The smallest of ``GRAPH_SIZES`` that holds ``count`` images, at most the largest."""
+    """The smallest of ``GRAPH_SIZES`` that holds ``count`` images, or the largest if none does."""
     return next((size for size in GRAPH_SIZES if size >= count), GRAPH_SIZES[-1])
 
 
 def parts_of(batch: Prepared) -> list[Prepared]:
-    """The batch in parts of at most the largest of ``GRAPH_SIZES``."""
+    """Split the batch into parts of at most the largest of ``GRAPH_SIZES`` images."""
     return [batch[start : start + GRAPH_SIZES[-1]] for start in range(0, len(batch), GRAPH_SIZES[-1])]
