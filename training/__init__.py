@@ -1,1 +1,1 @@
-"""Offline training of one-shot recognisers; writes the model artefacts that ``app`` serves. Imports only ``model``."""
+"""Offline training of one-shot recognisers. It writes the artefacts that ``app`` serves, and imports only ``model``."""

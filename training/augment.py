@@ -21,9 +21,10 @@ class Augment:
         self.part = part
 
     def __call__(self, images: Tensor, generator: torch.Generator, share: slice = _EVERYTHING) -> Tensor:
-        """Return the distorted images of ``share``; all chance comes from ``generator`` (on the CPU).
+        """Return the distorted images of ``share``; all randomness comes from ``generator`` (on the CPU).
 
-        Chance is drawn for all images, so that processes which take a share each do together what one would do.
+        Random numbers are drawn for the whole batch, so that the shares of several processes add up to the batch of a
+        single one.
         """
         part = self.part
         n, _, side, _ = images.shape
@@ -102,7 +103,7 @@ def _smooth(shifts: Tensor, side: int) -> Tensor:
 
 
 def _grown(images: Tensor, pixels: Tensor) -> Tensor:
-    """Let the ink of each image grow by so many pixels, (n,): between the image and its dilations."""
+    """Thicken the ink of each image by ``pixels`` (n,), interpolating between dilations."""
     growth = _per_image(pixels, images)
     for _ in range(math.ceil(float(pixels.max()))):
         images = torch.lerp(images, F.max_pool2d(images, 3, stride=1, padding=1), growth.clamp(max=1))

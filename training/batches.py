@@ -1,4 +1,4 @@
-"""What a training step sees: pictures of a batch's classes, distorted or photographed anew each time."""
+"""Batches for the training step: images of P classes, distorted or photographed differently each time."""
 
 from __future__ import annotations
 
@@ -33,8 +33,11 @@ class Batches(Protocol):
         """How many images a batch has."""
 
     def draw(self, generator: torch.Generator, step: int, machine: Machine) -> tuple[Tensor, Tensor]:
-        """Return the network's input for this process's share of the classes (p * K, channels, size, size), on the
-        machine's device, and all classes (P,). All chance comes from ``generator``, on the CPU."""
+        """Return the network's input for this process's p classes, and all classes (P,).
+
+        The input has shape (p * K, channels, size, size) and is on the machine's device. All randomness comes from
+        ``generator``, on the CPU.
+        """
 
 
 class DistortedBatches:
@@ -65,7 +68,7 @@ class DistortedBatches:
 
 
 class PhotographedBatches:
-    """Drawings, photographed on the machine's device."""
+    """Drawings, photographed by the simulated camera on the machine's device."""
 
     def __init__(self, sampler: DrawingSampler, variants: VariantsPart, camera: Camera) -> None:
         self._sampler = sampler
@@ -93,7 +96,7 @@ class PhotographedBatches:
 
 
 def distorted_batches(recipe: Recipe, training: PreparedImages) -> Batches:
-    """Return batches of images of ``training``, distorted as the recipe says.
+    """Return batches of ``training`` images with the recipe's distortions.
 
     Raises:
         DatasetError: there are too few classes, or images of one.
@@ -106,13 +109,13 @@ def make_batches(recipe: Recipe, division: Division, training: PreparedImages, m
     """Return the batches of a recipe: photographs of the drawings of ``division``, or ``training`` distorted.
 
     Raises:
-        DatasetError: there are too few classes, or images of one.
-        ValueError: the network's input is of a size that the camera does not take.
+        DatasetError: there are too few classes, or too few images of one.
+        ValueError: the camera does not support the size of the network's input.
     """
     if not isinstance(recipe.data, SymbolsPart) or division.drawings is None:
         return distorted_batches(recipe, training)
     sampler = DrawingSampler(division.drawings, recipe.sampler.classes, recipe.data.same)
-    # Compiling takes a minute, which only a GPU earns back.
+    # Compiling takes a minute and pays off only on a GPU.
     compiled = machine.device.type == "cuda"
     camera = Camera(recipe.data.camera, division.grounds, recipe.preprocess.size, compiled=compiled)
     return PhotographedBatches(sampler, recipe.data.variants, camera)

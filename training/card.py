@@ -1,4 +1,4 @@
-"""The model card: the manifest, put into words for a reader."""
+"""The model card, generated from the manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: tensors in a safetensors file, replaced as a whole, never pickled."""
+"""Checkpoints of a training run: a safetensors file, replaced atomically and never pickled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
-"""Its name in a run's folder."""
+"""File name in the run's folder."""
 
 
 class CheckpointError(Exception):
-    """The checkpoint cannot be resumed from; ``str(error)`` says why."""
+    """The run cannot resume from the checkpoint; ``str(error)`` says why."""
 
 
 State = dict[str, Tensor]
@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 def write_checkpoint(file: Path, tensors: State, facts: dict[str, JsonValue]) -> None:
     """Replace ``file`` with these tensors and facts; a crash leaves the old file or the new one."""
     part = file.with_suffix(".part")
-    # safetensors refuses tensors that share memory, which a loss and its similarity do.
+    # safetensors refuses tensors that share memory, as those of a loss and its similarity do.
     apart = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     save_file(apart, part, {"facts": json.dumps(facts)})
     with part.open("rb+") as handle:
@@ -38,7 +38,7 @@ def read_checkpoint(file: Path) -> tuple[State, dict[str, JsonValue]]:
     """Return the tensors and facts that ``write_checkpoint`` wrote.
 
     Raises:
-        CheckpointError: the file is no checkpoint.
+        CheckpointError: the file is not a checkpoint.
     """
     try:
         with safe_open(file, framework="pt") as content:
@@ -49,13 +49,13 @@ def read_checkpoint(file: Path) -> tuple[State, dict[str, JsonValue]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> State:
-    """Return the optimizer's state as flat names: ``<parameter number>.<field>``."""
+    """Return the optimizer's state under flat names: ``<parameter number>.<field>``."""
     state = optimizer.state_dict()["state"]
     return {f"{number}.{field}": value for number, fields in state.items() for field, value in fields.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: State) -> None:
-    """Undo ``optimizer_tensors``."""
+    """Load the state that ``optimizer_tensors`` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, field = name.split(".", 1)

@@ -254,7 +254,7 @@ def _print_table(title: str, measurements: tuple[Measurement, ...]) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; what a user can mend ends with one line and exit code 2."""
+    """Run the command line. An error that the user can fix is reported on one line, with exit code 2."""
     try:
         app()
     except EXPECTED as error:

@@ -1,6 +1,6 @@
-"""Error rates of verification over all thresholds: FMR, FNMR, their curve, and intervals bootstrapped over groups.
+"""Verification error rates over all thresholds: FMR, FNMR, their curve, and intervals bootstrapped over groups.
 
-FMR: the share of pairs of two classes that are taken for one. FNMR: the share of pairs of one class that are not.
+FMR: the share of impostor pairs that are accepted. FNMR: the share of genuine pairs that are rejected.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ AnyFloats = npt.NDArray[np.floating]
 
 RESAMPLES = 1_000
 MOST_IMAGES = 4_000
-"""Images that are compared each with each to count false matches; genuine pairs are all counted."""
+"""Most images whose impostor pairs are counted; all genuine pairs are counted."""
 KNOTS = 400
 MOST_CLUSTERS = 50
-"""Groups (or classes) that are bootstrapped one by one; of more, several are drawn together. Bounds the memory."""
+"""Most clusters in the bootstrap. More groups (or classes) are merged into this many, which bounds the memory."""
 _ROWS = 500
 
 
 def equal_error_rate(genuine: AnyFloats, impostor: AnyFloats) -> float:
-    """Return the rate at which FMR and FNMR meet, for the distances of pairs of one class and of two."""
+    """Return the equal error rate for distances of genuine and impostor pairs."""
     edges = np.unique(np.concatenate([genuine, impostor]))
     return float(_crossing(*_rates(edges, genuine, impostor)))
 
@@ -49,9 +49,9 @@ def _rates(edges: AnyFloats, genuine: AnyFloats, impostor: AnyFloats) -> tuple[F
 
 
 def _crossing(fmr: Floats, fnmr: Floats) -> Floats:
-    """Return where rising FMR and falling FNMR meet, along the last axis; straight lines between the knots.
+    """Return the rate at which rising FMR and falling FNMR cross along the last axis, linear between the knots.
 
-    Before the first knot nothing is accepted: FMR 0, FNMR 1.
+    Below the first knot nothing is accepted: FMR 0, FNMR 1.
     """
     edge = (*fmr.shape[:-1], 1)
     fmr, fnmr = np.concatenate([np.zeros(edge), fmr], -1), np.concatenate([np.ones(edge), fnmr], -1)
@@ -81,7 +81,7 @@ class PairCurve:
     fnmr: Floats
     eer: Estimate
     fnmr_at: dict[float, Estimate]
-    """By the FMR that is allowed."""
+    """FNMR by allowed FMR."""
     n_genuine: int
     n_impostor: int
 
@@ -96,14 +96,14 @@ def pair_curves(
     wanted: tuple[float, ...],
     seed: int,
 ) -> dict[str, PairCurve]:
-    """Compare index-form ``vectors`` (n, dim) in pairs by two sources, and count the error rates.
+    """Compare index-form ``vectors`` (n, dim) in pairs from two different sources, and compute the error rates.
 
     Returns:
-        ``within`` (impostors of one group, where the look-alikes are) and ``across`` (of two groups), or ``all`` where
-        there is one group.
+        ``within`` (impostors of one group, where the look-alikes are) and ``across`` (of two groups), or only ``all``
+        if there is one group.
 
-    A pair counts as often as a bootstrap draws both its groups (for one group: classes), so that an interval holds for
-    other alphabets and not merely for other pairs.
+    In a bootstrap sample a pair counts as often as both its groups are drawn (classes, if there is one group). The
+    interval therefore covers other alphabets, not only other pairs.
     """
     clusters = (groups if groups.max() > 0 else classes) % MOST_CLUSTERS
     counts, edges = _count(metric, vectors, classes, groups, clusters, sources, seed)
@@ -126,7 +126,7 @@ def _count(  # noqa: PLR0917 - one pass over all pairs
         found = tensor_distances(metric, points[rows], points[columns]).clamp_min(0).numpy()
         place = np.searchsorted(edges, found, side="left")
         place += (clusters[rows][:, None] * n_clusters + clusters[columns][None]) * bins
-        # Each pair once, and never by one hand.
+        # Each pair once, and never from one source.
         usable = (rows[:, None] < columns[None]) & (sources[rows][:, None] != sources[columns][None])
         same = classes[rows][:, None] == classes[columns][None]
         near = groups[rows][:, None] == groups[columns][None]
@@ -144,7 +144,7 @@ def _count(  # noqa: PLR0917 - one pass over all pairs
 
 
 def _edges(metric: Metric, vectors: Vectors, classes: Ints, rng: np.random.Generator) -> Floats:
-    """Return distances at which the rates are counted: dense where either kind of pair is rare."""
+    """Return the distances at which the rates are computed: dense where either kind of pair is rare."""
     points = torch.from_numpy(vectors)
     chosen = rng.permutation(len(classes))[:1_500]
     found = tensor_distances(metric, points[chosen], points[chosen]).clamp_min(0).double().numpy()
@@ -178,10 +178,10 @@ def _curve(edges: Floats, genuine: Floats, impostor: Floats, wanted: tuple[float
 
 
 def _shares(weights: Floats, counts: Floats) -> Floats:
-    """Return the share of pairs up to each edge, (n_weights, n_edges); a pair weighs its clusters' product."""
+    """Return the share of pairs up to each edge, (n_weights, n_edges); a pair's weight is its clusters' product."""
     rows, columns = np.nonzero(counts.sum(axis=2))
     pairs = weights[:, rows] * weights[:, columns]
-    # Inside one cluster the cluster is drawn once, not twice.
+    # A pair inside one cluster has that cluster's weight, not its square.
     pairs[:, rows == columns] = weights[:, rows[rows == columns]]
     total = np.cumsum(pairs @ counts[rows, columns], axis=1)
     shares: Floats = total[:, :-1] / np.maximum(total[:, -1:], 1)

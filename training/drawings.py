@@ -1,4 +1,4 @@
-"""Batches of drawings, from which a camera makes pictures."""
+"""Batches of drawings for the simulated camera."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from training.data.labelled import DatasetError, Drawings
 from training.samplers import Batch
 
 _CROWDING = 3.0
-"""How much more likely a group is in one batch than in another: the deviation of the logarithm."""
+"""Spread of a group's probability between batches; half of it is the standard deviation of the log-weight."""
 
 
 class DrawingSampler:
-    """Draws P different classes and two drawings of each, all by operations on whole batches.
+    """Draws P different classes and two drawings of each, with batched operations only.
 
-    Each batch prefers some groups by chance, so that many of its impostors are of one family or script, which is hard.
+    Each batch prefers some random groups, so that many of its impostors are of one family or script: hard negatives.
 
     Args:
-        same: chance that both drawings of a class are the same one, of which two pictures will be taken.
+        same: probability that both drawings of a class are the same one, photographed twice.
 
     Raises:
         DatasetError: there are fewer than P classes.
@@ -43,10 +43,10 @@ class DrawingSampler:
         return self._data.n_classes
 
     def draw(self, generator: torch.Generator) -> Batch:
-        """Return a batch whose ``images`` (P, 2, 4, 64, 64) are bytes."""
+        """Return a batch with byte ``images`` of shape (P, 2, 4, 64, 64)."""
         data = self._data
         crowds = torch.randn(self._n_groups, generator=generator)[data.groups] * (_CROWDING / 2)
-        # The largest of log-weights with Gumbel noise are a sample without replacement (Vieira 2014).
+        # The top k of log-weights plus Gumbel noise are a weighted sample without replacement (Vieira 2014).
         noise = -torch.log(torch.empty(data.n_classes).exponential_(generator=generator))
         classes = (self._weights + crowds + noise).topk(self.size).indices
         counts = self._counts[classes]

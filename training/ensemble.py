@@ -1,4 +1,4 @@
-"""Several artefacts as one: more accurate, at as many times the cost."""
+"""Ensembles: several artefacts joined into one, more accurate at a multiple of the cost."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MEMBERS: TypeAdapter[tuple[MemberSpec, ...]] = TypeAdapter(tuple[MemberSpec, ..
 
 
 def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str) -> Artifact:
-    """Write the artefact that compares by the mean cosine of ``members``, calibrated on the classes they held out.
+    """Write an artefact that compares by the mean cosine of ``members``, calibrated on their held-out classes.
 
     Raises:
-        ValueError: the members don't fit: not all compare by cosine, take the same input and held out the same classes.
-        DatasetError: the data is not there.
+        ValueError: a member does not compare by cosine, is an ensemble, or differs in input or held-out classes.
+        DatasetError: the data is missing.
     """
     _check(members)
     first = members[0].manifest
@@ -42,7 +42,7 @@ def join(members: Sequence[Artifact], datasets: Path, folder: Path, *, name: str
         network_spec=spec,
         preprocess=first.preprocess,
         similarity=similarity,
-        calibration=first.calibration,  # until its own is fitted on its own vectors, below
+        calibration=first.calibration,  # a placeholder, replaced below
         recipe=first.recipe,
     )
     held_out = prepare(division.held_out, Preprocess(first.preprocess))

@@ -1,4 +1,4 @@
-"""One-shot trials: N supports, one query, one right answer."""
+"""One-shot trials: N supports, one query, one correct answer."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 CHUNK = 500
-"""Trials compared at once; bounds the memory."""
+"""Trials in one comparison; bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Trials:
-    """Seeded one-shot trials over a prepared set; all arrays index its images.
+    """Seeded one-shot trials over a prepared set.
 
-    ``supports`` has shape (n_trials, n_way), ``queries`` and ``answers`` (n_trials,): the query's class is that of
-    ``supports[i, answers[i]]``, drawn by somebody else. ``groups`` (n_trials,) is the alphabet of each trial.
+    ``supports`` (n_trials, n_way) and ``queries`` (n_trials,) are indices of its images. The query has the class of
+    ``supports[i, answers[i]]`` and is another image of it. ``groups`` (n_trials,) is the alphabet, or other cluster,
+    of each trial.
     """
 
     supports: Ints
@@ -36,13 +37,13 @@ class Trials:
 
 
 def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int, within: bool = True) -> Trials:
-    """Draw trials whose classes share an alphabet, whose supports share a drawer, and whose query has another drawer.
+    """Draw trials with classes of one alphabet, supports by one drawer, and the query by another drawer.
 
     Args:
         within: False draws the other classes from all alphabets, which is easier.
 
     Raises:
-        DatasetError: an alphabet has fewer than ``n_way`` classes (it would make trials easier).
+        DatasetError: an alphabet has fewer than ``n_way`` classes, which would make its trials easier.
     """
     rng = np.random.default_rng(seed)
     classes, sources, groups = (part.numpy() for part in (data.classes, data.sources, data.groups))
@@ -67,7 +68,7 @@ def within_group_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed
 
 
 def any_class_trials(data: PreparedImages, *, n_draws: int, n_queries: int, seed: int) -> Trials:
-    """Draw one support of every class, and ``n_queries`` other images; ``groups`` numbers the draws."""
+    """Draw one support of every class and ``n_queries`` other images, ``n_draws`` times; ``groups`` is the draw."""
     rng = np.random.default_rng(seed)
     classes = data.classes.numpy()
     members = [np.flatnonzero(classes == label) for label in range(data.n_classes)]
@@ -87,9 +88,9 @@ def any_class_trials(data: PreparedImages, *, n_draws: int, n_queries: int, seed
 
 
 def free_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int) -> Trials:
-    """Draw trials over ``n_way`` random classes, whatever their group: one image of each, and another as the query.
+    """Draw trials over ``n_way`` random classes of any group: one image of each, and another image as the query.
 
-    For images whose sources are not those of every class. ``groups`` is the query's class.
+    For data where not every source has an image of every class. ``groups`` is the query's class.
 
     Raises:
         DatasetError: there are fewer than ``n_way`` classes, or a class has a single image.
@@ -113,7 +114,7 @@ def free_trials(data: PreparedImages, *, n_way: int, n_trials: int, seed: int) -
 
 
 def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) -> Tensor:
-    """Say of t trials whether the right support is strictly nearer to the query than every other; a tie is wrong.
+    """Whether each of t trials is correct: the right support is strictly the nearest to the query. A tie is wrong.
 
     Index-form ``supports`` have shape (t, n_way, dim), ``queries`` (t, dim), ``answers`` and the result (t,).
     """
@@ -121,14 +122,14 @@ def judge(metric: Metric, supports: Tensor, queries: Tensor, answers: Tensor) ->
 
 
 def judge_distances(found: Tensor, answers: Tensor) -> Tensor:
-    """Judge distances ``found`` (t, n_way) of queries to their supports as ``judge`` does."""
+    """Do what ``judge`` does, from distances ``found`` (t, n_way) of queries to their supports."""
     right = found.gather(1, answers[:, None])
     others = found.scatter(1, answers[:, None], torch.inf)
     return right[:, 0] < others.amin(1)
 
 
 def judge_trials(metric: Metric, vectors: Vectors, trials: Trials) -> Bools:
-    """Return which trials are right, shape (n_trials,), for index-form ``vectors`` of all images."""
+    """Return which trials are correct, shape (n_trials,), from the index-form ``vectors`` of all images."""
     points = torch.from_numpy(vectors)
     chunks = [torch.split(torch.from_numpy(part), CHUNK) for part in (trials.supports, trials.queries, trials.answers)]
     verdicts = [judge(metric, points[way], points[query], answer) for way, query, answer in zip(*chunks, strict=True)]

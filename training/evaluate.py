@@ -1,4 +1,4 @@
-"""Protocol 1, the official one-shot runs, for anything that embeds images or compares them."""
+"""Protocol 1, the official one-shot runs, for any function that embeds or compares images."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ BATCH = 64
 
 
 def judge_runs(runs: Sequence[Run], embed: EmbedImages, metric: Metric) -> Bools:
-    """Return which queries of the official runs are right, shape (n_runs, n_queries): argmax per query, ties wrong."""
+    """Return which queries of the official runs are correct, (n_runs, n_queries): nearest support, ties wrong."""
 
     def compare(queries: Sequence[Image.Image], supports: Sequence[Image.Image]) -> Vectors:
         points = [torch.from_numpy(embed(images)) for images in (queries, supports)]
-        # One query at a time, as a trial is: the rounding must not depend on what stands beside it.
+        # One query per row, as in a trial: its rounding must not depend on the other queries.
         found = tensor_distances(metric, points[0][:, None], points[1].expand(len(queries), *points[1].shape))
         return found[:, 0].numpy()
 
@@ -36,7 +36,7 @@ def judge_runs(runs: Sequence[Run], embed: EmbedImages, metric: Metric) -> Bools
 
 
 def judge_comparisons(runs: Sequence[Run], compare: CompareImages) -> Bools:
-    """Judge the official runs as ``judge_runs`` does, by distances that need no vectors."""
+    """Do what ``judge_runs`` does, for a comparison that returns distances instead of embeddings."""
     rows = [
         judge_distances(torch.from_numpy(compare(run.queries, run.supports)), torch.tensor(run.answers)) for run in runs
     ]
@@ -44,5 +44,5 @@ def judge_comparisons(runs: Sequence[Run], compare: CompareImages) -> Bools:
 
 
 def embed(embedder: Embedder, pixels: Tensor) -> Vectors:
-    """Return the index-form vectors (n, dim) of byte images (n, channels, size, size), as the service makes them."""
+    """Return the index-form vectors (n, dim) of byte images (n, channels, size, size), as the service computes them."""
     return np.concatenate([embedder.embed((part.float() / 255).numpy()) for part in torch.split(pixels, BATCH)])

@@ -40,7 +40,7 @@ def fit(
     """Train ``recipe`` on the data in ``datasets`` and write artefact, card, history and checkpoint to ``folder``.
 
     Raises:
-        DatasetError: the data is not there or too small.
+        DatasetError: the data is missing or too small.
         CalibrationError: too few images are held out to calibrate on.
         TrainingError: the loss is no longer finite.
         CheckpointError: ``folder`` holds another recipe's checkpoint.
@@ -69,7 +69,7 @@ def fit(
     )
     if machine.rank == 0:
         _write(run, held_out, division, folder)
-    machine.agree(0)  # the others wait until it is written
+    machine.agree(0)  # the other processes wait until the artefact is written
     return load_artifact(folder)
 
 
@@ -91,7 +91,7 @@ def _write(run: Run, held_out: PreparedImages, division: Division, folder: Path)
 
 
 def fit_held_out(metric: Metric, vectors: Vectors, held_out: PreparedImages, division: Division) -> Calibration:
-    """Fit what a distance means on the vectors of the images that ``division`` held out."""
+    """Fit a calibration to the vectors of the images that ``division`` held out."""
     return fit_calibration(
         metric,
         vectors,
@@ -105,10 +105,10 @@ def fit_held_out(metric: Metric, vectors: Vectors, held_out: PreparedImages, div
 def recalibrate(
     artifact: Artifact, images: LabelledImages, folder: Path, *, source: str, prior: float = 0.5
 ) -> Artifact:
-    """Write ``artifact`` to ``folder`` with a calibration fitted on ``images``; its digest stays the same.
+    """Write ``artifact`` to ``folder`` with a calibration fitted on ``images``; its digest does not change.
 
     Raises:
-        CalibrationError: too few images, or the network does not tell these classes apart.
+        CalibrationError: too few images, or the network does not separate these classes.
     """
     manifest = artifact.manifest
     prepared = prepare(images, Preprocess(manifest.preprocess))

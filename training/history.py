@@ -1,4 +1,4 @@
-"""The training curve: what a run said of itself, kept as JSON lines beside the checkpoint."""
+"""The training curve, kept as JSON lines beside the checkpoint."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from training.report.schema import Look
 
 HISTORY_FILE = "history.jsonl"
 EVERY = 20
-"""Steps that share a line; a step that looks at the held-out classes ends one, too."""
+"""Steps per line; a step that evaluates the held-out classes also ends a line."""
 
 
 class History:
-    """Listens to a run and appends to ``history.jsonl`` in ``folder``; a run that goes on drops what it does again."""
+    """Listens to a run and appends to ``history.jsonl`` in ``folder``; a resumed run drops the lines it will repeat."""
 
     def __init__(self, folder: Path, every: int = EVERY) -> None:
         self._file = folder / HISTORY_FILE
@@ -24,7 +24,7 @@ class History:
         self._started = False
 
     def __call__(self, progress: Progress) -> None:
-        """Note one step."""
+        """Record one step."""
         if not self._started:
             self._resume(progress.step)
         self._losses.append(progress.loss)
@@ -49,7 +49,7 @@ class History:
 
 
 def read_history(folder: Path) -> tuple[Look, ...]:
-    """Return the looks of the run whose artefact is in ``folder``, in order; empty when there is no record."""
+    """Return the looks of the run in ``folder``, in order; empty if it has no history file."""
     file = folder / HISTORY_FILE
     if not file.exists():
         return ()

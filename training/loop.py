@@ -1,4 +1,4 @@
-"""The training loop: one recipe, one seed, resumable to the same result."""
+"""The training loop. A run that resumes from its checkpoint gives the same result as an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from training.whitening import whiten
 VALIDATION_WAY = 20
 VALIDATION_SEED = 20
 _QUERIES = 20
-"""Queries of one draw of supports, where trials are over all held-out classes."""
+"""Queries per draw of supports in trials over all held-out classes."""
 
 
 class TrainingError(Exception):
-    """Training cannot go on; ``str(error)`` says why and what to change."""
+    """Training cannot continue; ``str(error)`` says why and what to change."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a listener is told after each step."""
+    """A listener gets one after each step."""
 
     step: int
     steps: int
@@ -41,7 +41,7 @@ class Progress:
     images: int
     seconds: float
     error: float | None = None
-    """Share of wrong one-shot trials on the held-out classes, on the steps that look."""
+    """Share of wrong one-shot trials on the held-out classes, on the steps that evaluate them."""
     learning_rate: float = 0.0
 
 
@@ -57,17 +57,17 @@ def train(
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Run:
-    """Train ``recipe`` to its last step, or until patience ends, and return the run with the weights to keep.
+    """Train ``recipe`` to its last step, or until patience runs out, and return the run with the weights to keep.
 
-    ``folder`` keeps the checkpoint; a run that stopped there goes on and ends as if it had not.
+    A checkpoint in ``folder`` is resumed; the result is that of an uninterrupted run.
 
     Args:
-        n_way: classes of a trial on the held-out classes, all of one group; None: all held-out classes.
-        batches: what steps see; None: images of ``training``, distorted as the recipe says.
+        n_way: classes in a validation trial, all of one group; None: all held-out classes.
+        batches: the training batches; None: images of ``training`` with the recipe's distortions.
 
     Raises:
         TrainingError: the loss is no longer finite.
-        CheckpointError: the folder's checkpoint is of another recipe.
+        CheckpointError: the checkpoint in the folder belongs to another recipe.
     """
     batches = batches or distorted_batches(recipe, training)
     run = start_run(recipe, batches.n_classes, machine)
@@ -97,7 +97,7 @@ def train(
 
 
 def validation_trials(held_out: PreparedImages, n_way: int | None, n_trials: int) -> Trials:
-    """Draw the trials that training looks at: always the same ones."""
+    """Draw the validation trials of training, always the same ones."""
     if n_way is not None:
         return within_group_trials(held_out, n_way=n_way, n_trials=n_trials, seed=VALIDATION_SEED)
     queries = min(_QUERIES, len(held_out.classes) - held_out.n_classes)
@@ -140,7 +140,7 @@ def _average(run: Run) -> None:
     decay = run.recipe.optimizer.ema
     if not decay:
         return
-    # Early on the average follows faster, so that it forgets the initial weights.
+    # A smaller decay early on, so that the average forgets the initial weights.
     decay = min(decay, (1 + run.step) / (10 + run.step))
     for name, value in run.network.state_dict().items():
         if name not in run.averaged or not value.is_floating_point():
@@ -150,7 +150,7 @@ def _average(run: Run) -> None:
 
 
 def _look(run: Run, held_out: PreparedImages, trials: Trials) -> float:
-    """Return the share of wrong trials with the weights that would be kept, and remember the best."""
+    """Return the share of wrong trials with the weights that would be kept; with patience, remember the best."""
     error = run.machine.agree(_held_out_error(run, held_out, trials) if run.machine.rank == 0 else None)
     if run.recipe.patience:
         run.remember(error)

@@ -1,4 +1,4 @@
-"""The objectives. Each takes a batch of P classes x K images as the network embedded it, and returns one number."""
+"""The objectives. Each maps the embeddings of a batch of P classes x K images to a scalar loss."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from training.teacher import Teacher
 
 @dataclass(frozen=True)
 class Embedded:
-    """A batch after the network: ``embeddings`` (P, K, dim) of ``classes`` (P,).
+    """An embedded batch: ``embeddings`` (P, K, dim) of ``classes`` (P,).
 
-    ``taught`` (P, K, any dim) holds the teacher's vectors of the same images, where a teacher is asked for.
+    ``taught`` (P, K, any dim) holds the teacher's vectors of the same images, if there is a teacher.
     """
 
     embeddings: Tensor
@@ -33,7 +33,7 @@ class Embedded:
     taught: Tensor | None = None
 
     def masks(self) -> tuple[Tensor, Tensor]:
-        """Return masks (P*K, P*K) of pairs of two different images: of one class, and of two."""
+        """Return masks (P*K, P*K) of pairs of different images: of one class, and of two classes."""
         labels = self.classes.repeat_interleave(self.embeddings.shape[1])
         same = labels[:, None] == labels[None, :]
         oneself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
@@ -59,7 +59,7 @@ class SoftmaxLoss(nn.Module):
 class MatchingLoss(nn.Module):
     """One-shot classification among the batch's P classes (Vinyals et al., "Matching Networks", 2016).
 
-    Image k of every class is the support of image k + 1, cyclically, so that each image is query and support once.
+    Image k of every class is the support of image k + 1, cyclically, so each image is query and support once.
     """
 
     def __init__(self, part: MatchingObjective, similarity: Similarity) -> None:
@@ -95,7 +95,7 @@ class PairBceLoss(nn.Module):
 
 
 class ContrastiveLoss(nn.Module):
-    """Hadsell, Chopra and LeCun (2006): same pairs are drawn together, different ones pushed beyond a margin."""
+    """Hadsell, Chopra and LeCun (2006): pull same pairs together, push different ones beyond a margin."""
 
     def __init__(self, part: ContrastiveObjective, similarity: Similarity) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class TripletLoss(nn.Module):
     """Triplets of an anchor, an image of its class and one of another (Schroff et al., "FaceNet", 2015).
 
     ``hard`` is the batch-hard variant of Hermans, Beyer and Leibe ("In defense of the triplet loss", 2017), the mean
-    over all anchors; ``all`` is their batch-all variant, the mean over the triplets that still cost something.
+    over all anchors; ``all`` is their batch-all variant, the mean over triplets with a non-zero loss.
     """
 
     def __init__(self, part: TripletObjective, similarity: Similarity) -> None:
@@ -125,7 +125,7 @@ class TripletLoss(nn.Module):
         self.similarity = similarity
 
     def forward(self, batch: Embedded) -> Tensor:
-        """Return the mean over triplets of max(0, distance to the like - distance to the unlike + margin)."""
+        """Return the mean over triplets of max(0, d(anchor, positive) - d(anchor, negative) + margin)."""
         images = batch.embeddings.flatten(0, 1)
         distance = self.similarity.pairwise(images, images)
         same, different = batch.masks()
@@ -139,9 +139,9 @@ class TripletLoss(nn.Module):
 
 
 class DistillLoss(nn.Module):
-    """The teacher's view of the batch: who resembles whom (Hinton et al. 2015).
+    """Distillation of the teacher's similarities within the batch (Hinton et al. 2015).
 
-    The divergence of each image's softmax over its similarities to all others, the teacher's from the student's.
+    The KL divergence between teacher and student of each image's softmax over its similarities to all others.
     """
 
     def __init__(self, part: DistillObjective, similarity: Similarity, teacher: Teacher | None) -> None:
@@ -156,7 +156,7 @@ class DistillLoss(nn.Module):
         """Return the mean over the batch's images.
 
         Raises:
-            ValueError: the batch has no teacher's vectors.
+            ValueError: the batch has no teacher vectors.
         """
         if batch.taught is None:
             raise ValueError("the distill objective needs a teacher")
@@ -189,7 +189,7 @@ class SumLoss(nn.Module):
 def build_loss(
     objectives: tuple[Objective, ...], similarity: Similarity, n_classes: int, teacher: Teacher | None = None
 ) -> SumLoss:
-    """Return the weighted sum that a recipe asks for.
+    """Return the weighted sum of a recipe's objectives.
 
     Raises:
         ValueError: an objective does not fit the similarity.

@@ -1,4 +1,4 @@
-"""What a training run computes on: device, number format, and how many processes share a batch."""
+"""Where a training run computes: device, number format, and the processes that share a batch."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CPU: Final = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Machine:
-    """A device, and the number format of the network's forward and backward pass on it.
+    """A device, the number format of forward and backward passes on it, and this process's place among others.
 
-    Weights, losses and the optimizer stay in float32: ``bfloat16`` is torch's automatic mixed precision. ``world``
-    processes take a share of each batch's classes; this one is number ``rank``.
+    ``bfloat16`` is torch's automatic mixed precision; weights, losses and the optimizer stay in float32. Each of the
+    ``world`` processes takes a share of each batch's classes; this one is number ``rank``.
     """
 
     device: torch.device = CPU
@@ -29,14 +29,14 @@ class Machine:
     world: int = 1
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the network runs."""
+        """Return the autocast context for the network."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def share(self, n: int) -> slice:
-        """Return which of ``n`` items this process takes.
+        """Return this process's slice of ``n`` items.
 
         Raises:
-            ValueError: they can't be divided evenly.
+            ValueError: the items can't be divided evenly.
         """
         if n % self.world:
             raise ValueError(f"{n} classes cannot be divided among {self.world} processes; change sampler.classes")
@@ -44,14 +44,14 @@ class Machine:
         return slice(self.rank * part, (self.rank + 1) * part)
 
     def gather(self, values: Tensor) -> Tensor:
-        """Return the rows of all processes, in order of rank; gradients flow back to the process they belong to."""
+        """Return the rows of all processes, in rank order; gradients flow back to the process that owns the row."""
         if self.world == 1:
             return values
         gathered: Tensor = _Gather.apply(values)  # type: ignore[no-untyped-call]
         return gathered
 
     def agree(self, value: float | None) -> float:
-        """Return what the first process says; the others pass None."""
+        """Return the value of the first process; the others pass None."""
         if self.world == 1:
             return float(value or 0)
         said = torch.tensor([value or 0.0], dtype=torch.float64, device=self.device)
@@ -61,7 +61,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Team:
-    """Processes that are to be started together: how many, on which device each, with how many threads."""
+    """Processes to start together: their number, and the device, precision and threads of each."""
 
     workers: int
     device: str
@@ -71,9 +71,9 @@ class Team:
 
 @contextmanager
 def processes(device: torch.device, precision: Precision) -> Iterator[Machine]:
-    """Join the processes that ``torchrun`` started, if it did, and leave them at the end.
+    """Join the process group of ``torchrun``, if it started this process, and leave it at the end.
 
-    Those that somebody else has joined already, on the device that is given, are taken as they are.
+    A process group that is already initialised is used as it is, with the given device.
     """
     if distributed.is_initialized():
         yield Machine(device, precision, distributed.get_rank(), distributed.get_world_size())
@@ -91,10 +91,10 @@ def processes(device: torch.device, precision: Precision) -> Iterator[Machine]:
 
 
 class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the images of all processes; torch's own ``SyncBatchNorm`` runs on GPUs only."""
+    """Batch norm over the images of all processes; torch's ``SyncBatchNorm`` needs GPUs."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise maps of shape (n, channels, h, w); every process has the same n."""
+        """Normalise maps of shape (n, channels, h, w); n must be the same in every process."""
         if not self.training or self.running_mean is None or self.running_var is None:
             return super().forward(images)
         world = distributed.get_world_size()
@@ -115,7 +115,7 @@ class SharedBatchNorm(nn.BatchNorm2d):
 
 
 class _Gather(torch.autograd.Function):
-    """The rows of all processes; the gradient of a row is the sum of what the processes derived for it."""
+    """All-gather of rows; a row's gradient is the sum of its gradients in all processes."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes, of values and of gradients."""
+    """All-reduce of values in the forward pass and of gradients in the backward pass."""
 
     @staticmethod
     def forward(_context: Any, values: Tensor) -> Tensor:
@@ -153,7 +153,7 @@ def _total(values: Tensor) -> Tensor:
 
 
 def share_batch_norm(network: nn.Module) -> None:
-    """Let every batch norm of ``network`` count the images of all processes; weights and their names stay."""
+    """Make every batch norm of ``network`` use the images of all processes; weights and names do not change."""
     for module in network.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SharedBatchNorm

@@ -1,4 +1,4 @@
-"""What a recipe may say of its objectives; ``training.losses`` computes them."""
+"""The objectives' settings in a recipe; ``training.losses`` computes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Part(BaseModel):
-    """Base of a recipe's parts: fixed once read, and unknown keys are refused."""
+    """Base of a recipe's parts: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

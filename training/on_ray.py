@@ -1,7 +1,7 @@
-"""Training by several processes of a Ray cluster: the same loop as ``torchrun`` starts, placed and watched by Ray.
+"""Training in several processes of a Ray cluster: the same loop as under ``torchrun``, placed and supervised by Ray.
 
-A process that dies, or its node, ends the attempt; the next goes on from the last checkpoint. Data and the artefact's
-folder must have the same path on every node.
+If a process or its node dies, the attempt fails and the next one resumes from the last checkpoint. The data and the
+artefact's folder must have the same path on every node.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class _Work:
-    """What each process gets."""
+    """The arguments of each process."""
 
     recipe: Recipe
     datasets: Path
@@ -43,7 +43,7 @@ class _Work:
     gpu: bool
     checkpoint_seconds: float
     told: Queue
-    start: Path  # the recipe may name files from there
+    start: Path  # working directory, for relative paths in the recipe
 
 
 def fit_on_ray(
@@ -55,12 +55,13 @@ def fit_on_ray(
     listen: Callable[[Progress], None] = lambda _: None,
     checkpoint_seconds: float = 60,
 ) -> Artifact:
-    """Do what ``training.fit.fit`` does, in processes of the cluster of ``RAY_ADDRESS``, or of one on this machine.
+    """Run ``training.fit.fit`` in processes of the cluster at ``RAY_ADDRESS``, or of a local one.
 
     Raises:
-        TrainingError: there is no cluster, or its processes failed again and again.
-        ValueError: a device was named that each node would understand differently.
-        Whatever ``fit`` raises.
+        TrainingError: there is no cluster, or every attempt failed.
+        ValueError: the device names one of a single machine, such as ``cuda:1``.
+
+    The errors of ``fit`` are raised too.
     """
     gpu = _gpu(team.device)
     try:
@@ -89,7 +90,7 @@ def _gpu(device: str) -> bool:
 
 
 def _train(config: dict[str, _Work]) -> None:
-    """The work of one process; torch's processes have found each other already."""
+    """The work of one process; Ray has already initialised torch's process group."""
     work = config["work"]
     torch.set_num_threads(work.team.threads)
     if work.start.is_dir():
@@ -121,7 +122,7 @@ def _train(config: dict[str, _Work]) -> None:
 
 
 def _follow(trainer: TorchTrainer, told: Queue, listen: Callable[[Progress], None]) -> None:
-    """Run the trainer, and pass on what its first process tells. Raises what the last attempt failed by."""
+    """Run the trainer and pass its first process's progress to ``listen``. Raises the error of the last attempt."""
     failures: list[Exception] = []
     causes: list[Exception] = []
 

@@ -1,8 +1,9 @@
 """Open-set identification: galleries of N classes, queries of enrolled classes and of strangers.
 
-FPIR: the share of strangers that are named as somebody. FNIR: the share of queries of enrolled classes that are not
-named rightly. AUROC: how well the best similarity tells enrolled from strange. OSCR (Dhamija, Günther and Boult 2018):
-the area under the share of rightly named queries against the share of named strangers, over all thresholds.
+FPIR: the share of strangers that are identified as an enrolled class. FNIR: the share of queries of enrolled classes
+that are not identified correctly. AUROC: how well the best similarity separates enrolled from stranger. OSCR (Dhamija,
+Günther and Boult 2018): the area under the curve of correctly identified queries against identified strangers, over all
+thresholds.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MOST_QUERIES = 2_000
-"""Queries of each kind in one gallery at most."""
+"""Most queries of each kind in one gallery."""
 
 
 @dataclass(frozen=True)
 class Searches:
-    """The nearest enrolled class of every query: distances (n,), whether it is the right one, and the query's class."""
+    """The nearest enrolled class of every query: distance (n,), whether it is correct, and the query's class."""
 
     known: Floats
     right: Bools
@@ -40,9 +41,9 @@ class Searches:
 def search_galleries(
     metric: Metric, vectors: Vectors, classes: Ints, *, size: int, n_galleries: int, seed: int
 ) -> Searches:
-    """Enrol one random image of each of ``size`` random classes, and search the others; repeated ``n_galleries`` times.
+    """Enrol one random image of each of ``size`` random classes and search the others, ``n_galleries`` times.
 
-    Queries never are the enrolled image itself, and a tie between the right class and another is wrong.
+    A query is never an enrolled image. A tie between the right class and another is wrong.
     """
     rng = np.random.default_rng(seed)
     points = torch.from_numpy(vectors)
@@ -81,23 +82,23 @@ def _floats(found: torch.Tensor) -> Floats:
 
 
 def fpir(searches: Searches, calibration: Calibration, threshold: float) -> Bools:
-    """Say of each stranger whether it is named at the similarity ``threshold``."""
+    """Whether each stranger is identified at the similarity ``threshold``."""
     return np.asarray(calibration.probability(searches.strangers) >= threshold)
 
 
 def fnir(searches: Searches, calibration: Calibration, threshold: float) -> Bools:
-    """Say of each query of an enrolled class whether it is not named rightly at ``threshold``."""
+    """Whether each query of an enrolled class is not identified correctly at ``threshold``."""
     return ~(searches.right & (calibration.probability(searches.known) >= threshold))
 
 
 def auroc(searches: Searches) -> float:
-    """Return the area under the ROC of telling enrolled from strange by the nearest distance."""
+    """Return the area under the ROC curve of enrolled against stranger, by the nearest distance."""
     known = np.concatenate([np.ones(len(searches.known)), np.zeros(len(searches.strangers))])
     return float(roc_auc_score(known, -np.concatenate([searches.known, searches.strangers])))
 
 
 def oscr(searches: Searches) -> float:
-    """Return the area under rightly named queries against named strangers, over all thresholds."""
+    """Return the area under correctly identified queries against identified strangers, over all thresholds."""
     edges = np.unique(np.concatenate([searches.known, searches.strangers]))
     named_right = np.searchsorted(np.sort(searches.known[searches.right]), edges, side="right") / len(searches.known)
     named_strange = np.searchsorted(np.sort(searches.strangers), edges, side="right") / len(searches.strangers)

@@ -54,7 +54,7 @@ class SgdPart(_Optimizer):
     )
 
     def layer(self, name: str) -> LayerPart:
-        """Return the settings of the parameter ``name``, of the longest entry that it starts with."""
+        """Return the settings of the parameter ``name``, from the entry with the longest matching prefix."""
         entry = max((key for key in self.layers if name.startswith(key)), key=len, default=None)
         own = LayerPart() if entry is None else self.layers[entry]
         return LayerPart(
@@ -74,10 +74,10 @@ _FIRST_MOMENTUM = 0.5
 
 
 def build_optimizer(part: AdamWPart | SgdPart, modules: dict[str, nn.Module]) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters of the named ``modules``; one that two modules share counts once.
+    """Return the optimizer of all parameters of the named ``modules``; a parameter shared by two counts once.
 
     Raises:
-        ValueError: a layer's settings are of no parameter.
+        ValueError: an entry of ``layers`` matches no parameter.
     """
     parameters = dict(_parameters(modules))
     if isinstance(part, AdamWPart):
@@ -109,7 +109,7 @@ def _layer_group(part: SgdPart, name: str, parameter: nn.Parameter) -> dict[str,
 
 
 def schedule(optimizer: torch.optim.Optimizer, part: AdamWPart | SgdPart, step: int) -> None:
-    """Set what ``step`` is taken with."""
+    """Set the learning rates (and momenta, for SGD) of ``step``."""
     for group in optimizer.param_groups:
         if isinstance(part, AdamWPart):
             group["lr"] = one_cycle(part, step)
@@ -121,7 +121,7 @@ def schedule(optimizer: torch.optim.Optimizer, part: AdamWPart | SgdPart, step: 
 
 
 def one_cycle(part: AdamWPart, step: int) -> float:
-    """Return the learning rate of ``step``: linear warm-up, then half a cosine down to zero."""
+    """Return the learning rate of ``step``: linear warm-up, then cosine decay to zero."""
     warmup = max(1, round(part.warmup * part.steps))
     if step < warmup:
         return part.learning_rate * (step + 1) / warmup

@@ -1,6 +1,6 @@
-"""Protocol 5, faces of people never trained on: seeded splits of people, and the two baselines to beat.
+"""Protocol 5, faces of people not trained on: seeded splits of people, and two baselines.
 
-A method is *fitted* on a split's training people, if it learns at all, and then embeds the photographs of the others.
+A method is *fitted* on a split's training people, if it learns, and then embeds the photographs of the test people.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TEST_PEOPLE = 10
 DRAWS = 100
 FAR = 0.01
 FIGURES = ("equal error rate", "true accept rate at false accept rate 1 %", "10-way one-shot")
-"""What a method is measured by, in this order."""
+"""The measured figures, in this order."""
 COMPONENTS = 50
-"""Principal components that the whitened baseline keeps."""
+"""Principal components in the whitened baseline."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,17 @@ class Method:
 
 
 Fit = Callable[[LabelledImages, int], Method]
-"""Learns from the training people's photographs of a split, given its number too, and returns the method to test."""
+"""From the training people's photographs and the split's number to the method to test."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A figure over splits of people: ``values`` in percent, one a split."""
+    """A figure over splits of people: ``values`` in percent, one per split."""
 
     name: str
     values: tuple[float, ...]
     n: int
-    """Pairs or trials of one split."""
+    """Number of pairs or trials in one split."""
 
     @property
     def mean(self) -> float:
@@ -79,10 +79,10 @@ class Spread:
 
 
 def evaluate_people(images: LabelledImages, learn: Fit, n_splits: int = SPLITS) -> tuple[Spread, Spread, Spread]:
-    """Return EER, TAR at FAR 1 % and 10-way one-shot accuracy over splits of 30 people to train on and 10 to test.
+    """Return EER, TAR at FAR 1 % and 10-way one-shot accuracy over splits of 30 training and 10 test people.
 
-    EER and TAR are over all pairs of the test people's photographs; a one-shot trial has one photograph of each of
-    the ten, and asks for another one. Ties are wrong.
+    EER and TAR are over all pairs of the test people's photographs. A one-shot trial has one photograph of each of the
+    ten as support and another photograph as query. Ties are wrong.
     """
     rows = [_split(images, learn, split) for split in range(n_splits)]
     columns = zip(FIGURES, zip(*(row[0] for row in rows), strict=True), rows[0][1], strict=True)
@@ -95,7 +95,7 @@ def _split(images: LabelledImages, learn: Fit, split: int) -> tuple[tuple[float,
 
 
 def judge_method(method: Method, people: LabelledImages, seed: int) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Return EER, TAR at FAR 1 % and one-shot accuracy on ``people``, all in percent, and how many trials each has."""
+    """Return EER, TAR at FAR 1 % and one-shot accuracy on ``people``, all in percent, and the n of each."""
     vectors, classes = method.embed(list(people.images)), np.array(people.classes)
     distances = tensor_distances(method.metric, *(torch.from_numpy(vectors),) * 2)
     found = distances.numpy()
@@ -114,7 +114,7 @@ def judge_method(method: Method, people: LabelledImages, seed: int) -> tuple[tup
 
 
 def _labels(people: LabelledImages) -> PreparedImages:
-    """Return the labels alone; trials are drawn from them."""
+    """Return a set with labels but no pixels, to draw trials from."""
     labels: list[Tensor] = [torch.tensor(column) for column in (people.classes, people.sources, people.groups)]
     return PreparedImages(torch.empty(len(people.classes), 0), *labels)
 
@@ -123,15 +123,15 @@ def _labels(people: LabelledImages) -> PreparedImages:
 
 
 def pixels(_train: LabelledImages, _split: int) -> Method:
-    """Euclidean distance between photographs as they are; nothing is learned."""
+    """Baseline: Euclidean distance between raw pixels; nothing is learned."""
     return Method(_flat, "l2")
 
 
 def whitened_pca(train: LabelledImages, _split: int) -> Method:
-    """Principal components, scaled so that photographs of one training person spread alike in all directions.
+    """Baseline: PCA, whitened by the scatter within training people, compared by cosine.
 
-    The scatter within people is what should not count (Fisherfaces: Belhumeur, Hespanha and Kriegman 1997); cosine
-    compares what is left.
+    Whitening suppresses the variation between photographs of one person (Fisherfaces: Belhumeur, Hespanha and Kriegman
+    1997).
     """
     points, classes = _flat(train.images), np.array(train.classes)
     components = PCA(min(COMPONENTS, len(points) - 1), svd_solver="randomized", random_state=0).fit(points)
@@ -149,13 +149,13 @@ def whitened_pca(train: LabelledImages, _split: int) -> Method:
     return Method(embed, "cosine")
 
 
-# -- what is trained -------------------------------------------------------------------------------------------------
+# -- trained methods -------------------------------------------------------------------------------------------------
 
 
 def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
-    """Return what trains ``recipe``, one of faces, anew for each split, into ``folder/split-N``.
+    """Return a fit that trains ``recipe``, one of faces, separately for each split, into ``folder/split-N``.
 
-    A split that is there already is not trained again, and one that was stopped goes on.
+    A finished split is not trained again; an interrupted one resumes.
     """
 
     def fit_split(train: LabelledImages, split: int) -> Method:
@@ -170,9 +170,9 @@ def trained(recipe: Recipe, datasets: Path, folder: Path) -> Fit:
 
 
 def joined(members: Sequence[Path], datasets: Path, folder: Path) -> Fit:
-    """Return what joins, for each split, the artefacts ``split-N`` in the folders ``members`` into ``folder/split-N``.
+    """Return a fit that joins, for each split, the members' artefacts ``split-N`` into ``folder/split-N``.
 
-    The artefacts are there already, as ``trained`` made them.
+    The folders ``members`` must already hold the artefacts, as written by ``trained``.
     """
 
     def join_split(_train: LabelledImages, split: int) -> Method:

@@ -1,4 +1,4 @@
-"""What a person sees of a run while it trains."""
+"""Progress of a training run on the console."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.loop import Progress as Step
 
 
 class ProgressBar:
-    """Steps, images a second, time left, loss and held-out error; without a terminal, a line for each look."""
+    """Shows steps, images/s, time left, loss and held-out error; without a terminal, a line per validation."""
 
     def __init__(self, console: Console, name: str, steps: int) -> None:
         self._console = console
@@ -42,5 +42,5 @@ class ProgressBar:
         note = f"loss {step.loss:.3f}{self._error}"
         rate = f"{step.images / step.seconds:.0f} images/s"
         if step.error is not None and not self._console.is_terminal:
-            self._console.print(f"step {step.step}/{step.steps}: {note}, {rate}")  # a log file shows no bar
+            self._console.print(f"step {step.step}/{step.steps}: {note}, {rate}")  # no bar in a log file
         self._bar.update(self._task, completed=step.step, rate=rate, note=note)

@@ -1,4 +1,4 @@
-"""An int8 form of an artefact: quantised after training, calibrated and judged on classes that were held out."""
+"""An int8 form of an artefact by post-training quantisation, calibrated and tested on held-out classes."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from training.recipe import Recipe
 if TYPE_CHECKING:
     import openvino as ov
 
-#: Training images that the ranges of activations are found on; a thousand changed nothing on the shipped model.
+#: Training images from which activation ranges are estimated; a thousand changed nothing on the shipped model.
 SAMPLE = 300
 TRIALS = 10_000
-#: In the names of operations that cut a picture to what it shows, and the first layer after those.
+#: Parts of operation names: of those that place and cut the window, and of the first layer after them.
 _WINDOW, _STEM = "/window/", "/stem/"
 SEED = 0
 
@@ -43,14 +43,15 @@ class Comparison:
 
 
 def quantise(artifact: Artifact, datasets: Path, most_loss: float = 0.3) -> tuple[Artifact, Comparison]:
-    """Make the int8 form of an artefact that a recipe trained, and write it into the artefact's folder.
+    """Make the int8 form of an artefact trained from a recipe, and write it into the artefact's folder.
 
-    Post-training quantisation by NNCF: weights and activations of all convolutions and linear layers to 8 bits, with
-    ranges found on training images. What follows the last of them, the similarity, stays f32: its norms decide.
+    NNCF quantises weights and activations of convolutions and linear layers to 8 bits, with ranges estimated on
+    training images. Operations after the last layer, which compute the similarity's index form, stay in f32; so do
+    those listed at ``_kept_in_float``.
 
     Raises:
         TrainingError: it loses more than ``most_loss`` points of held-out accuracy; nothing is written.
-        DatasetError: the data is not there.
+        DatasetError: the data is missing.
     """
     if artifact.manifest.graph is None:
         artifact = add_graph(artifact)
@@ -90,10 +91,10 @@ def _quantised(artifact: Artifact, division: Division) -> Int8Graph:
 
 
 def _kept_in_float(model: ov.Model) -> list[str]:
-    """Return the names of operations that stay in f32.
+    """Return the names of the operations that stay in f32.
 
-    They are those after the last layer, products of two activations, as in attention, and all that places a window:
-    rounding would move what the network looks at.
+    These are the ones after the last layer, products of two activations (as in attention), and those that place the
+    window, because rounding would shift it.
     """
     operations = model.get_ordered_ops()
     names = [each.get_friendly_name() for each in operations]

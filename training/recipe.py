@@ -1,4 +1,4 @@
-"""A recipe: everything that decides a training run, in one TOML file. Unknown keys are refused."""
+"""A recipe: all settings of a training run, in one TOML file. Unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 
 class RecipeError(ValueError):
-    """The file is no usable recipe; ``str(error)`` is one line that says where and why."""
+    """The file is not a usable recipe; ``str(error)`` is one line that says where and why."""
 
 
 class AugmentPart(Part):
@@ -120,12 +120,12 @@ class Recipe(Part):
 
     @property
     def init_folder(self) -> Path | None:
-        """The artefact to start from."""
+        """The folder of the artefact to start from, or None."""
         return (DEFAULT_ARTIFACT if self.init == "default" else Path(self.init)) if self.init else None
 
 
 def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
-    """Read the recipe at the path ``source``, or the project's own of that name.
+    """Read the recipe at the path ``source``, or the project's recipe of that name.
 
     Args:
         source: a path, or a name such as ``omniglot``.
@@ -152,7 +152,7 @@ def load_recipe(source: str, changes: tuple[str, ...] = ()) -> Recipe:
 
 
 def _place(content: Any, location: tuple[str | int, ...]) -> str:
-    """Return where in the file an error is; without the names of kinds, which the location holds and the file not."""
+    """Return an error's key in the file, without the discriminator names that pydantic adds to the location."""
     *parents, last = location
     place = []
     for part in parents:

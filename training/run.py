@@ -1,4 +1,4 @@
-"""The state of one training run: what the next step depends on, kept in a checkpoint as a whole."""
+"""The state of a training run: everything that the next step depends on, saved in one checkpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.teacher import Teacher
 
 
 class Learner(nn.Module):
-    """Network and loss in one: from this process's images to the loss of the whole batch."""
+    """Network and loss in one module: from this process's images to the loss of the whole batch."""
 
     def __init__(self, network: nn.Module, loss: nn.Module, machine: Machine) -> None:
         super().__init__()
@@ -35,9 +35,9 @@ class Learner(nn.Module):
     def forward(self, images: Tensor, classes: Tensor, taught: Tensor | None) -> Tensor:
         """Return the loss of the batch of ``classes`` (P,).
 
-        ``images`` (p * K, channels, size, size) and ``taught`` (p, K, dim) are of this process's p classes. Every
-        process computes the loss of all P, so that each image meets all others; DistributedDataParallel's mean over
-        processes of the gradients is then the gradient that a single process would have.
+        ``images`` (p * K, channels, size, size) and ``taught`` (p, K, dim) belong to this process's p classes. Every
+        process computes the loss over all P classes, so that each image is compared with all others. The gradient that
+        DistributedDataParallel averages over processes then equals that of a single process.
         """
         with self.machine.autocast():
             embeddings = self.network(images).float()
@@ -50,7 +50,7 @@ class Learner(nn.Module):
 
 @dataclass
 class Run:
-    """The state of one training run; ``step`` steps are done."""
+    """The state of a training run after ``step`` steps."""
 
     recipe: Recipe
     network: nn.Module
@@ -63,13 +63,13 @@ class Run:
     teacher: Teacher | None = None
     averaged: State = field(default_factory=dict)
     best: State = field(default_factory=dict)
-    """Network and similarity at the look with the least held-out error, where the recipe asks for patience."""
+    """Network and similarity at the lowest held-out error so far; only with ``recipe.patience``."""
     best_error: float = float("inf")
     best_step: int = 0
     step: int = 0
 
     def tensors(self) -> State:
-        """Return everything that the next step depends on, by name."""
+        """Return all tensors that the next step depends on, by name."""
         parts = {
             "network": self.network.state_dict(),
             "loss": self.loss.state_dict(),
@@ -82,16 +82,16 @@ class Run:
         return {f"{part}/{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
     def facts(self) -> dict[str, JsonValue]:
-        """Return what else the next step depends on."""
+        """Return the other state that the next step depends on."""
         best = {"best_error": self.best_error, "best_step": self.best_step} if self.best else {}
         recipe = self.recipe.model_dump(mode="json")
         return {"step": self.step, "recipe": recipe, "precision": self.machine.precision, **best}
 
     def restore(self, file: Path) -> None:
-        """Go on from the checkpoint ``file``.
+        """Resume from the checkpoint ``file``.
 
         Raises:
-            CheckpointError: it is none, or another recipe's or precision's.
+            CheckpointError: it is not a checkpoint, or belongs to another recipe or precision.
         """
         tensors, facts = read_checkpoint(file)
         if not _same_recipe(facts["recipe"], self.recipe):
@@ -113,10 +113,10 @@ class Run:
             self.best_error, self.best_step = float(str(facts["best_error"])), int(str(facts["best_step"]))
 
     def remember(self, error: float) -> None:
-        """Keep the current weights if ``error`` is the least so far."""
+        """Keep the current weights if ``error`` is the lowest so far."""
         if error < self.best_error:
             self.best_error, self.best_step = error, self.step
-            # EMA weights are what would be kept, so they are what is remembered.
+            # With EMA, the averaged weights are the ones to keep.
             network = self.averaged or self.network.state_dict()
             tensors = {"network": network, "similarity": self.similarity.state_dict()}
             self.best = {
@@ -124,7 +124,7 @@ class Run:
             }
 
     def use_kept_weights(self) -> None:
-        """Put the weights that are to be kept into network and similarity: the best, the averaged or the last."""
+        """Load the weights to keep into network and similarity: the best, else the averaged, else the last ones."""
         if self.best:
             for name, module in (("network", self.network), ("similarity", self.similarity)):
                 own = {
@@ -138,7 +138,7 @@ class Run:
 
 
 def _same_recipe(content: JsonValue, recipe: Recipe) -> bool:
-    """Whether a checkpoint's recipe means the same, though it may be older than some settings with a default."""
+    """Whether a checkpoint's recipe is equal once defaults fill settings that are newer than the checkpoint."""
     try:
         return Recipe.model_validate(content) == recipe
     except ValidationError:
@@ -146,11 +146,11 @@ def _same_recipe(content: JsonValue, recipe: Recipe) -> bool:
 
 
 def start_run(recipe: Recipe, n_classes: int, machine: Machine) -> Run:
-    """Return a run at step 0, its weights drawn from the recipe's seed, or those of the artefact that it starts from.
+    """Return a run at step 0, with random weights from the recipe's seed or those of the recipe's ``init`` artefact.
 
     Raises:
         ArtifactError: the artefact to start from, or the teacher's, cannot be read.
-        ValueError: parts of the recipe do not fit each other.
+        ValueError: parts of the recipe are inconsistent.
     """
     teacher = _teacher(recipe, machine.device)
     with torch.random.fork_rng(devices=[]):

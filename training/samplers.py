@@ -15,7 +15,7 @@ QUARTER_TURNS = 4
 
 @dataclass(frozen=True)
 class Batch:
-    """``images`` (P, K, channels, side, side) in [0, 1] and ``classes`` (P,); turned classes count as classes."""
+    """``images`` (P, K, channels, side, side) in [0, 1] and ``classes`` (P,); a rotated class is a class of its own."""
 
     images: Tensor
     classes: Tensor
@@ -24,10 +24,10 @@ class Batch:
 class ClassSampler:
     """Draws P different classes and K different images of each.
 
-    Classes come alphabet by alphabet, so that most of the batch's impostors are of the same script as their
-    counterpart, which is what is hard; ``part.groups`` spreads them over more alphabets. With ``rotations`` each
-    alphabet of a batch is turned as a whole by a random number of quarter turns; turning characters one by one would
-    put a syllabic script's turned characters, which are other characters of it, into one batch as different classes.
+    Classes are drawn alphabet by alphabet, so that most impostor pairs in the batch are of one script: hard negatives.
+    ``part.groups`` spreads them over more alphabets. With ``rotations`` each alphabet of a batch is rotated as a whole
+    by a random number of quarter turns. Rotating single characters would be wrong: in a syllabic script a rotated
+    character can be another character, and the batch would contain it as two classes.
 
     Raises:
         DatasetError: there are fewer than P classes, or a class has fewer than K images.
@@ -62,13 +62,13 @@ class ClassSampler:
 
     @property
     def n_classes(self) -> int:
-        """How many classes the drawn numbers run over, turned ones included."""
+        """Number of classes, rotated ones included."""
         return self._data.n_classes * self._turns
 
     def draw(self, generator: torch.Generator, step: int = 0) -> Batch:
-        """Return the batch of ``step``; all chance comes from ``generator``.
+        """Return the batch of ``step``; all randomness comes from ``generator``.
 
-        With ``part.batches`` it comes from the sampler's seed, and the same batches return in the same order.
+        With ``part.batches`` it comes from the sampler's seed instead, and the same batches repeat in the same order.
         """
         if self._part.batches is not None:
             generator = torch.Generator().manual_seed(1_000_003 * self._seed + step % self._part.batches)

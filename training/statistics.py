@@ -1,4 +1,4 @@
-"""Intervals for measured rates."""
+"""Confidence intervals for measured rates."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ RESAMPLES = 10_000
 def cluster_interval(
     outcomes: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64], seed: int = 0
 ) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of ``outcomes`` (n,), whole clusters drawn with replacement.
+    """Return the 95 % cluster-bootstrap interval of the mean of ``outcomes`` (n,).
 
-    Trials of one alphabet (or run, or person) are alike, so that counting them as independent would make the
-    interval too narrow; ``clusters`` (n,) says which trials belong together.
+    Trials of one alphabet (or run, or person) are correlated; treating them as independent would make the interval too
+    narrow. ``clusters`` (n,) is the cluster of each trial; whole clusters are drawn with replacement.
     """
     _, member = np.unique(clusters, return_inverse=True)
     right = np.bincount(member, weights=outcomes)

@@ -1,4 +1,4 @@
-"""What an evaluation looks at: one artefact, labelled images that it was not trained on, and their embeddings."""
+"""The subject of an evaluation: one artefact, labelled images that it was not trained on, and their embeddings."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from training.episodes import Ints, Trials, free_trials, within_group_trials
 from training.evaluate import embed
 
 Part = Literal["evaluation", "held-out"]
-"""The evaluation set, which is read once per frozen recipe; or the classes held out from training, to choose by."""
+"""The evaluation set, used once per frozen recipe, or the classes held out from training, used to choose settings."""
 OMNIGLOT: Final = "Omniglot"
 EXAM: Final = "Exam concepts, clean and photographed"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """``images`` and ``data`` are the same images, decoded and prepared; ``data_name`` says in words what they are."""
+    """``images`` and ``data`` are the same images, decoded and prepared; ``data_name`` describes them."""
 
     artifact: Artifact
     embedder: Embedder
@@ -61,17 +61,17 @@ class Subject:
 
     @cached_property
     def class_clusters(self) -> Ints:
-        """What intervals are bootstrapped over, for each class: its group, or itself where there is one group."""
+        """Bootstrap cluster of each class: its group, or the class itself if there is only one group."""
         return self.data.groups.numpy() if self.grouped else np.arange(self.data.n_classes)
 
     @property
     def is_omniglot(self) -> bool:
-        """Whether this is Omniglot's evaluation set, which has protocols and published figures of its own."""
+        """Whether this is Omniglot's evaluation set, which has its own protocols and published figures."""
         return self.data_name == OMNIGLOT
 
     @property
     def group(self) -> str:
-        """What classes that look alike are grouped by, in a word."""
+        """The word for a group of look-alike classes."""
         return "kind" if _data_part(self.manifest.recipe).get("kind") == "symbols" else "alphabet"
 
     @property
@@ -81,24 +81,24 @@ class Subject:
 
     @property
     def over(self) -> str:
-        """What intervals are bootstrapped over, in words."""
+        """The units of the bootstrap, in words."""
         return f"{len(self.images.group_names)} {self.group}s" if self.grouped else f"{self.data.n_classes} classes"
 
     @cached_property
     def crossed(self) -> bool:
-        """Whether every source made an image of every class, as Omniglot's drawers did."""
+        """Whether every source has an image of every class, like Omniglot's drawers."""
         pairs = len(set(zip(self.images.classes, self.images.sources, strict=True)))
         return pairs == len(set(self.images.sources)) * self.data.n_classes
 
     @property
     def most_way(self) -> int:
-        """The most classes of a trial inside one group."""
+        """Largest number of classes in a trial within one group."""
         return int(np.bincount(self.data.groups.numpy()).min())
 
     def trials(self, n_way: int, n_trials: int, seed: int, *, within: bool) -> Trials:
-        """Draw one-shot trials, with one source a trial's supports and another for the query where that is possible.
+        """Draw one-shot trials: supports from one source and the query from another, if every source has every class.
 
-        ``groups`` of the result are the clusters that intervals are bootstrapped over.
+        ``groups`` of the result are the bootstrap clusters.
         """
         if self.crossed:
             drawn = within_group_trials(self.data, n_way=n_way, n_trials=n_trials, seed=seed, within=within)
@@ -109,13 +109,13 @@ class Subject:
 
 
 def open_subject(artifact: Artifact, datasets: Path, part: Part = "evaluation", threads: int | None = None) -> Subject:
-    """Read the images that the artefact is to be measured on.
+    """Read the images on which to measure the artefact.
 
-    For a recipe on Omniglot these are the evaluation alphabets, for one on symbols the exam concepts, or with ``part``
-    held-out the classes that it held out to choose by; for any other recipe the classes that it held out.
+    For a recipe on Omniglot these are the evaluation alphabets, for one on symbols the exam concepts. For any other
+    recipe, or with ``part`` held-out, they are the classes that the recipe held out.
 
     Raises:
-        DatasetError: the data is not in ``datasets``, or the artefact does not say what it held out.
+        DatasetError: the data is not in ``datasets``, or the artefact does not record what it held out.
     """
     recipe = artifact.manifest.recipe
     if part == "held-out" and not _data_part(recipe):

@@ -1,4 +1,4 @@
-"""A trained model whose view of each batch another one learns."""
+"""A trained model, the teacher, for distillation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from model.manifest import PreprocessSpec
 
 
 class Teacher:
-    """The artefact in the folder ``path``, for students that prepare images as ``preprocess`` says.
+    """The artefact in the folder ``path``, as the teacher of a student whose preprocessing is ``preprocess``.
 
     Raises:
         ArtifactError: the folder holds no model.
-        ValueError: the teacher sees images otherwise than by another size.
+        ValueError: the teacher's preprocessing differs in more than the size.
     """
 
     def __init__(self, path: Path, preprocess: PreprocessSpec, device: torch.device) -> None:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class TensorBoardLog:
-    """Writes what a run tells its listener into event files in ``folder``: loss, learning rate, held-out error, speed.
+    """Writes a run's progress to event files in ``folder``: loss, learning rate, held-out error, speed.
 
-    A run that goes on from a checkpoint takes back what it had written of later steps.
+    A run that resumes from a checkpoint purges what it had written of later steps.
 
     Raises:
         TrainingError: TensorBoard is not installed.
@@ -46,6 +46,6 @@ class TensorBoardLog:
             self._writer.flush()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Flush and close the event file."""
         if self._writer is not None:
             self._writer.close()

@@ -1,4 +1,4 @@
-"""Verification: balanced pairs of images, of one class and of two."""
+"""Verification: a balanced set of genuine and impostor pairs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImagePairs:
-    """Pairs of image numbers, shape (n, 2); ``same`` (n,) says which are of one class; ``groups`` is the first's."""
+    """Pairs of image indices (n, 2); ``same`` (n,) marks those of one class; ``groups`` (n,) is the first's group."""
 
     images: Ints
     same: npt.NDArray[np.bool_]
@@ -22,10 +22,10 @@ class ImagePairs:
 
 
 def balanced_pairs(data: PreparedImages, *, n_pairs: int, within: bool, seed: int) -> ImagePairs:
-    """Draw pairs as Koch, Zemel and Salakhutdinov (2015) do: half of one class, half of two, always by two drawers.
+    """Draw pairs as in Koch, Zemel and Salakhutdinov (2015): half genuine, half impostor, always by two drawers.
 
     Args:
-        within: draw different classes from one alphabet, where look-alikes are; else from all alphabets.
+        within: draw impostors from one alphabet, where look-alikes are; otherwise from all alphabets.
     """
     rng = np.random.default_rng(seed)
     classes, sources, groups = (part.numpy() for part in (data.classes, data.sources, data.groups))
@@ -43,7 +43,7 @@ def balanced_pairs(data: PreparedImages, *, n_pairs: int, within: bool, seed: in
 
 
 def _partner(rng: np.random.Generator, pool: Ints, image: int, classes: Ints, sources: Ints, *, same: bool) -> int:
-    """Return an image of the pool by another drawer, of the same class or of another."""
+    """Return an image from the pool by another drawer, of the same class if ``same``, else of another."""
     while True:
         other = int(rng.choice(pool))
         if sources[other] != sources[image] and (classes[other] == classes[image]) == same:

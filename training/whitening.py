@@ -1,4 +1,4 @@
-"""Whitening of embeddings, folded into the network's last linear layer: it costs nothing when the model is used."""
+"""Whitening of embeddings, folded into the network's last linear layer, so that inference costs no more."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BATCH = 256
 def whiten(network: nn.Module, data: PreparedImages, part: WhiteningPart) -> None:
     """Change the last layer of ``network`` so that the embeddings of ``data`` are centred and decorrelated.
 
-    ``within`` decorrelates what differs between images of one class, the core of linear discriminant analysis
-    (Fisher 1936); ``total`` is principal component whitening. ``part.total`` mixes the second into the first: of few
-    classes, the directions in which they happen to differ most are not those that tell all others apart.
+    ``total`` whitens by the covariance of all embeddings, as PCA whitening does. ``within`` uses the covariance within
+    classes, the core of linear discriminant analysis (Fisher 1936). ``part.total`` mixes the first into the second:
+    with few training classes, the directions that separate them best are not those that separate all other classes.
 
     Raises:
         ValueError: the network does not end in a linear layer ``embed``.

@@ -1,7 +1,7 @@
-"""A camera for drawings: it turns drawn symbols into pictures as users take them, in batches of tensor operations.
+"""A simulated camera: it turns drawings of symbols into photographs like those of users, by batched tensor operations.
 
-``Camera`` composes each picture in one pass: ground, card, symbol, light, lens, noise and compression. Nothing waits
-for the device, and nothing loops over images.
+``Camera`` composes each picture in one pass: ground, card, symbol, light, lens, noise and compression. There are no
+device synchronisations and no loops over images.
 """
 
 from training.camera.camera import Camera, CameraPart

@@ -23,24 +23,24 @@ _TEXTURE_SIDE = 96
 
 @dataclass(frozen=True)
 class _Tables:
-    """What is made once and lies on the device: patterns and photographs for grounds, and the lens."""
+    """Tables computed once per device: photographs and patterns for grounds, and the lens."""
 
     grounds: Tensor
     lens: Lens
 
 
 class Camera:
-    """Photographs drawings of shape (P, K, 4, 64, 64), red, green, blue and alpha (straight), each differently.
+    """Photographs drawings of shape (P, K, 4, 64, 64), RGB and straight alpha, each differently.
 
     Args:
-        part: what a recipe says of it.
-        grounds: photographs (m, 3, side, side) as bytes, to lay under symbols; None: colours and patterns only.
-        size: pixels on a side of the pictures, a multiple of 8.
-        compiled: let torch fuse the operations, anew for each shape of drawings. That takes a minute or so, after
-            which a GPU is given a tenth as many kernels to run; their results differ in rounding.
+        part: the recipe's settings.
+        grounds: photographs (m, 3, side, side) as bytes, to place under symbols; None: colours and patterns only.
+        size: side of the pictures in pixels, a multiple of 8.
+        compiled: fuse operations with ``torch.compile``, which takes about a minute for each new shape of drawings. A
+            GPU then runs a tenth as many kernels; the results differ in rounding.
 
     Raises:
-        ValueError: ``size`` is no multiple of 8.
+        ValueError: ``size`` is not a multiple of 8.
     """
 
     def __init__(self, part: CameraPart, grounds: Tensor | None, size: int, *, compiled: bool = False) -> None:
@@ -58,8 +58,8 @@ class Camera:
     def __call__(self, drawings: Tensor, generator: torch.Generator) -> Tensor:
         """Return pictures (P * K, 3, size, size) in [0, 1] of drawings (P, K, 4, 64, 64), bytes or [0, 1].
 
-        A drawing whose red, green and blue are 0 everywhere is ink, which the camera colours. All chance comes from
-        ``generator``, on the device of the drawings. The first image of a class is clean with the chance
+        A drawing whose red, green and blue are 0 everywhere is ink, which the camera colours. All randomness comes from
+        ``generator``, on the device of the drawings. The first image of a class is clean with probability
         ``part.clean``: on a plain ground, without light or blur.
         """
         n_classes, n_images = drawings.shape[:2]
@@ -67,7 +67,7 @@ class Camera:
         table = torch.rand(ROWS, n, generator=generator, device=device)
         normal = torch.randn(n, 2, WAVES, WAVES, generator=generator, device=device)
         tables = self._on(device)
-        with torch.autocast(device.type, enabled=False):  # eight bits of mantissa would show as bands
+        with torch.autocast(device.type, enabled=False):  # bfloat16's 8 bits of precision would cause banding
             return self._take(drawings.reshape(n, 4, SIDE, SIDE), n_images, Chance(table, normal), tables)
 
     def _photograph(self, pixels: Tensor, n_images: int, chance: Chance, tables: _Tables) -> Tensor:

@@ -6,18 +6,18 @@ from torch import Tensor
 
 ROWS = 192
 WAVES = 6
-"""Points on a side of the grid of normal numbers."""
+"""Side of the grid of normal numbers."""
 
 
 class Chance:
-    """Random numbers for n pictures, of a strength each; all results have shape (n,).
+    """Random numbers for n pictures, each with its own strength; results have shape (n,) unless stated otherwise.
 
-    They come from one table, of which each question takes the next row: on a GPU a hundred questions of a kernel or
-    more each would take longer than the pictures. ``strength`` (n,) is drawn first, by ``set_strength``.
+    The numbers come from one table, and each call takes the next row. On a GPU a hundred separate random kernels would
+    take longer than the pictures themselves. Call ``set_strength`` before the methods that use ``strength`` (n,).
 
     Args:
-        table: (ROWS, n) in [0, 1).
-        normal: (n, 2, WAVES, WAVES), of the normal distribution.
+        table: (ROWS, n), uniform in [0, 1).
+        normal: (n, 2, WAVES, WAVES), normally distributed.
     """
 
     def __init__(self, table: Tensor, normal: Tensor) -> None:
@@ -27,18 +27,18 @@ class Chance:
         self._row = 0
 
     def set_strength(self, strength: Tensor) -> None:
-        """Say how strong each picture's effects are from now on: (n,) in [0, 1]."""
+        """Set the strength of each picture's effects for the calls that follow: (n,) in [0, 1]."""
         self.strength = strength
         self._to_strength = self._table * strength
         self._either_side = self._to_strength * 2 - strength
-        self._odds = self._table / (2 * strength).clamp(max=1)  # infinite where there is no strength
+        self._odds = self._table / (2 * strength).clamp(max=1)  # infinite (or NaN) where the strength is 0
 
     def unit(self) -> Tensor:
-        """Return numbers in [0, 1), whatever the strength."""
+        """Return numbers in [0, 1), independent of the strength."""
         return self._next(self._table)
 
     def between(self, low: float, high: float) -> Tensor:
-        """Return numbers in [low, high), whatever the strength."""
+        """Return numbers in [low, high), independent of the strength."""
         return self._next(self._table) * (high - low) + low
 
     def up_to(self, most: float) -> Tensor:
@@ -50,7 +50,7 @@ class Chance:
         return self._next(self._either_side) * reach
 
     def happens(self, chance: float) -> Tensor:
-        """Return what happens, as booleans: with ``chance`` from strength 0.5 on, less below, never at 0."""
+        """Return booleans, true with probability ``chance`` at strength 0.5 and above, less below, never at 0."""
         return self._next(self._odds) < chance
 
     def vectors(self, length: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where each pixel of a picture looks on the drawing: framing, perspective, bent surfaces, an unsteady hand."""
+"""Map each pixel of a picture to a point of the drawing: framing, perspective, bent surfaces, an unsteady hand."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from training.camera.chance import WAVES, Chance
 from training.camera.part import CameraPart
 
 SIDE = 64
-"""Pixels on a side of a drawing."""
+"""Side of a drawing in pixels."""
 CONTENT = 0.875
 """Share of a drawing's side that its symbol fills."""
 _LOOSE = 0.65
 """Smallest share of the side that a symbol fills in a clean picture."""
 _RARELY = 0.06
-"""Share of photographs that are turned three times as far."""
+"""Share of photographs that are rotated up to three times as far."""
 _FAR = 1e3
 _NEAREST = 0.3
 
-# Where in the atlas the drawing lies: at full size, halved, quartered; and the neighbour, halved.
+# Layout of the atlas: the drawing at full, half and quarter size, and a neighbour at half size.
 _ATLAS = (67, 117)
 _FULL, _HALF, _QUARTER = _LEVELS = ((1, 1, 64), (1, 66, 32), (1, 99, 16))
 _NEIGHBOUR = (34, 66, 32)
-"""Row, column and side; a transparent margin of a pixel lies between."""
+"""Row, column and side of each, one transparent pixel apart."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What the pixels of n pictures see.
+    """The views of n pictures.
 
-    ``u`` and ``v`` (n, 1, size, size) are places on the plane of the drawing, which covers [-1, 1]; ``fill`` (n,) is
-    the share of the side that the symbol fills, ``centre`` (n, 2) where it lies in the picture's [-1, 1], and
-    ``step`` (n,) the distance on the plane from one pixel to the next.
+    ``u`` and ``v`` (n, 1, size, size) are each pixel's coordinates on the plane of the drawing, which covers [-1, 1].
+    ``fill`` (n,) is the share of the picture's side that the symbol fills, ``centre`` (n, 2) the symbol's position in
+    the picture's [-1, 1], and ``step`` (n,) the distance on the plane between neighbouring pixels.
     """
 
     u: Tensor
@@ -53,7 +53,7 @@ def picture_axes(size: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def look(ink: Tensor, chance: Chance, part: CameraPart, size: int) -> View:
-    """Draw a view for each picture; ``ink`` (n,) says which are drawn by hand."""
+    """Draw a random view for each picture; ``ink`` (n,) marks drawings in ink, which wobble more."""
     strength = chance.strength
     turned = torch.where(chance.unit() < _RARELY, 3.0, 1.0)
     slight = torch.full_like(strength, 2.0).clamp(max=part.rotation)
@@ -64,7 +64,7 @@ def look(ink: Tensor, chance: Chance, part: CameraPart, size: int) -> View:
     loose = max(_LOOSE, part.fill)
     least = loose - (loose - part.fill) * strength
     fill = 1 - (1 - least) * chance.unit() ** 1.5
-    # The symbol's bounding square fills so much, also when it is turned and stretched.
+    # The symbol's bounding square has this size even after rotation and stretching.
     zoom = CONTENT / fill * (cos.abs() + sin.abs()) * torch.maximum(stretch, 1 / stretch)
     room = (1 - fill) + 2 * part.cut * fill * strength
     centre = (chance.vectors(2) * 2 - 1) * room[:, None]
@@ -87,17 +87,17 @@ def look(ink: Tensor, chance: Chance, part: CameraPart, size: int) -> View:
 
 
 def _waves(size: int, device: torch.device) -> Tensor:
-    """Return smooth functions that spread a coarse grid of shifts over the picture, shape (size, coarse)."""
+    """Return smooth weights (size, WAVES) that interpolate a coarse grid of shifts along one axis."""
     places = torch.arange(size, device=device)[:, None] * ((WAVES - 1) / max(size - 1, 1))
     distance = (places - torch.arange(WAVES, device=device)).abs().clamp(max=1)
     return 0.5 + 0.5 * torch.cos(math.pi * distance)
 
 
 def sample_drawings(drawings: Tensor, view: View, chance: Chance, part: CameraPart) -> Tensor:
-    """Return what the view shows of premultiplied drawings (n, 4, 64, 64), as (n, 4, size, size).
+    """Sample premultiplied drawings (n, 4, 64, 64) at each view, as (n, 4, size, size).
 
-    Beyond a drawing all is transparent. One that is shrunk is read from its halved or quartered copy. Where there is
-    clutter, other drawings of the batch stand beside it, in a row, a column or both.
+    Outside the drawing everything is transparent. A drawing that is shrunk is sampled from its half or quarter copy.
+    With clutter, other drawings of the batch appear beside it, in a row, a column or both.
     """
     n = chance.n
     others = (torch.arange(n, device=drawings.device) + 1 + (chance.unit() * max(n - 1, 1)).long()) % n
@@ -134,7 +134,7 @@ def sample_drawings(drawings: Tensor, view: View, chance: Chance, part: CameraPa
 
 
 def _to_atlas(start: int, side: int, whole: int) -> tuple[float, float]:
-    """Return slope and offset from [-1, 1] on a drawing to ``grid_sample``'s places on the atlas, along one axis."""
+    """Return slope and offset from [-1, 1] on a drawing to ``grid_sample`` coordinates on the atlas, along one axis."""
     return side / whole, (2 * start + side) / whole - 1
 
 

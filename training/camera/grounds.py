@@ -1,4 +1,4 @@
-"""Patches of photographs, to lay under symbols: read from Caltech-101, and packed into one small file."""
+"""Patches of photographs to place under symbols: read from Caltech-101, and packed into one small file."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _NAME: Final = "caltech101"
 _COLUMNS: Final = 32
 _QUALITY: Final = 72
 _READ: Final = "01234567"
-"""First digits of the SHA-1 of the names of the classes that are read; the others stay unseen, to test with."""
+"""Classes are read if the SHA-1 of their name begins with one of these digits; the others are kept for tests."""
 
 
 def read_grounds(datasets: Path, count: int = 1504, side: int = 96, seed: int = 0) -> Tensor:
     """Return ``count`` square patches of Caltech-101's photographs, shape (count, 3, side, side), as bytes.
 
-    ``caltech101.zip`` is looked for in ``datasets`` and in its sub-folder ``caltech101``. Patches are drawn from half
-    of the classes: those whose name's SHA-1 begins with a digit of 0 to 7.
+    ``caltech101.zip`` is expected in ``datasets`` or in its sub-folder ``caltech101``. Patches come from half of the
+    classes: those for which the SHA-1 of the name begins with a digit from 0 to 7.
 
     Raises:
-        DatasetError: it is not there, or a file is no image.
+        DatasetError: the file is missing, or an entry is not an image.
     """
     photographs = list(_photographs(datasets))
     rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def _photographs(datasets: Path) -> Iterator[Image.Image]:
 
 
 def _patch(image: Image.Image, side: int, rng: np.random.Generator) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return a square patch (side, side, 3): from half of the shorter side to all of it."""
+    """Return a random square (side, side, 3), cropped at between half and all of the shorter side."""
     shorter = min(image.size)
     length = int(rng.integers(max(1, shorter // 2), shorter + 1))
     left, top = (int(rng.integers(0, whole - length + 1)) for whole in image.size)
@@ -72,10 +72,10 @@ def pack_grounds(grounds: Tensor, file: Path) -> None:
 
 
 def unpack_grounds(file: Path) -> Tensor:
-    """Return the patches that ``pack_grounds`` wrote, but for what JPEG loses.
+    """Return the patches that ``pack_grounds`` wrote, up to JPEG's loss.
 
     Raises:
-        DatasetError: it cannot be read, or is no such mosaic.
+        DatasetError: the file cannot be read, or is not such a mosaic.
     """
     try:
         mosaic = np.asarray(Image.open(file, formats=["JPEG"]).convert("RGB"))

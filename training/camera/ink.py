@@ -1,4 +1,4 @@
-"""What a symbol is drawn with: thickness, outline, ink, shifts of colour."""
+"""The appearance of a symbol: line thickness, outline, ink, colour shifts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from training.camera.chance import Chance
 from training.camera.part import CameraPart
 
 _THIN, _THICK = 0.15, 0.45
-"""Share of the ink that stays without its outermost pixel: below the first none is taken off, from the second all."""
+"""Share of the ink that erosion by a pixel leaves: below the first no erosion is applied, from the second all of it."""
 
 
 def thicken(alpha: Tensor, ink: Tensor, chance: Chance, part: CameraPart) -> Tensor:
-    """Return the alpha (n, 1, 64, 64) of ``ink`` drawings (n,) grown, shrunk or as an outline; of others as it is."""
+    """Return alpha (n, 1, 64, 64), dilated, eroded or outlined for ``ink`` drawings (n,), unchanged for others."""
     outlined = chance.happens(part.outline) & ink
     pixels = chance.either_side(part.thickness) * ink
     pixels = torch.where(outlined, -2.0, pixels)
@@ -24,7 +24,7 @@ def thicken(alpha: Tensor, ink: Tensor, chance: Chance, part: CameraPart) -> Ten
     inside = torch.where(shrinks, 1 - alpha, alpha)
     once = F.max_pool2d(inside, 3, stride=1, padding=1)
     twice = F.max_pool2d(once, 3, stride=1, padding=1)
-    # Thin strokes would vanish.
+    # Erode thin strokes less, or they would vanish.
     stays = (1 - once).sum((1, 2, 3)) / alpha.sum((1, 2, 3)).clamp(min=1)
     spared = ((stays - _THIN) / (_THICK - _THIN)).clamp(0, 1)
     pixels = torch.where((pixels < 0) & ~outlined, pixels * spared, pixels)
@@ -35,7 +35,7 @@ def thicken(alpha: Tensor, ink: Tensor, chance: Chance, part: CameraPart) -> Ten
 
 
 def any_colour(chance: Chance) -> Tensor:
-    """Return colours (n, 3): nearly half of them of paper and plaster, the others any."""
+    """Return colours (n, 3): nearly half are those of paper and plaster, the rest arbitrary."""
     colour = chance.vectors(3)
     grey = luminance(colour)[:, None]
     colour = grey + (colour - grey) * chance.unit()[:, None]
@@ -49,7 +49,7 @@ def luminance(colour: Tensor) -> Tensor:
 
 
 def at_luminance(colour: Tensor, target: Tensor) -> Tensor:
-    """Return colours (n, 3) of the hue of ``colour`` and about the luminance ``target`` (n,)."""
+    """Return colours (n, 3) with the hue of ``colour`` and approximately the luminance ``target`` (n,)."""
     own = luminance(colour)
     darker = colour * (target / own.clamp(min=0.02))[:, None]
     lighter = 1 - (1 - colour) * ((1 - target) / (1 - own).clamp(min=0.02))[:, None]
@@ -57,9 +57,10 @@ def at_luminance(colour: Tensor, target: Tensor) -> Tensor:
 
 
 def ink_colour(beneath: Tensor, chance: Chance, part: CameraPart) -> Tensor:
-    """Return an ink (n, 3) that stands out on the luminance ``beneath`` (n,): mostly black or white, else of any hue.
+    """Return inks (n, 3) that contrast with the luminance ``beneath`` (n,).
 
-    Clean pictures and weak photographs are black on light and white on dark.
+    Clean pictures and weak photographs mostly have black on light or white on dark. Strong photographs often have ink
+    of a random hue.
     """
     dark = beneath > chance.between(0.35, 0.65)
     dark = torch.where(beneath > 1 - part.contrast, True, torch.where(beneath < part.contrast, False, dark))
@@ -70,16 +71,16 @@ def ink_colour(beneath: Tensor, chance: Chance, part: CameraPart) -> Tensor:
     target = torch.where(dark, beneath - distance, beneath + distance).clamp(0, 1)
     hue = chance.vectors(3)
     hue = torch.where(plain[:, None], torch.full_like(hue, 0.5), hue)
-    # Strong colours: the middle of a random colour's range is dull.
+    # Stretch the range: uniformly random colours are dull.
     hue = (0.5 + 1.6 * (hue - 0.5)).clamp(0.02, 0.98)
     return at_luminance(hue, target)
 
 
 def colour_map(ink: Tensor, ink_rgb: Tensor, chance: Chance, part: CameraPart) -> Tensor:
-    """Return matrices (n, 3, 4) that make the colour of a symbol of its premultiplied red, green, blue and alpha.
+    """Return matrices (n, 3, 4) from a symbol's premultiplied RGBA to its colour.
 
-    Drawings in ``ink`` (n,) become ``ink_rgb`` (n, 3). Coloured ones shift in hue, saturation and brightness; some
-    turn grey, and some are printed in two colours, of which one is that ink.
+    Drawings in ``ink`` (n,) become ``ink_rgb`` (n, 3). Coloured drawings shift in hue, saturation and brightness. Some
+    become grey, and some become duotones with that ink as one of the two colours.
     """
     device = ink_rgb.device
     weights = torch.stack([torch.full_like(ink_rgb, w) for w in (0.299, 0.587, 0.114)], 2)  # rows: luminance
@@ -93,7 +94,7 @@ def colour_map(ink: Tensor, ink_rgb: Tensor, chance: Chance, part: CameraPart) -
     matrix = (identity - weights) @ hue * _row(saturation) + weights
     matrix = matrix * _row(brightness * (1 - offset))
     added = offset[:, None].expand(-1, 3)
-    # Two colours: the ink for the dark parts and a light or dark one for the others.
+    # Duotone: the ink for the dark parts, and a contrasting light or dark colour for the others.
     duotone = chance.happens(part.duotone) & ~ink
     other = torch.where((luminance(ink_rgb) > 0.5)[:, None], 0.15 * (1 - ink_rgb), 1 - 0.15 * ink_rgb)
     two = (other - ink_rgb)[:, :, None] * weights

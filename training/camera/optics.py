@@ -1,4 +1,4 @@
-"""What light, lens, sensor and file do to a picture."""
+"""The effects of light, lens, sensor and file format on a picture."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _BLOCK = 8
 _BLURS, _COARSE = 24, 16
 _GRAINS = 48
 _LEAST_ACROSS = 14
-"""Pixels across a symbol that a lower resolution leaves at least."""
+"""Least size of a symbol in pixels after its resolution is reduced."""
 _LOSSLESS = 0.02
-"""Factor on JPEG's table that changes nothing to be seen."""
+"""Factor on JPEG's table without visible effect."""
 _JPEG_TABLE = (
     (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
     (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
     (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
 )  # fmt: skip
-"""JPEG's quantisation of luminance at quality 50 (ITU-T T.81, annex K)."""
+"""JPEG's luminance quantisation table at quality 50 (ITU-T T.81, annex K)."""
 
 
 @dataclass(frozen=True)
 class Lens:
-    """Tables that ``expose`` takes from: linear maps of rows and columns, JPEG's steps, and grain.
+    """Tables for ``expose``: linear maps of rows and columns, JPEG's quantisation steps, and grain.
 
-    ``blurs`` (levels, size, size) blur or coarsen along one axis and go over to cosines in blocks of 8; ``back``
-    (size, size) returns from them; ``steps`` (size, size) is JPEG's table; ``grain`` (m, 3, size, size) has a
-    standard deviation of 1, in cosines.
+    ``blurs`` (levels, size, size) blur or coarsen along one axis, then apply the DCT in blocks of 8. ``back`` (size,
+    size) is the inverse DCT, ``steps`` (size, size) JPEG's table. ``grain`` (m, 3, size, size) is noise in the DCT
+    domain with standard deviation 1.
     """
 
     blurs: Tensor
@@ -47,7 +47,7 @@ class Lens:
 
 
 def make_lens(part: CameraPart, size: int) -> Lens:
-    """Make the tables for pictures of ``size`` pixels, a multiple of 8."""
+    """Compute the tables for pictures of ``size`` pixels a side, a multiple of 8."""
     cosines = torch.kron(torch.eye(size // _BLOCK), _cosines())
     sharp = torch.eye(size)
     gaussian = [_gaussian(size, part.blur * size / SIDE * level / _BLURS) for level in range(1, _BLURS + 1)]
@@ -66,7 +66,7 @@ def _cosines() -> Tensor:
 
 
 def _gaussian(size: int, deviation: float) -> Tensor:
-    """Return the blur along an axis, shape (size, size); beyond the edge the picture goes on as at the edge."""
+    """Return a Gaussian blur along one axis, shape (size, size), with the edge pixels repeated beyond the edge."""
     if deviation < 0.05:
         return torch.eye(size)
     reach = math.ceil(4 * deviation)
@@ -76,12 +76,12 @@ def _gaussian(size: int, deviation: float) -> Tensor:
 
 
 def _folded(weights: Tensor, places: Tensor, size: int) -> Tensor:
-    """Return weights (rows, size) of those at ``places``, the places beyond the edges counted as the edges."""
+    """Return weights (rows, size) from those at ``places``; places beyond the edges are clamped to them."""
     return torch.zeros(len(weights), size).index_add_(1, places.clamp(0, size - 1), weights)
 
 
 def _coarse(size: int, factor: float) -> Tensor:
-    """Return how an axis is shrunk by ``factor`` with antialiasing and enlarged again, shape (size, size)."""
+    """Return the map that downsamples an axis by ``factor``, antialiased, and upsamples it, shape (size, size)."""
     few = max(2, round(size / factor))
     identity = torch.eye(size)[None, None]
     down = torch.nn.functional.interpolate(identity, size=(few, size), mode="bilinear", antialias=True)
@@ -89,7 +89,7 @@ def _coarse(size: int, factor: float) -> Tensor:
 
 
 def _make_grain(size: int) -> Tensor:
-    """Return noise in cosines: a third grey, a third in colours, a third of lower frequencies, always the same."""
+    """Return fixed noise in the DCT domain: a third grey, a third coloured, a third of lower frequencies."""
     generator = torch.Generator().manual_seed(_BLOCK)
     grain = torch.randn(_GRAINS, 3, size, size, generator=generator)
     third = _GRAINS // 3
@@ -101,7 +101,7 @@ def _make_grain(size: int) -> Tensor:
 
 
 def expose(pictures: Tensor, view: View, lens: Lens, chance: Chance, part: CameraPart) -> Tensor:
-    """Return what a camera makes of scenes (n, 3, size, size) in about [0, 1]; changes ``pictures``."""
+    """Return camera pictures of scenes (n, 3, size, size) in about [0, 1]; changes ``pictures`` in place."""
     size = pictures.shape[3]
     light, gain, haze = _light(size, view, chance, part)
     balance = torch.exp(torch.stack([chance.either_side(part.white) for _ in range(3)], 1))
@@ -109,7 +109,7 @@ def expose(pictures: Tensor, view: View, lens: Lens, chance: Chance, part: Camer
     pictures.clamp_(0, 1)
     pictures = pictures * (1 + _each(tone)) - _each(tone) * pictures.square()
     pictures.mul_(light).mul_((balance * gain[:, None])[:, :, None, None]).add_(haze).clamp_(0, 1)
-    # Blur, noise and compression, between two pairs of products with the tables.
+    # Blur, noise and compression: into the DCT domain, quantise, and back.
     rows, columns = _blur_levels(view, size, chance, part)
     seen = torch.matmul(torch.matmul(lens.blurs[rows][:, None], pictures), lens.blurs[columns][:, None].transpose(2, 3))
     noise = chance.up_to(part.noise) * chance.unit() * (0.25 + 0.75 * gain.clamp(max=1))
@@ -123,7 +123,7 @@ def expose(pictures: Tensor, view: View, lens: Lens, chance: Chance, part: Camer
 
 
 def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the light (n, 1, size, size), the exposure (n,), and what haze and glare add (n, 1, size, size)."""
+    """Return light (n, 1, size, size), exposure (n,), and the added haze and glare (n, 1, size, size)."""
     x, y = picture_axes(size, view.u.device)
     slopes = [_each(chance.either_side(part.light)) for _ in range(2)]
     light = torch.exp(slopes[0] * x + slopes[1] * y - 0.6 * (slopes[0].abs() + slopes[1].abs()))
@@ -144,7 +144,7 @@ def _light(size: int, view: View, chance: Chance, part: CameraPart) -> tuple[Ten
 
 
 def _blur_levels(view: View, size: int, chance: Chance, part: CameraPart) -> tuple[Tensor, Tensor]:
-    """Return which of the lens's maps rows and columns take, (n,) each; small symbols are blurred less."""
+    """Return the indices into the lens's maps for rows and columns, (n,) each; small symbols are blurred less."""
     blurred = chance.unit() < 0.7
     amount = chance.up_to(1) * chance.unit().sqrt() * (0.15 + 0.85 * view.fill)
     moved = chance.unit()

@@ -1,4 +1,4 @@
-"""What a recipe may say of the camera."""
+"""The camera's settings in a recipe."""
 
 from __future__ import annotations
 

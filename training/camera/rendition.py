@@ -1,4 +1,4 @@
-"""A fixed photographed version of a set of drawings, to measure with."""
+"""A fixed photographed version of a set of drawings, for validation."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def photograph(
     grounds: Tensor | None = None,
     photographs: int = 1,
 ) -> PreparedImages:
-    """Return for each drawing of ``prepared`` (n, 4, 64, 64) a clean picture and ``photographs`` photographs of it.
+    """Return a clean picture and ``photographs`` photographs of each drawing in ``prepared`` (n, 4, 64, 64).
 
-    The pictures are bytes (n * (1 + photographs), 3, size, size); ``sources`` is 0 for clean ones and counts
+    The pictures are bytes (n * (1 + photographs), 3, size, size). ``sources`` is 0 for clean pictures and counts
     photographs from 1. The same arguments give the same pictures on the same kind of device.
     """
     camera = Camera(part.model_copy(update={"clean": 1.0}), grounds, size)

@@ -1,4 +1,4 @@
-"""What lies around a symbol: the ground, a card or sign beneath it, a thing before it, and how all are composed."""
+"""The scene around a symbol: ground, card or sign, obstacle, and their composition."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from training.camera.ink import any_colour, colour_map, ink_colour, luminance
 from training.camera.part import CameraPart
 
 _SAMPLED = 4
-"""The ground is judged by every fourth pixel, along both axes."""
+"""The ground's statistics are taken from every fourth pixel along both axes."""
 _BUSY, _RELIEF = 0.33, 0.3
 
 
 def ground(bank: Tensor, n_photos: int, size: int, chance: Chance, part: CameraPart) -> Tensor:
-    """Return grounds (n, 3, size, size): one colour, two mixed by a pattern, or a photograph.
+    """Return grounds (n, 3, size, size): one colour, two colours mixed by a pattern, or a photograph.
 
-    ``bank`` (m, 3, side, side) holds ``n_photos`` photographs as bytes and patterns after them.
+    ``bank`` (m, 3, side, side), as bytes, holds ``n_photos`` photographs followed by patterns.
     """
     n = chance.n
     photo = chance.happens(part.photo if n_photos else 0)
@@ -46,7 +46,7 @@ def ground(bank: Tensor, n_photos: int, size: int, chance: Chance, part: CameraP
 
 
 def _plain_colour(chance: Chance) -> Tensor:
-    """Return colours (n, 3); those of clean pictures are white, or seldom black or any."""
+    """Return colours (n, 3); clean pictures mostly get white, sometimes black or another colour."""
     kind, coloured = chance.unit(), any_colour(chance)
     clean = torch.where((kind < 0.78)[:, None], 1.0, torch.where((kind < 0.86)[:, None], 0.0, coloured))
     white = chance.unit() < 0.2
@@ -55,9 +55,9 @@ def _plain_colour(chance: Chance) -> Tensor:
 
 
 def layers(view: View, chance: Chance, part: CameraPart) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what covers the ground: colours (n, 3, 3) and masks (n, 3, size, size) of card, rim and obstacle.
+    """Return the layers over the ground: colours (n, 3, 3) and masks (n, 3, size, size) of card, rim and obstacle.
 
-    The third result (n, 1, size, size) is how much of the ground stays, card's shadow included.
+    The third result (n, 1, size, size) is the factor on the ground, which includes the card's shadow.
     """
     there = chance.happens(part.card)
     distance = _card_distance(view, chance)
@@ -73,7 +73,7 @@ def layers(view: View, chance: Chance, part: CameraPart) -> tuple[Tensor, Tensor
 
 
 def _card_distance(view: View, chance: Chance) -> Tensor:
-    """Return how far outside of a rounded rectangle, disc, octagon or triangle each pixel is, on the plane."""
+    """Return each pixel's signed distance, on the plane, to a rounded rectangle, disc, octagon or triangle."""
     kind = _each(chance.unit())
     side = chance.between(0.98, 1.6)
     half_u = _each(side)
@@ -91,7 +91,7 @@ def _card_distance(view: View, chance: Chance) -> Tensor:
 
 
 def _obstacle(view: View, chance: Chance) -> Tensor:
-    """Return masks (n, 1, size, size) of a box or disc that hides part of the symbol, at most about a fifth."""
+    """Return masks (n, 1, size, size) of a box or disc that hides at most about a fifth of the symbol."""
     x, y = picture_axes(view.u.shape[3], view.u.device)
     reach = view.fill * chance.between(0.15, 0.42)
     away = view.fill * chance.between(0.5, 1)
@@ -105,10 +105,10 @@ def _obstacle(view: View, chance: Chance) -> Tensor:
 
 
 def compose(shown: Tensor, ink: Tensor, base: Tensor, chance: Chance, part: CameraPart) -> Tensor:
-    """Return pictures (n, 3, size, size): the symbols ``shown`` (n, 4, size, size), premultiplied, on ``base``.
+    """Compose pictures (n, 3, size, size): the premultiplied symbols ``shown`` (n, 4, size, size) on ``base``.
 
-    ``ink`` (n,) says which are ink. Their ink keeps ``part.contrast`` to what is beneath; under a coloured drawing
-    that would not stand out, the ground gets lighter or darker.
+    ``ink`` (n,) marks drawings in ink. Their ink keeps at least ``part.contrast`` to the ground beneath. Under a
+    coloured drawing with too little contrast the ground is made lighter or darker.
     """
     n, _, size, _ = shown.shape
     alpha = shown[:, 3:]
@@ -117,7 +117,7 @@ def compose(shown: Tensor, ink: Tensor, base: Tensor, chance: Chance, part: Came
     beneath = (few * few_shown[:, 3:]).sum((2, 3)) / weight
     level, drawn = luminance(beneath), luminance(few_shown[:, :3].sum((2, 3)) / weight)
     ink_rgb = ink_colour(level, chance, part)
-    # A busy ground drowns thin lines: its spread is at most a third of their distance to it, or of a relief's light.
+    # Limit the ground's deviation to a third of the symbol's contrast (or of a relief's), or thin lines would drown.
     apart = (luminance(ink_rgb) - level).abs()
     spread = few.std((2, 3)).mean(1)
     relief = chance.happens(part.relief)
@@ -141,7 +141,7 @@ def compose(shown: Tensor, ink: Tensor, base: Tensor, chance: Chance, part: Came
 
 
 def _shading(height: Tensor, chance: Chance) -> Tensor:
-    """Return the light and dark edges (n, 1, size, size) of what is cut into its ground or stands out by ``height``."""
+    """Return the light and dark edges (n, 1, size, size) of a relief with this ``height``, lit from a random side."""
     angle = chance.between(-math.pi, math.pi)
     across = height.roll(1, 3) - height.roll(-1, 3)
     down = height.roll(1, 2) - height.roll(-1, 2)

@@ -1,4 +1,4 @@
-"""Patterns for grounds, made by code: ramps, clouds, grain, stripes, checks, dots and wood."""
+"""Procedural patterns for grounds: ramps, clouds, grain, stripes, checks, dots and wood."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = 8
 
 @cache
 def make_textures(count: int, side: int) -> Tensor:
-    """Return grey patterns (count, 3, side, side) as bytes, always the same ones; not to be changed."""
+    """Return fixed grey patterns (count, 3, side, side) as bytes. The tensor is cached; do not modify it."""
     generator = torch.Generator().manual_seed(_SEED)
     axis = torch.linspace(-1, 1, side)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -26,7 +26,7 @@ def make_textures(count: int, side: int) -> Tensor:
 def _pattern(kind: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
     size, phase, sharp, share = torch.rand(4, generator=generator).tolist()
     turns = 2 * math.pi * (2 + 10 * size**2)
-    if kind == 0:  # a ramp, straight or round
+    if kind == 0:  # a linear or radial ramp
         return x if share < 0.6 else (x.square() + y.square()).sqrt()
     if kind == 1:  # stripes
         return torch.tanh((1 + 8 * sharp) * (torch.sin(turns * x + phase) + share - 0.5))
@@ -43,7 +43,7 @@ def _pattern(kind: int, x: Tensor, y: Tensor, generator: torch.Generator) -> Ten
 
 
 def _clouds(like: Tensor, exponent: float, generator: torch.Generator, stretched: float) -> Tensor:
-    """Return noise whose amplitude falls with the frequency to the power ``exponent``."""
+    """Return noise with amplitude proportional to frequency ** -exponent."""
     spectrum = torch.fft.rfft2(torch.randn(like.shape, generator=generator))
     rows = torch.fft.fftfreq(like.shape[0])[:, None] * stretched
     columns = torch.fft.rfftfreq(like.shape[1])[None]

@@ -1,4 +1,4 @@
-"""Data, divided: classes to train on, and classes to choose and calibrate by."""
+"""The division of a data set into training classes and held-out classes."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from training.data.labelled import Drawings, LabelledImages
 
 @dataclass(frozen=True)
 class Division:
-    """Images of the classes to train on and of the held-out ones; ``source`` says in words what is held out."""
+    """Images of the training classes and of the held-out classes; ``source`` describes the held-out ones in words."""
 
     training: LabelledImages
-    """Where there are ``drawings``, a sample of pictures of them."""
+    """With ``drawings``, pictures of a sample of them."""
     held_out: LabelledImages
     source: str
     n_way: int | None = None
-    """Classes of a one-shot trial, within a group, by one source; None: trials over all held-out classes."""
+    """Classes in a validation trial within one group and source; None: trials over all held-out classes."""
     within_share: float | None = None
-    """Share of pairs of different classes that are of one group where the model will be used; None: as held out."""
+    """Share of impostor pairs within one group where the model will be used; None: the share in the held-out data."""
     drawings: Drawings | None = None
-    """What a camera takes pictures of, to train on."""
+    """Drawings for the simulated camera to photograph during training."""
     grounds: Tensor | None = None
-    """Photographs (m, 3, side, side) to lay under the drawings."""
+    """Photographs (m, 3, side, side) to place under the drawings."""

@@ -1,7 +1,7 @@
 """The AT&T (ORL) faces: 40 people, ten grey photographs of 92 x 112 pixels each.
 
-Samaria and Harter, "Parameterisation of a stochastic model for human face identification" (1994); credit is due to the
-Olivetti Research Laboratory.
+Samaria and Harter, "Parameterisation of a stochastic model for human face identification" (1994). Credit: Olivetti
+Research Laboratory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _PLACE: Final = re.compile(r"(?:^|/)s(\d+)/(\d+)\.pgm$")
 def read_faces(root: Path) -> LabelledImages:
     """Read ``s1/1.pgm`` to ``s40/10.pgm`` from a folder, or from ``att_faces.zip``.
 
-    They are looked for in ``root`` itself and in its sub-folder ``att_faces``. A person is a class, in order of
-    number; a photograph's number is its source; all people form one group, ``people``.
+    They are expected in ``root`` or in its sub-folder ``att_faces``. Each person is a class, in numerical order. A
+    photograph's number is its source. All people form one group, ``people``.
 
     Raises:
-        DatasetError: they are not there, or a file is no image.
+        DatasetError: the faces are missing, or a file is not an image.
     """
     files = sorted(_files(root))
     people = sorted({person for person, _, _ in files})
@@ -51,10 +51,10 @@ def read_faces(root: Path) -> LabelledImages:
 
 
 def split_people(n_people: int, n_test: int, split: int) -> tuple[list[int], list[int]]:
-    """Return the people to train on and the ``n_test`` others to test on, each in order, of split 0, 1, 2 and so on.
+    """Return the training people and the ``n_test`` test people of split 0, 1, 2 and so on, each sorted.
 
-    The permutations are those of numpy's ``RandomState(0)``, one after another: its stream never changes between
-    releases, and with 40 people the published figures of plain baselines come out on its first ten splits.
+    The permutations are consecutive ones of numpy's ``RandomState(0)``, whose stream is stable between releases. With
+    40 people its first ten splits reproduce the published figures of plain baselines.
     """
     stream = np.random.RandomState(0)
     order = [stream.permutation(n_people) for _ in range(split + 1)][split]
@@ -62,7 +62,7 @@ def split_people(n_people: int, n_test: int, split: int) -> tuple[list[int], lis
 
 
 def _files(root: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield person, number of the photograph, and content."""
+    """Yield person, photograph number and content."""
     for base in (root / _NAME, root):
         found = [(place, file) for file in base.glob("s*/*.pgm") if (place := _PLACE.search(file.as_posix()))]
         if found:

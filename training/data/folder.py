@@ -1,4 +1,4 @@
-"""Any folder of images, one sub-folder a class."""
+"""Any folder of images with one sub-folder per class."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from model.folders import files_in, is_image, printable
 from model.images import ImageError, decode_image
 from training.data.labelled import DatasetError, LabelledImages
 
-#: Broken files that are named; of more only the number is told.
+#: Most broken files that the error names; further ones are only counted.
 _NAMED = 20
 
 
 class _Files(Sequence[Image.Image]):
-    """Images that are decoded when they are asked for: photographs in full size need not fit into memory together."""
+    """Images decoded on access, because full-size photographs may not fit into memory together."""
 
     def __init__(self, files: list[Path]) -> None:
         self._files = files
@@ -35,13 +35,13 @@ class _Files(Sequence[Image.Image]):
 
 
 def read_folder(root: Path) -> LabelledImages:
-    """Read every image of every sub-folder of ``root``, however deep; files are passed over as by `oneshot enroll`.
+    """Read every image in every sub-folder of ``root``, at any depth; skips the files that `oneshot enroll` skips.
 
-    All classes form one group, and every image is taken to be of another source.
+    All classes form one group, and every image counts as a source of its own.
 
     Raises:
-        DatasetError: no folder, fewer than two classes, a class without an image, no class with two, or files that
-            are no images, all of which are named.
+        DatasetError: not a folder, fewer than two classes, a class without images, no class with two images, or files
+            that cannot be decoded (the first 20 are named).
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is no folder")
@@ -72,7 +72,7 @@ def read_folder(root: Path) -> LabelledImages:
 
 
 def _classes(root: Path) -> dict[str, list[Path]]:
-    """The sub-folders by the name of their class, in order; two spellings of a name are one class."""
+    """The sub-folders by class name, in order; names that are equal in Unicode NFC are one class."""
     found: dict[str, list[Path]] = {}
     for entry in sorted(root.iterdir()):
         if entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX":
@@ -85,7 +85,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _check(files: Sequence[Path]) -> None:
-    """Name what cannot be read before any work is done."""
+    """Raise an error that names unreadable files, before any work is done."""
     broken: list[str] = []
     for file in files:
         try:

@@ -19,7 +19,7 @@ class DatasetError(Exception):
 
 
 class Selection(Sequence[Image.Image]):
-    """Some of ``images``, without a copy: images that are read from files on demand stay there."""
+    """A view of some of ``images``: lazily read images stay on disk."""
 
     def __init__(self, images: Sequence[Image.Image], kept: Sequence[int]) -> None:
         self._images = images
@@ -42,7 +42,7 @@ class Selection(Sequence[Image.Image]):
 class LabelledImages:
     """Decoded images. ``classes[i]`` is image i's class; ``groups[c]`` is class c's group (its alphabet).
 
-    ``sources[i]`` says who made image i (its drawer), the same number in every class of a group.
+    ``sources[i]`` is the maker of image i (its drawer), with the same number in every class of a group.
     """
 
     images: Sequence[Image.Image]
@@ -53,7 +53,7 @@ class LabelledImages:
     group_names: Sequence[str]
 
     def in_groups(self, names: Sequence[str]) -> LabelledImages:
-        """Return only the images of the named groups, with classes and groups numbered anew.
+        """Return only the images of the named groups, with classes and groups renumbered.
 
         Raises:
             DatasetError: a group of that name does not exist.
@@ -65,7 +65,7 @@ class LabelledImages:
         return self.of_classes([index for index, group in enumerate(self.groups) if group in groups])
 
     def of_classes(self, classes: Sequence[int]) -> LabelledImages:
-        """Return only the images of these classes, numbered anew in this order; groups that become empty vanish."""
+        """Return only the images of these classes, renumbered in this order; empty groups are dropped."""
         class_number = {old: new for new, old in enumerate(classes)}
         groups = sorted({self.groups[index] for index in classes})
         group_number = {old: new for new, old in enumerate(groups)}
@@ -80,10 +80,10 @@ class LabelledImages:
         )
 
     def of_sources(self, sources: Sequence[int]) -> LabelledImages:
-        """Return only the images by these sources; without any named, all.
+        """Return only the images by these sources, or all images if ``sources`` is empty.
 
         Raises:
-            DatasetError: a class has no image by them.
+            DatasetError: a class has no image by these sources.
         """
         if not sources:
             return self
@@ -98,7 +98,7 @@ class LabelledImages:
 
     def without_groups(self, names: Sequence[str]) -> LabelledImages:
         """Return all but the named groups."""
-        self.in_groups(names)  # refuses unknown names
+        self.in_groups(names)  # raises for unknown names
         return self.in_groups([name for name in self.group_names if name not in set(names)])
 
 
@@ -113,19 +113,19 @@ class PreparedImages:
 
     @property
     def n_classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return len(self.groups)
 
 
 @dataclass(frozen=True)
 class Drawings(PreparedImages):
-    """Drawings (n, 4, 64, 64), red, green, blue and straight alpha; ``weights`` (n_classes,) say how often to draw."""
+    """Drawings (n, 4, 64, 64), RGB and straight alpha; ``weights`` (n_classes,) are sampling weights of the classes."""
 
     weights: Tensor
 
 
 def prepare_pixels(images: Sequence[Image.Image], preprocess: Preprocess) -> Tensor:
-    """Preprocess every image to bytes, shape (n, channels, size, size); 8 bits hold what ``Preprocess`` computes."""
+    """Preprocess every image to bytes (n, channels, size, size); 8 bits hold the output of ``Preprocess`` exactly."""
     return torch.from_numpy(np.stack([np.rint(preprocess(image) * 255).astype(np.uint8) for image in images]))
 
 

@@ -19,7 +19,7 @@ def read_mnist(root: Path) -> LabelledImages:
     """Read ``t10k-images-idx3-ubyte.gz`` and ``t10k-labels-idx1-ubyte.gz`` in ``root`` or ``root/mnist``.
 
     Raises:
-        DatasetError: a file is missing or is no IDX file.
+        DatasetError: a file is missing or is not an IDX file.
     """
     pixels, labels = (_read(root, name, n_axes) for name, n_axes in (("images-idx3", 3), ("labels-idx1", 1)))
     if len(pixels) != len(labels):

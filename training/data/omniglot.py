@@ -1,4 +1,4 @@
-"""The Omniglot reader: the official trees as folders or as zip files, and the official download.
+"""The Omniglot reader, for the official folders or zip files, and the official download.
 
 Lake, Salakhutdinov and Tenenbaum, "Human-level concept learning through probabilistic program induction",
 Science 350 (2015): 50 alphabets, 1,623 characters, 20 drawers each.
@@ -45,7 +45,7 @@ def read_omniglot(root: Path, part: Part) -> LabelledImages:
     """Read ``images_<part>`` or ``images_<part>.zip`` in ``root``, or in its sub-folder ``omniglot``.
 
     Raises:
-        DatasetError: neither is there, or a file in it is no image in the official layout.
+        DatasetError: neither exists, or a file in it is not an image in the official layout.
     """
     name = f"images_{part}"
     images: list[Image.Image] = []
@@ -75,7 +75,7 @@ def read_runs(root: Path) -> list[Run]:
     """Read the 20 official one-shot runs from ``all_runs`` or ``all_runs.zip`` in ``root`` or ``root/omniglot``.
 
     Raises:
-        DatasetError: they are not there or not complete.
+        DatasetError: the runs are missing or incomplete.
     """
     files = dict(read_files(root, "all_runs", suffixes=(".png", ".txt")))
     folders = sorted({path.parts[-2] for path in files if path.name == "class_labels.txt"})
@@ -107,7 +107,7 @@ def _read_run(name: str, read: Callable[[str], bytes]) -> Run:
 
 
 def read_files(root: Path, name: str, suffixes: tuple[str, ...] = (".png",)) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield path and content, in order of path, from the folder ``name`` or the file ``name.zip``.
+    """Yield path and content, sorted by path, from the folder ``name`` or the file ``name.zip``.
 
     Raises:
         DatasetError: neither is in ``root`` or in its sub-folder ``omniglot``, or the zip file is broken.
@@ -135,7 +135,7 @@ def _zipped(file: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[PurePosixPa
 
 
 def _place(path: PurePosixPath) -> tuple[str, str, int]:
-    """Return alphabet, character and drawer of ``images_x/Alphabet/character01/0001_07.png``."""
+    """Return alphabet, character and drawer from a path such as ``images_x/Alphabet/character01/0001_07.png``."""
     try:
         return path.parts[-3], path.parts[-2], int(path.stem.split("_")[1])
     except (IndexError, ValueError) as error:
@@ -150,10 +150,10 @@ def _decode(path: PurePosixPath, data: bytes) -> Image.Image:
 
 
 def download_omniglot(folder: Path, site: str = OFFICIAL_SITE) -> list[Path]:
-    """Download the official archives into ``folder`` and return their paths; a complete one is not fetched again.
+    """Download the official archives into ``folder`` and return their paths; a complete archive is not fetched again.
 
     Raises:
-        DatasetError: the site cannot be reached, or what it sent has another MD5 than the published one.
+        DatasetError: the site cannot be reached, or a file does not have the published MD5.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [_download(f"{site}/{name}", folder / name, md5) for name, md5 in OFFICIAL_MD5.items()]

@@ -1,4 +1,4 @@
-"""What a recipe may say of its data, and how it is divided: classes to train on, classes to choose and calibrate by."""
+"""The data settings of a recipe, and the division into training classes and held-out classes."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class FolderPart(_Data):
         """Read and divide the folder ``datasets``; a class with a single image is never held out.
 
         Raises:
-            DatasetError: it cannot be read, or holds too few classes of two and more images.
+            DatasetError: the folder cannot be read, or has too few classes with several images.
         """
         images = read_folder(datasets)
         counts = np.bincount(images.classes)
@@ -97,7 +97,7 @@ class FolderPart(_Data):
 
 
 def _enough(counts: npt.NDArray[np.int64]) -> int:
-    """Return how many classes, in this order, a calibration takes at least; one more than there are if none do."""
+    """Return how many of the first classes suffice for a calibration; one more than there are if even all do not."""
     genuine = np.cumsum(counts * (counts - 1)) // 2
     total = np.cumsum(counts)
     fine = (genuine >= LEAST_GENUINE) & (total * (total - 1) // 2 - genuine >= LEAST_IMPOSTOR)
@@ -119,6 +119,6 @@ DataPart = Annotated[
 
 
 def _within_share(images: LabelledImages) -> float:
-    """Return the share of pairs of different classes that share an alphabet when all alphabets are enrolled."""
+    """Return the share of class pairs within one alphabet when all alphabets are enrolled."""
     sizes = np.bincount(np.asarray(images.groups))
     return float((sizes * (sizes - 1)).sum() / (sizes.sum() * (sizes.sum() - 1)))

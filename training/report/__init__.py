@@ -1,1 +1,1 @@
-"""The report on an artefact: measured once into ``report.json``, then put into words and pictures from that alone."""
+"""The report on an artefact: measured once into ``report.json``, from which text and plots are rendered."""

@@ -1,4 +1,4 @@
-"""Published figures that stand beside ours. Each says where it is from; they are never mixed with what was measured."""
+"""Published figures for comparison, with their sources. They are kept apart from measured figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ANCHORS: dict[str, tuple[Anchor, ...]] = {
 
 
 def anchors_in(report: Report, key: str) -> tuple[Anchor, ...]:
-    """Return the published figures of the protocol ``key``, where the report is of Omniglot's evaluation set."""
+    """Return the published figures of the protocol ``key`` if the report is on Omniglot's evaluation set, else none."""
     origin = report.origin
     return anchors_of(key) if origin.part == "evaluation" and origin.group == "alphabet" else ()
 

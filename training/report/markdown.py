@@ -1,4 +1,4 @@
-"""The report as Markdown, with its plots beside it as SVG files."""
+"""The report as Markdown, with its plots as SVG files in the same folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLOTS = {
 
 
 def as_markdown(report: Report, pictures: Iterable[str]) -> str:
-    """Return the report as Markdown; ``pictures`` names the plots that lie beside it."""
+    """Return the report as Markdown; ``pictures`` are the names of the plots in its folder."""
     drawn = set(pictures)
     lines = [f"# Report: {report.origin.name}", "", f"Generated from `report.json` of `{report.origin.model_id}`.", ""]
     for name, table in tables(report).items():

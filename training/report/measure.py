@@ -1,4 +1,4 @@
-"""Measures everything that a report says of an artefact; whatever is drawn at random is drawn by a stated seed."""
+"""Measure everything in a report on an artefact; every random draw has a stated seed."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ def measure(
     trials: int = TRIALS,
     threads: int | None = None,
 ) -> Report:
-    """Measure ``artifact`` on images that it was not trained on: all protocols that these images allow.
+    """Measure ``artifact`` on images that it was not trained on, with all protocols that these images allow.
 
     Args:
-        command: what the report says it was made by.
-        trials: one-shot trials of the main figure; the others scale with it.
+        command: the command to quote in the report.
+        trials: one-shot trials of the main figure; it also caps the trials of the others.
 
     Raises:
         DatasetError: the data is not in ``datasets``.
@@ -99,7 +99,7 @@ def measure(
 
 
 def measurements(report: Report) -> tuple[Measurement, ...]:
-    """Return the report's figures as a manifest holds them."""
+    """Return the report's figures in the form of the manifest."""
     return tuple(
         Measurement(
             protocol=figure.protocol,
@@ -145,7 +145,7 @@ def _official_runs(subject: Subject, datasets: Path) -> Figure:
 
 
 def _digits(subject: Subject, datasets: Path) -> Figure:
-    """One support of each digit, no fine-tuning; a draw of supports is a cluster."""
+    """MNIST with one support of each digit and no fine-tuning; each draw of supports is a cluster."""
     data = prepare(read_mnist(datasets), Preprocess(subject.manifest.preprocess))
     vectors = embed(subject.embedder, data.pixels)
     trials = any_class_trials(data, n_draws=DIGIT_DRAWS, n_queries=DIGIT_QUERIES, seed=DIGIT_SEED)
@@ -156,7 +156,7 @@ def _digits(subject: Subject, datasets: Path) -> Figure:
 
 def _ways(subject: Subject, ways: tuple[int, ...], n_trials: int, *, within: bool) -> tuple[WayPoint, ...]:
     if within and not subject.grouped:
-        return ()  # there is one curve, over all classes
+        return ()  # only one curve, over all classes
     most = subject.most_way if within else subject.data.n_classes
     points = []
     for n_way in (way for way in ways if way <= most):
@@ -170,7 +170,7 @@ def _ways(subject: Subject, ways: tuple[int, ...], n_trials: int, *, within: boo
 
 
 def _pairs_right(subject: Subject, n_trials: int) -> list[Figure]:
-    """Judge balanced pairs by "more likely the same than not", at the calibration's threshold of one half."""
+    """Classify balanced pairs as same or different at a calibrated probability of one half."""
     figures = []
     kinds = {"verification": False, "verification-within": True} if subject.grouped else {"verification": False}
     calibration, metric = subject.manifest.calibration.with_prior(0.5), subject.embedder.metric
@@ -199,7 +199,7 @@ def _verification(subject: Subject) -> tuple[Verification, ...]:
 
 
 def _error_rates(name: str, curve: PairCurve) -> Verification:
-    # Thinned where both rates hardly move: a few hundred knots draw the same line.
+    # Thinned where both rates hardly change: a few hundred knots give the same curve.
     moved = np.cumsum(np.abs(np.diff(curve.fmr, prepend=0)) + np.abs(np.diff(curve.fnmr, prepend=1)))
     rare = np.log10(np.maximum(curve.fmr, 1e-7))
     key = np.round(moved * 60).astype(int) * 1000 + np.round(rare * 12).astype(int)
@@ -262,7 +262,7 @@ def _open_set(subject: Subject, size: int) -> OpenSet:
 
 
 def _identification_curve(found: Searches) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return FPIR and FNIR over thresholds from where few strangers are named to where all are."""
+    """Return FPIR and FNIR over thresholds, from few strangers identified to all of them."""
     rates = np.geomspace(max(1e-4, 10 / len(found.strangers)), 1, _CURVE_KNOTS)
     edges = np.quantile(found.strangers, rates)
     right = np.searchsorted(np.sort(found.known[found.right]), edges, side="right") / len(found.known)
@@ -273,7 +273,7 @@ def _identification_curve(found: Searches) -> tuple[tuple[float, ...], tuple[flo
 
 
 def embedding_cost(subject: Subject, rounds: int = COST_ROUNDS) -> Cost:
-    """Time the network alone, on one thread and in batches of 64, by the engine that the service would take."""
+    """Time the network alone, on one thread in batches of 64, with the engine that the service would choose."""
     embedder = Embedder(subject.artifact, "cpu", threads=1)
     repeats = np.resize(np.arange(len(subject.data.pixels)), COST_BATCH)
     batch = (subject.data.pixels[repeats].float() / 255).numpy()

@@ -1,4 +1,4 @@
-"""What was measured, on which machine, with which versions, and when."""
+"""The origin of a report: artefact, data, machine, versions and date."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("oneshot", "torch", "numpy", "scipy", "scikit-learn", "pillow")
 
 
 def origin_of(subject: Subject, command: str) -> Origin:
-    """Describe the artefact and this machine, now."""
+    """Describe the artefact, the data and this machine, with the current time."""
     manifest, spec = subject.manifest, subject.manifest.preprocess
     history = read_history(subject.artifact.path)
     seed = manifest.recipe.get("seed")
@@ -47,24 +47,24 @@ def origin_of(subject: Subject, command: str) -> Origin:
 
 
 def machine() -> str:
-    """Name the processor and the system, such as ``AMD EPYC 7B13, x86_64, Linux``."""
+    """Return processor, architecture and system, such as ``AMD EPYC 7B13, x86_64, Linux``."""
     return ", ".join(part for part in (_processor(), platform.machine(), platform.system()) if part)
 
 
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of what computes."""
+    """Return the versions of Python and of the packages that affect results."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # run from a folder that is not installed
+        except PackageNotFoundError:  # oneshot run from its source folder
             found[package] = "not installed"
     return found

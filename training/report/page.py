@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: plots and images are inside, nothing is fetched."""
+"""The report as one self-contained HTML file, with plots and images inline."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(column)}</th>" for column in table.columns)
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    # Focusable, so that a wide table can be scrolled from the keyboard.
+    # Focusable, so that a wide table can be scrolled by keyboard.
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"

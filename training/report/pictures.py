@@ -1,4 +1,4 @@
-"""What a report shows of the images themselves: the worst mistakes, and a map of the classes."""
+"""The images in a report: the worst mistakes, and a map of the classes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ LEAST_CLASSES = 8
 
 
 def worst_mistakes(subject: Subject, n_way: int, n_trials: int, seed: int) -> tuple[int, tuple[Mistake, ...]]:
-    """Return how many trials went wrong, and those in which the right support was farthest behind the chosen one.
+    """Return the number of wrong trials, and those with the largest distance gap between right and chosen support.
 
-    They are the trials of the main one-shot figure; a query is shown once.
+    The trials are those of the main one-shot figure. Each query is shown once.
     """
     trials = subject.trials(n_way, n_trials, seed, within=True)
     behind, chosen, near, far = _compare(subject, trials)
@@ -45,7 +45,7 @@ def worst_mistakes(subject: Subject, n_way: int, n_trials: int, seed: int) -> tu
 
 
 def _compare(subject: Subject, trials: Trials) -> tuple[Floats, Floats, Floats, Floats]:
-    """Return how far the right support is behind the nearest other, that one's place, and both distances."""
+    """Return the distance gap between right support and nearest other, the latter's index, and both distances."""
     points = torch.from_numpy(subject.vectors)
     columns: list[tuple[torch.Tensor, ...]] = []
     for start in range(0, len(trials.queries), CHUNK):
@@ -106,7 +106,7 @@ def class_map(subject: Subject) -> Map | None:
 
 
 def _thumbnail(subject: Subject, index: int, side: int) -> Image.Image:
-    """Return the image as the network sees it, ink bright."""
+    """Return the image as the network sees it, with bright ink."""
     prepared = Preprocess(subject.manifest.preprocess)(subject.images.images[index]).max(axis=0)
     picture = Image.fromarray(np.rint(prepared * 255).astype(np.uint8))
     return picture.resize((side, side), Image.Resampling.LANCZOS)

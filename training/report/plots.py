@@ -1,7 +1,7 @@
-"""The pictures of a report, drawn from ``report.json`` alone, as SVG that takes its colours from the page around it.
+"""The plots of a report, drawn from ``report.json`` as SVG that takes its colours from the surrounding page.
 
-Two colours are stand-ins: ``_INK`` for lines and words and ``_FAINT`` for grids. ``inline`` turns them into the page's
-colours, so that one picture suits a light page, a dark one and paper; ``standalone`` into plain ones.
+Three colours are placeholders: ``_INK`` for lines and text, ``_FAINT`` for grids, ``_PAPER`` for the background.
+``inline`` replaces them by the page's colours, for light pages, dark pages and print; ``standalone`` by fixed ones.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
 
 
 def draw_all(report: Report) -> dict[str, str]:
-    """Return every picture that the report has data for, as SVG text by name."""
+    """Return every plot for which the report has data, as SVG text by name."""
     drawers: dict[str, Callable[[Report], Canvas | None]] = {
         "anchors": anchor_bars,
         "ways": accuracy_by_ways,
@@ -80,12 +80,12 @@ def draw_all(report: Report) -> dict[str, str]:
 
 
 def inline(svg: str) -> str:
-    """Return the picture for a page whose style sets ``--faint`` and ``--paper``."""
+    """Return the plot for a page whose style sets ``--faint`` and ``--paper``."""
     return svg.replace(_INK, "currentColor").replace(_FAINT, "var(--faint)").replace(_PAPER, "var(--paper)")
 
 
 def standalone(svg: str) -> str:
-    """Return the picture as a file of its own, on white."""
+    """Return the plot as a standalone file on white."""
     plain = svg.replace(_INK, "#222222").replace(_FAINT, "#dddddd").replace(_PAPER, "#ffffff")
     return re.sub(r"(<svg [^>]*>)", r'\1<rect width="100%" height="100%" fill="#ffffff"/>', plain, count=1)
 
@@ -114,7 +114,7 @@ def _canvas(size: tuple[float, float] = _SIZE) -> tuple[Canvas, Axes]:
 
 
 def anchor_bars(report: Report) -> Canvas | None:
-    """Errors of the official runs beside the published ones."""
+    """Error in the official runs, next to published figures."""
     if report.figure("runs") is None:
         return None
     own = [Anchor(report.origin.name, 100 - row.value) for row in report.figures if row.key == "runs"]
@@ -133,7 +133,7 @@ def anchor_bars(report: Report) -> Canvas | None:
 
 
 def accuracy_by_ways(report: Report) -> Canvas | None:
-    """Accuracy against the number of classes to choose from."""
+    """Accuracy against the number of classes in a trial."""
     canvas, axis = _canvas()
     group = report.origin.group
     for points, name, colour in (
@@ -177,7 +177,7 @@ def _clipped(curve: Verification) -> tuple[np.ndarray, np.ndarray]:
 
 
 def detection_error_tradeoff(report: Report) -> Canvas | None:
-    """FNMR against FMR on normal-deviate axes (Martin et al. 1997), where Gaussian scores give straight lines."""
+    """DET curve: FNMR against FMR on normal-deviate axes (Martin et al. 1997); Gaussian scores give straight lines."""
     canvas, axis = _canvas()
     for curve in report.verification:
         name, colour = _name(curve, report)
@@ -189,7 +189,7 @@ def detection_error_tradeoff(report: Report) -> Canvas | None:
             for rate, at in curve.fnmr_at.items()
             if float(rate) <= 0.01
         ]
-        # The harder pairs' curve lies above: its labels go to the right, the other's to the left.
+        # The curve of the harder pairs is above: its labels go to the right, the other's to the left.
         offset, side = ((8, 4), "left") if curve.name == "within" else ((-8, -11), "right")
         for across, up, marker, label in marks:
             if 0 < across < 1 and 0 < up < 1:
@@ -209,7 +209,7 @@ def detection_error_tradeoff(report: Report) -> Canvas | None:
 
 
 def receiver_operating_characteristic(report: Report) -> Canvas | None:
-    """True matches against false ones, the false ones on a logarithmic axis."""
+    """ROC curve: true matches against false matches, on a logarithmic axis."""
     canvas, axis = _canvas()
     for curve in report.verification:
         name, colour = _name(curve, report)
@@ -230,7 +230,7 @@ def receiver_operating_characteristic(report: Report) -> Canvas | None:
 
 
 def identification(report: Report) -> Canvas | None:
-    """Enrolled classes missed against strangers named, by the size of the gallery."""
+    """FNIR against FPIR for each gallery size."""
     if not report.open_set:
         return None
     canvas, axis = _canvas()
@@ -249,7 +249,7 @@ def identification(report: Report) -> Canvas | None:
 
 
 def reliability_diagram(report: Report) -> Canvas | None:
-    """How often pairs of a predicted probability are really of one class."""
+    """Reliability diagram: share of pairs that are of one class, against the predicted probability."""
     found = report.reliability
     canvas, axis = _canvas()
     axis.plot([0, 100], [0, 100], color=_INK, linewidth=1, linestyle=":", label="perfect")
@@ -315,7 +315,7 @@ def _sheet(found: Map) -> Callable[[list[tuple[float, float, float]]], np.ndarra
 
 
 def training_curves(report: Report) -> Canvas | None:
-    """Loss and held-out error by step, as the run noted them."""
+    """Loss and held-out error by step, from the run's history."""
     if len(report.history) < 2:
         return None
     canvas, axis = _canvas()

@@ -1,4 +1,4 @@
-"""What ``report.json`` holds: every figure with its n, its interval and its seed, and what made it."""
+"""The schema of ``report.json``: every figure with its n, interval and seed, and the origin of the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT_FILE = "report.json"
 
 
 class ReportError(ValueError):
-    """The file is no report; ``str(error)`` is one line that says why."""
+    """The file is not a report; ``str(error)`` is one line that says why."""
 
 
 class _Part(BaseModel):
@@ -179,7 +179,7 @@ class Report(_Part):
     @model_validator(mode="before")
     @classmethod
     def _of_one_view(cls, content: Any) -> Any:
-        """Leave out what earlier releases measured by several views of each image."""
+        """Drop figures that earlier releases measured with several views of each image."""
         rows = content.get("figures") if isinstance(content, dict) else None
         if not rows or not all(isinstance(row, dict) for row in rows):
             return content
@@ -189,7 +189,7 @@ class Report(_Part):
         return {**content, "figures": figures}
 
     def without_pictures(self) -> Report:
-        """Return the report without any image of the data, small and free to pass on."""
+        """Return the report without images of the data: small, and free to redistribute."""
         blank = {"query_image": "", "truth_image": "", "chosen_image": ""}
         return self.model_copy(
             update={
@@ -199,11 +199,11 @@ class Report(_Part):
         )
 
     def figure(self, key: str) -> Figure | None:
-        """Return the figure of that key, if it was measured."""
+        """Return the figure with this key, or None if it was not measured."""
         return next((figure for figure in self.figures if figure.key == key), None)
 
     def write(self, file: Path) -> None:
-        """Write it as JSON, a part a line; numbers keep seven digits, which is more than any of them is worth."""
+        """Write it as JSON with one part per line; numbers are rounded to seven digits, more than their precision."""
         file.parent.mkdir(parents=True, exist_ok=True)
         content = _short(self).model_dump(mode="json")
         lines = [f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in content.items()]
@@ -214,7 +214,7 @@ def read_report(file: Path) -> Report:
     """Read a report.
 
     Raises:
-        ReportError: the file is not there, or is no report.
+        ReportError: the file is missing, or is not a report.
     """
     try:
         return Report.model_validate_json(file.read_text(encoding="utf-8"))

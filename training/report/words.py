@@ -1,4 +1,4 @@
-"""The tables of a report, from ``report.json`` alone: rows of plain text for Markdown and for HTML."""
+"""The tables of a report, as plain text cells for Markdown and HTML."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Table:
-    """A heading, the column names, the rows, and a line that explains them."""
+    """A table: title, column names, rows, and an explanatory note."""
 
     title: str
     columns: tuple[str, ...]

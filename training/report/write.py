@@ -1,4 +1,4 @@
-"""Puts a report on disk: ``report.json`` first, and from it alone plots, Markdown and the page."""
+"""Write a report to disk: ``report.json``, and from it plots, Markdown and the HTML page."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_report(report: Report, folder: Path) -> Path:
 
 
 def render(folder: Path) -> Path:
-    """Draw and write plots, Markdown and the page anew from the folder's ``report.json``; return the page's path.
+    """Write plots, Markdown and the page from the folder's ``report.json``, and return the page's path.
 
     Raises:
         ReportError: there is no report in the folder.

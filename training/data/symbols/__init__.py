@@ -1,5 +1,5 @@
-"""Symbols to train on: icons, emoji, logos, flags and letters, rendered from npm packages that a lock file names.
+"""Symbols to train on: icons, emoji, logos, flags and letters, rendered from npm packages pinned by a lock file.
 
-``download`` fetches them, ``build`` renders them all into a pack, ``part`` divides the pack for training. Only
-``render``, and so ``build``, needs the rasteriser and the font reader of the extra ``train``.
+``download`` fetches the packages, ``build`` renders them into a pack, ``part`` divides the pack for training. Only
+``render``, and with it ``build``, needs the rasteriser and the font reader of the extra ``train``.
 """

@@ -1,4 +1,4 @@
-"""Render every package, join concepts that look the same, and make one pack of it all."""
+"""Render every package, merge concepts that look the same, and build one pack."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from training.data.symbols.render import draw
 from training.data.symbols.sources import Source, find_sources
 
 _SHARED = 0.25
-"""Share of the drawings of one of two concepts that the other must have, too, for both to be one class."""
+"""Two concepts are one class if they share at least this part of the drawings of either."""
 _MOST_JOINED = 12
-"""Concepts that one drawing may join; more share a filler, such as an empty box, that means none of them."""
+"""Most concepts that one drawing may merge; a drawing of more is a filler, such as an empty box."""
 
 
 def build_pack(packages: Path, *, processes: int = 0, listen: Callable[[int, int], None] | None = None) -> Pack:
-    """Render all packages in the folder ``packages``, in as many processes as there are cores.
+    """Render all packages in the folder ``packages`` in parallel processes.
 
     Args:
-        processes: how many; 0: one for each core.
-        listen: is told how many packages are done, of how many.
+        processes: number of processes; 0: one per core.
+        listen: called with the number of packages done and their total.
 
     Raises:
         DatasetError: the folder holds no packages.
@@ -42,7 +42,7 @@ def build_pack(packages: Path, *, processes: int = 0, listen: Callable[[int, int
 
 
 def render(source: Source) -> list[Drawn]:
-    """Draw all graphics of ``source``; those that resvg cannot read or that show nothing are left out."""
+    """Draw all graphics of ``source``, except those that resvg cannot read and blank ones."""
     drawn = []
     for graphic in source():
         try:
@@ -55,9 +55,9 @@ def render(source: Source) -> list[Drawn]:
 
 
 def pack(drawn: Iterable[Drawn]) -> Pack:
-    """Make a pack in which every drawing is of one class: concepts that share many drawings become one.
+    """Make a pack in which every drawing belongs to one class: concepts that share many drawings are merged.
 
-    A drawing of concepts that stay apart says nothing and is left out, such as the empty box for missing letters.
+    A drawing that several classes share is ambiguous and left out, such as the empty box for missing letters.
     """
     different, concepts_of = _unique(drawn)
     classes = _join(concepts_of)
@@ -79,7 +79,7 @@ def pack(drawn: Iterable[Drawn]) -> Pack:
 
 
 def _unique(drawn: Iterable[Drawn]) -> tuple[list[Drawn], list[set[Concept]]]:
-    """Return each drawing once, and all concepts that it was made for."""
+    """Return the distinct drawings, and all concepts of each."""
     places: dict[bytes, int] = {}
     different: list[Drawn] = []
     concepts: list[set[Concept]] = []
@@ -93,7 +93,7 @@ def _unique(drawn: Iterable[Drawn]) -> tuple[list[Drawn], list[set[Concept]]]:
 
 
 def _join(concepts_of: Sequence[set[Concept]]) -> dict[Concept, int]:
-    """Number the classes of concepts: two that share a quarter of the drawings of either are of one class."""
+    """Map concepts to class numbers (union-find); two that share a quarter of the drawings of either are one class."""
     counts = Counter(concept for concepts in concepts_of for concept in concepts)
     shared = Counter(
         pair for concepts in concepts_of if len(concepts) <= _MOST_JOINED for pair in combinations(sorted(concepts), 2)

@@ -1,4 +1,4 @@
-"""What a drawing means: the same concept by many hands is one class, and a class is trained on or held out as a whole.
+"""Concepts: drawings of one concept by many hands form one class, which is trained on or held out as a whole.
 
 A concept is a name without its style words, an emoji without its skin tone, a country, or a letter.
 """
@@ -32,25 +32,25 @@ class Concept:
     family: str
     name: str
     aliases: tuple[str, ...] = ()
-    """Other names of it, by which it may be held out, too."""
+    """Other names, which can put it into a held-out split too."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All its names."""
+        """The name and the aliases."""
         return (self.name, *self.aliases)
 
 
 def split_of(names: Iterable[str]) -> Split:
-    """Say what the concept of these names is for, by the first digit of their SHA-1.
+    """Return the split of the concept with these names, by the first digits of their SHA-1.
 
-    ``f`` is the exam, ``e`` chooses settings and calibrates, all others are trained on.
+    With an ``f`` among them it is the exam, else with an ``e`` the split for choosing and calibrating, else training.
     """
     digits = {_digest(name)[0] for name in names}
     return "exam" if "f" in digits else "choosing" if "e" in digits else "training"
 
 
 def icon_concept(name: str) -> tuple[Concept, str]:
-    """Return the concept and the style of an icon, by its name in its package."""
+    """Return the concept and the style of an icon from its name in the package."""
     words = name.split("-")
     kept = _without_last(words, _STYLES | _SIZES)
     style = "-".join(words[len(kept) :])
@@ -60,17 +60,17 @@ def icon_concept(name: str) -> tuple[Concept, str]:
 
 
 def logo_concept(name: str) -> Concept:
-    """Return the concept of a logo; packages differ in hyphens."""
+    """Return the concept of a logo, without hyphens, because packages use them differently."""
     return Concept("logo", "".join(_without_last(name.split("-"), _LOGO_STYLES)))
 
 
 def flag_concept(country: str) -> Concept:
-    """Return the concept of the flag of ``country``, two letters or those of a region."""
+    """Return the concept of the flag of ``country``, a country or region code."""
     return Concept("flag", country.lower())
 
 
 def emoji_concept(code: str, name: str) -> Concept | None:
-    """Return the concept of an emoji by its code points, such as ``1f44d-1f3fb``; None: it has a skin tone."""
+    """Return the concept of an emoji from its code points, such as ``1f44d-1f3fb``; None if it has a skin tone."""
     points = [point for point in code.lower().split("-") if point != _PRESENTATION]
     if _SKIN_TONES & set(points):
         return None
@@ -81,10 +81,10 @@ def emoji_concept(code: str, name: str) -> Concept | None:
 
 
 def letter_concept(point: int) -> Concept | None:
-    """Return the concept of a letter, digit or sign by its code point; None: it is not trained on.
+    """Return the concept of a letter, digit or sign from its code point; None if it is left out.
 
-    Punctuation is left out, since what tells it apart is size and place on the line. Of ideographs and Hangul
-    syllables an eighth is enough.
+    Punctuation is left out, because it differs mostly in size and position on the line. Of ideographs and Hangul
+    syllables an eighth is kept.
     """
     letter = unicodedata.normalize("NFKC", chr(point))  # a bold mathematical A is an A
     if len(letter) != 1:
@@ -104,7 +104,7 @@ def letter_concept(point: int) -> Concept | None:
 
 
 def _without_last(words: list[str], dropped: frozenset[str]) -> list[str]:
-    """Return the words without those of ``dropped`` at their end; one always stays."""
+    """Return the words without trailing ones from ``dropped``; at least one word stays."""
     count = len(words)
     while count > 1 and words[count - 1] in dropped:
         count -= 1

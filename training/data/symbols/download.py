@@ -1,4 +1,4 @@
-"""Fetch the npm packages that the set is rendered from, in the versions of the lock file."""
+"""Fetch the npm packages from which the set is rendered, in the versions of the lock file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from training.data.labelled import DatasetError
 
 _LOCK: Final = Path(__file__).parent
 PACKAGES: Final = "node_modules"
-"""Folder of the packages, beside the lock file's copy."""
+"""Folder of the packages, next to the copy of the lock file."""
 
 
 def download_packages(folder: Path) -> Path:
-    """Fetch all packages into ``folder`` and return the folder that holds them; npm checks each one's digest.
+    """Fetch all packages into ``folder`` and return the folder that holds them; npm verifies their digests.
 
     Raises:
         DatasetError: npm is not installed, or a package cannot be fetched.

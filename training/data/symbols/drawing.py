@@ -1,4 +1,4 @@
-"""Drawings: 64 x 64 pixels, red, green, blue and alpha, the symbol cut to its box."""
+"""Drawings: 64 x 64 RGBA pixels with the symbol cropped to its bounding box."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from PIL import Image, ImageChops
 from training.camera.geometry import CONTENT, SIDE
 
 Drawing = npt.NDArray[np.uint8]
-"""(64, 64, 4), straight alpha; one in ink has red, green and blue 0 everywhere."""
+"""(64, 64, 4), straight alpha; red, green and blue are 0 everywhere in a drawing in ink."""
 
 _INK: Final = 24
-"""Brightest channel up to which a drawing counts as black ink."""
+"""A drawing counts as black ink if no channel exceeds this value."""
 _LEVELS: Final = 17
-"""Values are multiples of it: sixteen levels, which pack well."""
+"""Values are multiples of this: sixteen levels, which compress well."""
 _LEAST: Final = 0.002
-"""Share of opaque pixels below which there is nothing to see."""
+"""Mean opacity below which a drawing counts as blank."""
 
 
 def from_ink(image: Image.Image) -> Drawing:
-    """Return what is drawn in black on white as a drawing.
+    """Return a black-on-white image as a drawing in ink.
 
     Raises:
-        ValueError: nothing is drawn.
+        ValueError: the image is blank.
     """
     alpha = ImageChops.invert(image.convert("L"))
     black = Image.new("L", alpha.size)
@@ -36,7 +36,7 @@ def from_ink(image: Image.Image) -> Drawing:
 
 
 def cut(picture: Image.Image) -> Drawing | None:
-    """Cut a premultiplied picture to what is opaque, and centre it in a drawing."""
+    """Crop a premultiplied picture to its opaque part, scale it and centre it in a drawing; None if it is blank."""
     box = picture.getchannel("a").point(lambda value: value if value > _INK else 0).getbbox()
     if box is None:
         return None

@@ -1,4 +1,4 @@
-"""A pack of drawings in one file: of drawings in ink only the alpha is kept."""
+"""A pack of drawings in one file; only the alpha of drawings in ink is stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION: Final = 1
 
 @dataclass(frozen=True)
 class Drawn:
-    """A drawing, what it shows and by which hand."""
+    """A drawing with its concept and the hand that drew it."""
 
     concept: Concept
     hand: str
@@ -32,10 +32,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Pack:
-    """Drawings by class: ``alpha`` (n, 64, 64) of those in ink, ``colour`` (m, 64, 64, 4) of the others.
+    """Labelled drawings: ``alpha`` (n, 64, 64) of those in ink, ``colour`` (m, 64, 64, 4) of the others.
 
-    ``classes`` and ``hands`` (n + m,) count the drawings in ink first; ``names``, ``families`` and ``splits``
-    (n_classes,) are those of classes, and ``hand_names`` those of hands.
+    ``classes`` and ``hands`` (n + m,) list the drawings in ink first. ``names``, ``families`` and ``splits``
+    (n_classes,) describe the classes; ``hand_names`` are the names of the hands.
     """
 
     alpha: npt.NDArray[np.uint8]
@@ -48,9 +48,9 @@ class Pack:
     hand_names: npt.NDArray[np.str_]
 
     def part(self, split: Split) -> PreparedImages:
-        """Return the drawings of a split's classes, pixels (k, 4, 64, 64); ``groups`` numbers families.
+        """Return the drawings of a split's classes, pixels (k, 4, 64, 64).
 
-        ``sources`` are hands.
+        ``groups`` are the families, ``sources`` the hands.
         """
         kept = np.flatnonzero(self.splits == split)
         number = np.full(len(self.names), -1)
@@ -80,7 +80,7 @@ class Pack:
 def make_pack(
     drawings: Sequence[Sequence[Drawn]], names: Sequence[str], families: Sequence[str], splits: Sequence[Split]
 ) -> Pack:
-    """Make a pack of the drawings of each class."""
+    """Make a pack from the drawings of each class."""
     flat = [(number, each) for number, members in enumerate(drawings) for each in members]
     ink = [each for each in flat if not each[1].pixels[:, :, :3].any()]
     coloured = [each for each in flat if each[1].pixels[:, :, :3].any()]
@@ -109,7 +109,7 @@ def read_pack(file: Path) -> Pack:
     """Read what ``write_pack`` wrote.
 
     Raises:
-        DatasetError: it is not there, or is no pack of this version.
+        DatasetError: the file is missing, or is not a pack of this version.
     """
     try:
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as content:

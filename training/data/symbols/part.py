@@ -1,4 +1,4 @@
-"""Symbols as a recipe's data: which are trained on, which choose, and how both are photographed."""
+"""Symbols as a recipe's data: the split into training and held-out concepts, and how both are photographed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.objectives import Part
 FOLDER: Final = "symbols"
 PACK: Final = "symbols.npz"
 SIZE: Final = 96
-"""Pixels on a side of the pictures that choose and calibrate."""
+"""Side in pixels of the held-out pictures."""
 N_WAY: Final = 20
 _SEED: Final = 20
 _SAMPLE: Final = 400
@@ -56,7 +56,7 @@ class SymbolsPart(Part):
         """Read the pack and Omniglot's background set in ``datasets``, and divide them.
 
         Raises:
-            DatasetError: one of them is not there.
+            DatasetError: one of them is missing.
         """
         pack = read_pack(datasets / FOLDER / PACK)
         background = read_omniglot(datasets, "background")
@@ -79,9 +79,9 @@ class SymbolsPart(Part):
         )
 
     def exam(self, datasets: Path) -> LabelledImages:
-        """Return pictures of the exam concepts, as those that are held out but on grounds of the camera's own.
+        """Return pictures of the exam concepts, made like the held-out ones but on generated grounds only.
 
-        A report shows them, so no photograph of others is among them.
+        Reports show these pictures, so they must not contain third-party photographs.
 
         Raises:
             DatasetError: the pack is not in ``datasets``.
@@ -98,7 +98,7 @@ class SymbolsPart(Part):
     def _pictures(
         self, drawings: PreparedImages, kinds: list[str], grounds: Tensor | None, names: list[str] | None = None
     ) -> LabelledImages:
-        """Photograph one drawing of each class clean and by the camera, and another one by the camera."""
+        """Return a clean picture and a photograph of one drawing of each class, and a photograph of another drawing."""
         first, second = _two_hands(drawings)
         pictures = [
             photograph(_only(drawings, places), self.camera, SIZE, _SEED + number, grounds=grounds)
@@ -136,7 +136,7 @@ def _joined(one: PreparedImages, two: PreparedImages, weights: Tensor) -> Drawin
 
 
 def _sample(drawings: PreparedImages, titles: list[_T], most: int) -> tuple[PreparedImages, list[_T]]:
-    """Return the drawings of at most so many classes, renumbered, and the titles of these."""
+    """Return the drawings of at most ``most`` random classes, renumbered, and the titles of these classes."""
     generator = torch.Generator().manual_seed(_SEED)
     chosen = torch.randperm(drawings.n_classes, generator=generator)[:most].sort().values
     number = torch.full((drawings.n_classes,), -1)
@@ -149,7 +149,7 @@ def _sample(drawings: PreparedImages, titles: list[_T], most: int) -> tuple[Prep
 
 
 def _two_hands(drawings: PreparedImages) -> tuple[Tensor, Tensor]:
-    """Return a drawing of each class and another one; the same where there is one."""
+    """Return two random drawings of each class, as indices; the same one twice if there is only one."""
     generator = torch.Generator().manual_seed(_SEED)
     shuffled = torch.randperm(len(drawings.classes), generator=generator)
     order = shuffled[torch.argsort(drawings.classes[shuffled], stable=True)]
@@ -163,7 +163,7 @@ def _only(drawings: PreparedImages, places: Tensor) -> PreparedImages:
 
 
 def _at_least(kinds: list[str], fewest: int) -> list[str]:
-    """Return the kinds, of which those of fewer than ``fewest`` classes count as the most frequent one."""
+    """Return the kinds, with those of fewer than ``fewest`` classes replaced by the most frequent one."""
     counts = Counter(kinds)
     most = counts.most_common(1)[0][0]
     return [kind if counts[kind] >= fewest else most for kind in kinds]

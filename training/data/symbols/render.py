@@ -1,4 +1,4 @@
-"""From vector graphics and letters of fonts to drawings."""
+"""Render vector graphics and glyphs to drawings."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _RENDERED: Final = 160
 
 
 def draw(svg: str) -> Drawing | None:
-    """Render an SVG document; None: nothing is to be seen.
+    """Render an SVG document; None if it is blank.
 
     Raises:
-        ValueError: it is no SVG.
+        ValueError: it is not valid SVG.
     """
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=_RENDERED, height=_RENDERED))
-    # With premultiplied colours nothing of transparent pixels bleeds into the edges.
+    # Premultiplied, so that the colours of transparent pixels do not bleed into the edges.
     return cut(Image.open(io.BytesIO(png)).convert("RGBa"))
 
 
 def document(body: str, left: float, top: float, width: float, height: float) -> str:
-    """Return an SVG document around ``body``; what has the text's colour becomes black."""
+    """Return an SVG document around ``body``; ``currentColor`` is black."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" color="#000" '
         f'viewBox="{left:g} {top:g} {width:g} {height:g}">{body}</svg>'
@@ -36,7 +36,7 @@ def document(body: str, left: float, top: float, width: float, height: float) ->
 
 
 class Font:
-    """A font file, from which letters are drawn one by one."""
+    """A font file, rendered glyph by glyph."""
 
     def __init__(self, data: bytes) -> None:
         self._font = TTFont(io.BytesIO(data), lazy=True)
@@ -45,11 +45,11 @@ class Font:
 
     @property
     def points(self) -> list[int]:
-        """The code points that it has letters for, in order."""
+        """The code points that have a glyph, in order."""
         return sorted(self._names)
 
     def svg(self, point: int) -> str | None:
-        """Return the letter as an SVG document; None: it is blank."""
+        """Return the glyph as an SVG document; None if it is blank."""
         glyph = self._glyphs[self._names[point]]
         bounds = BoundsPen(self._glyphs)
         glyph.draw(bounds)

@@ -1,4 +1,4 @@
-"""The packages that drawings come from: each gives vector graphics with their concept and the hand that drew them."""
+"""The packages as sources of drawings: vector graphics, each with its concept and the hand that drew it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from training.data.symbols.render import Font, document
 _EMOJI: Final = frozenset({"twemoji", "noto", "fluent-emoji-flat", "emojione"})
 _LOGOS: Final = frozenset({"simple-icons", "logos"})
 _WIDEST: Final = 2.0
-"""A logo's width by its height beyond which it is a word, which no other package draws so."""
+"""Largest aspect ratio of a logo; a wider one is a wordmark, which other packages draw differently."""
 _SIGNS: Final = frozenset({"noto-sans-symbols", "noto-sans-symbols-2", "noto-sans-math", "noto-music"})
-"""Fonts made for signs; in others arrows and currency signs are fillers that many fonts share."""
+"""Fonts made for signs. In other fonts, arrows and currency signs are often shared fillers."""
 _COMMON_LETTERS: Final = 0x250
 _BASIC_LETTERS: Final = 0x80
 _ACCENTED: Final = 6
-"""Of one font in so many the accented Latin letters are taken: there are many fonts, and many such letters."""
+"""Accented Latin letters are taken from one font in this many, because there are many fonts and many such letters."""
 _WEIGHT: Final = re.compile(r"-(\d00)-normal\.woff$")
 _BOLD: Final = 700
 
 
 @dataclass(frozen=True)
 class Graphic:
-    """A vector graphic, what it shows and by which hand; two graphics of a concept by one hand count as the same."""
+    """A vector graphic with its concept and the hand that drew it; a hand is a package in one style."""
 
     concept: Concept
     hand: str
@@ -40,14 +40,14 @@ class Graphic:
 
 
 Source = Callable[[], Iterator[Graphic]]
-"""Something that graphics are read from, in a process of its own."""
+"""Yields graphics; it is called in a worker process."""
 
 
 def find_sources(packages: Path) -> list[Source]:
     """Return a source for each package in the folder ``packages``, the largest first.
 
     Raises:
-        DatasetError: there is none.
+        DatasetError: there are no packages.
     """
     kinds: tuple[tuple[str, str, Callable[[Path], Iterator[Graphic]]], ...] = (
         ("@iconify-json/*/icons.json", "", read_icons),
@@ -77,7 +77,7 @@ def read_icons(file: Path) -> Iterator[Graphic]:
                ("left", "top", "width", "height")}  # fmt: skip
         concept, style = _meaning(package, name, codes.get(name))
         wide = package in _LOGOS and box["width"] > _WIDEST * box["height"]
-        # Packages with a drawing for each size differ in details that nobody sees at ours.
+        # Some packages have a drawing per size; at our resolution they look the same.
         if concept is None or wide or (concept.name, style) in seen:
             continue
         seen.add((concept.name, style))
@@ -85,7 +85,7 @@ def read_icons(file: Path) -> Iterator[Graphic]:
 
 
 def _codes(file: Path) -> dict[str, str]:
-    """Return the code points of each emoji's name."""
+    """Return code points by emoji name."""
     content: dict[str, str] = json.loads(file.read_text("utf-8"))
     return {name: code for code, name in sorted(content.items(), reverse=True)}
 
@@ -100,14 +100,14 @@ def _meaning(package: str, name: str, code: str | None) -> tuple[Concept | None,
 
 
 def read_flags(folder: Path) -> Iterator[Graphic]:
-    """Read flags as flag-icons has them, upright and square."""
+    """Read the flags of flag-icons, 4 x 3 and square."""
     for shape in ("4x3", "1x1"):
         for file in sorted((folder / shape).glob("*.svg")):
             yield Graphic(flag_concept(file.stem), f"flag-icons/{shape}", file.read_text("utf-8"))
 
 
 def read_font(folder: Path) -> Iterator[Graphic]:
-    """Read the letters of a font family: upright, in the weight nearest to the usual one and in its boldest."""
+    """Read the letters of a font family, upright, in the weight nearest to 400; of Noto fonts in the boldest too."""
     family = folder.parent.name
     files = {file: int(found[1]) for file in sorted(folder.glob("*.woff")) if (found := _WEIGHT.search(file.name))}
     weights = sorted(set(files.values()))

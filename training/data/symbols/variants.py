@@ -1,4 +1,4 @@
-"""Classes that no package draws: symbols on plates, as signs have them, and ink whose colour counts."""
+"""Classes made from a batch's drawings: symbols on plates, like signs, and ink whose colour belongs to the class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHAPES: Final = 7
 _RIM: Final = 0.6
 """Share of plates with a rim."""
 _OTHER_HUE: Final = 0.22
-"""Least distance of two rivals' hues, of 1 around the circle."""
+"""Least difference of two rivals' hues, where the full circle is 1."""
 _PAINTS: Final = (
     (0.80, 0.08, 0.10), (0.05, 0.25, 0.65), (0.98, 0.80, 0.10), (0.05, 0.05, 0.05), (0.10, 0.50, 0.25),
     (0.95, 0.50, 0.10), (0.45, 0.25, 0.15), (0.55, 0.55, 0.55), (0.50, 0.15, 0.50), (1.00, 1.00, 1.00),
@@ -35,9 +35,9 @@ class VariantsPart(Part):
 
 
 def make_variants(drawings: Tensor, part: VariantsPart, generator: torch.Generator) -> Tensor:
-    """Return drawings (P, K, 4, 64, 64), as bytes, of which some classes are replaced by variants.
+    """Return byte drawings (P, K, 4, 64, 64) in which variants replace some classes.
 
-    They are made on the device of the drawings; all chance comes from ``generator``, on the CPU.
+    They are made on the device of the drawings; all randomness comes from ``generator``, on the CPU.
     """
     with torch.device(drawings.device):
         return _made(drawings, part, generator)
@@ -61,7 +61,7 @@ def _chance(rows: int, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _on_plates(drawings: Tensor, ink: Tensor, rivals: float, generator: torch.Generator) -> Tensor:
-    """Put each class's symbol on a plate of its own; rivals have the plate or the symbol of the class before."""
+    """Put each class's symbol on a plate of its own; rivals copy the plate or the symbol of the previous class."""
     n = len(drawings)
     number, paint = _chance(8, n, generator), torch.tensor(_PAINTS)
     kind = (number[0] * _SHAPES).long()
@@ -92,9 +92,9 @@ def _on_plates(drawings: Tensor, ink: Tensor, rivals: float, generator: torch.Ge
 
 
 def _distance(kind: Tensor) -> Tensor:
-    """Return how far outside of its plate each pixel is, (n, 64, 64).
+    """Return each pixel's signed distance to its plate, (n, 64, 64).
 
-    Plates are discs, squares, diamonds, triangles on either end, octagons and slabs.
+    Plates are discs, squares, diamonds, triangles (pointing up or down), octagons and slabs.
     """
     axis = (torch.arange(SIDE) * 2 + 1) / SIDE - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
@@ -115,7 +115,7 @@ def _distance(kind: Tensor) -> Tensor:
 
 
 def _shrunk(drawings: Tensor, share: Tensor) -> Tensor:
-    """Return drawings (n, K, 4, 64, 64) at ``share`` (n,) of their size, straight alpha, around the same centre."""
+    """Return drawings (n, K, 4, 64, 64), straight alpha, shrunk to ``share`` (n,) of their size about the centre."""
     n, k = drawings.shape[:2]
     premultiplied = torch.cat([drawings[:, :, :3] * drawings[:, :, 3:], drawings[:, :, 3:]], 2).flatten(0, 1)
     halves = F.avg_pool2d(premultiplied, 2)
@@ -128,7 +128,7 @@ def _shrunk(drawings: Tensor, share: Tensor) -> Tensor:
 
 
 def _tinted(drawings: Tensor, rivals: float, generator: torch.Generator) -> Tensor:
-    """Colour each class's ink; rivals are the symbol of the class before in another colour."""
+    """Colour each class's ink; a rival is the symbol of the previous class in another colour."""
     n = len(drawings)
     number = _chance(5, n, generator)
     copied = torch.nonzero(number[0] < rivals).flatten()
@@ -145,7 +145,7 @@ def _tinted(drawings: Tensor, rivals: float, generator: torch.Generator) -> Tens
 
 
 def _hue(hue: Tensor) -> Tensor:
-    """Return full colours (n, 3) of hues (n,) in [0, 1)."""
+    """Return saturated colours (n, 3) for hues (n,) in [0, 1)."""
     sixths = (hue[:, None] * 6 + torch.tensor([0.0, 4.0, 2.0])) % 6
     return ((sixths - 3).abs() - 1).clamp(0, 1)
 
