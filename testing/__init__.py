@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: servers, databases, clients, clusters, and the images and artefacts they use."""
+"""Shared by tests and benchmarks: servers, databases, clients, clusters, images and artefacts."""

@@ -1,6 +1,6 @@
-"""A container engine for tests: one that runs, or one that is started; and composed projects in it.
+"""A container engine for tests, and Compose projects in it.
 
-Where no engine runs, ../shared/tools/docker-engine is started when it is there, and stopped again; where neither is,
+If no engine is running, ../shared/tools/docker-engine is started, if it exists, and stopped at the end. Without either
 the test is skipped.
 """
 
@@ -27,7 +27,7 @@ STARTER = ROOT.parent / "shared" / "tools" / "docker-engine"
 
 @dataclass(frozen=True)
 class Engine:
-    """A running engine and the composed project under test in it."""
+    """A running engine and the Compose project under test."""
 
     environment: dict[str, str]
     compose_command: list[str]
@@ -68,7 +68,7 @@ class Engine:
         return self.docker("exec", self.container(), *command)
 
     def kill_hard(self, container: str | None = None) -> None:
-        """SIGKILL its first process from outside (`docker kill` would count as a wish to stop it)."""
+        """SIGKILL its first process from outside (after `docker kill` the engine would not restart it)."""
         pid = str(self.inspect(".State.Pid", container))
         helper = ["--rm", "--pid=host", "--network=none", "--user=0:0", "--entrypoint=python", self.image]
         self.docker("run", *helper, "-c", f"import os; os.kill({pid}, 9)")
@@ -81,7 +81,7 @@ def answers(environment: dict[str, str], *command: str) -> bool:
 
 
 def exports(text: str, environment: dict[str, str]) -> dict[str, str]:
-    """The environment after the shell text `export A=... B=...`."""
+    """The environment after running shell text such as `export A=... B=...`."""
     script = f"{text}\nenv -0"
     done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
     return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if entry)
@@ -95,7 +95,7 @@ def compose_command(environment: dict[str, str]) -> list[str]:
 
 
 def engine_environment(environment: dict[str, str], undo: list[Callable[[], object]]) -> dict[str, str]:
-    """Where an engine answers: the environment's own, or the one that the starter runs; else a skip."""
+    """The environment of an engine that answers: a running one, or one started by STARTER. Skips if there is none."""
     if answers(environment, "docker", "info"):
         return environment
     if not STARTER.exists():
@@ -118,7 +118,7 @@ def build(environment: dict[str, str], image: str, extras: str = "") -> None:
 
 @contextmanager
 def composed(project: str, image: str, *files: str, extras: str = "", **variables: str) -> Iterator[Engine]:
-    """An engine with the service's image, for a project of these compose files; all of it is removed at the end."""
+    """An engine with the service's image, for a project of these Compose files; everything is removed at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ONESHOT_")}
     undo: list[Callable[[], object]] = []
     try:

@@ -1,4 +1,4 @@
-"""The guides as tests see them: their fenced blocks, headings and links."""
+"""Parse the guides for tests: fenced blocks, headings and links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Block:
 
 
 def blocks(file: Path) -> list[Block]:
-    """All fenced blocks in order. Those of `sh` and `python` are run; anything else is for reading."""
+    """All fenced blocks in order. Tests run those in `sh` and `python`."""
     return [Block(language.strip(), text) for language, text in _FENCE.findall(file.read_text("utf-8"))]
 
 
@@ -40,11 +40,11 @@ def links(file: Path) -> list[str]:
 
 
 def anchors(file: Path) -> set[str]:
-    """The anchors that headings make where the code is hosted: lower case, spaces to hyphens, no punctuation."""
+    """The anchors of headings as the code host generates them: lower case, spaces to hyphens, no punctuation."""
     text = _FENCE.sub("", file.read_text("utf-8"))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in _HEADING.findall(text)}
 
 
 def pages() -> list[Path]:
-    """Every page that people read, generated ones included."""
+    """Every documentation page, generated ones included."""
     return sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md"), *(ROOT / "model").rglob("*.md"), ROOT / "client/README.md"])

@@ -1,4 +1,4 @@
-"""Drawings of symbols for tests and benchmarks of the camera; they are made by this file."""
+"""Generated drawings of symbols for tests and benchmarks of the camera."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ DRAWERS: tuple[Callable[[ImageDraw.ImageDraw], None], ...] = (
 
 
 def drawings() -> Tensor:
-    """Return nine drawings (9, 4, 64, 64), bytes: the first four of ink, the others coloured."""
+    """Return nine byte drawings (9, 4, 64, 64): the first four in ink, the others coloured."""
     made = []
     for draw in DRAWERS:
         image = Image.new("RGBA", (_LARGE, _LARGE), (0, 0, 0, 0))

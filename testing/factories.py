@@ -1,4 +1,4 @@
-"""What tests are made of: drawn characters, encoded images, and small real artefacts with untrained weights."""
+"""Factories for tests: drawn characters, encoded images, and small real artefacts with untrained weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.similarity import build_similarity
 
 
 def draw_character(seed: int, size: int = 105, jitter: float = 0.0, jitter_seed: int = 0) -> Image.Image:
-    """Draw a made-up character of a few strokes, black on white; ``jitter`` pixels of hand tremble."""
+    """Draw a random character of a few strokes, black on white; ``jitter`` is hand tremor in pixels."""
     points = np.random.default_rng(seed).uniform(0.15, 0.85, (3, 3, 2)) * size
     points += np.random.default_rng(jitter_seed).normal(0, 1, points.shape) * jitter
     image = Image.new("L", (size, size), 255)
@@ -28,7 +28,7 @@ def draw_character(seed: int, size: int = 105, jitter: float = 0.0, jitter_seed:
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """Return the image's file in the format ``kind`` (Pillow's name)."""
+    """Return the image encoded in the format ``kind`` (Pillow's name)."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -40,7 +40,7 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def make_calibration() -> Calibration:
-    """Return a calibration with plausible numbers for distances around 0 to 2."""
+    """Return a calibration with plausible numbers for distances from about 0 to 2."""
     distances = (0.2, 0.3, 0.4, 0.6, 0.9, 1.1)
     fnmr = (0.5, 0.3, 0.2, 0.1, 0.01, 0.001)
     return Calibration(

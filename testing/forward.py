@@ -1,4 +1,4 @@
-"""A forward pass that a test can hold up, break or replace."""
+"""A forward pass that a test can delay, break or replace."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Embed: TypeAlias = Callable[[Prepared], Vectors]
 
 
 class Forward:
-    """Stands in front of the networks' forward pass and does nothing, until `instead` is set.
+    """Wraps the networks' forward pass; by default it only passes calls on.
 
-    Then `instead(embed, batch)` is called for each `embed(batch)`.
+    Once `instead` is set, `instead(embed, batch)` is called for each `embed(batch)`.
     """
 
     def __init__(self) -> None:
         self.instead: Callable[[Embed, Prepared], Vectors] | None = None
 
     def around(self, method: Callable[[Embedder, Prepared], Vectors]) -> Callable[[Embedder, Prepared], Vectors]:
-        """Return what takes the place of `Embedder.embed`."""
+        """Return the replacement for `Embedder.embed`."""
 
         def embed(embedder: Embedder, batch: Prepared) -> Vectors:
             real = partial(method, embedder)

@@ -24,7 +24,7 @@ BLOCKS = 12
 
 @dataclass(frozen=True)
 class Sample:
-    """One look at a process: seconds since the first, megabytes (resident, of these anonymous), and counts."""
+    """One sample of a process: seconds since the start, megabytes (resident, and the anonymous part), and counts."""
 
     seconds: float
     resident: float
@@ -35,7 +35,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Slope:
-    """Megabytes an hour, with the 95 % interval and the probability of a slope so far from 0 without growth."""
+    """Megabytes an hour, with the 95 % interval and the p-value against no growth."""
 
     per_hour: float
     low: float
@@ -47,7 +47,7 @@ class Slope:
 
 
 def look(pid: int, seconds: float) -> Sample:
-    """A sample of a running process (Linux)."""
+    """Take a sample of a running process (Linux)."""
     process = Path(f"/proc/{pid}")
     status = dict(
         line.split(":\t", 1) for line in (process / "status").read_text("ascii").splitlines() if ":\t" in line
@@ -58,7 +58,7 @@ def look(pid: int, seconds: float) -> Sample:
 
 
 def peak(pid: int) -> float:
-    """The most megabytes that a running process had resident since it was last asked (Linux)."""
+    """Peak resident megabytes of a running process since the last call (Linux)."""
     process = Path(f"/proc/{pid}")
     lines = (process / "status").read_text("ascii").splitlines()
     (process / "clear_refs").write_text("5", "ascii")
@@ -68,7 +68,7 @@ def peak(pid: int) -> float:
 def watch(
     pid: int, minutes: float, samples: int, seen: Callable[[Sample], None] = lambda _sample: None
 ) -> list[Sample]:
-    """So many samples, evenly over the time; each is also told to `seen`."""
+    """Take `samples` samples, evenly spaced over `minutes`; `seen` is called with each."""
     found: list[Sample] = []
     began = time.monotonic()
     for number in range(samples):
@@ -80,7 +80,10 @@ def watch(
 
 
 def slope(samples: Sequence[Sample], warm_up: float = 1 / 3, what: str = "resident") -> Slope:
-    """The growth after the first `warm_up` (a share) of the samples; of at least two samples a block."""
+    """The growth after the first `warm_up` (a share) of the samples.
+
+    Raises ValueError for fewer than two samples a block.
+    """
     settled = np.array([(each.seconds / 3600, getattr(each, what)) for each in samples[int(len(samples) * warm_up) :]])
     if len(settled) < 2 * BLOCKS:
         raise ValueError(f"{len(settled)} samples are too few for {BLOCKS} blocks")
@@ -91,7 +94,7 @@ def slope(samples: Sequence[Sample], warm_up: float = 1 / 3, what: str = "reside
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pid", type=int)
     parser.add_argument("--minutes", type=float, default=10)

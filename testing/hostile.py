@@ -1,4 +1,4 @@
-"""Images made to do harm: mutations of each format, bombs, polyglots, shapes that nobody draws. All from a seed."""
+"""Hostile images: mutations of each format, decompression bombs, polyglots, extreme shapes. All seeded."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _EXTREMES = (b"\x00\x00\x00\x00", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x
 
 
 def drawing(size: int = 48) -> Image.Image:
-    """A plain good image."""
+    """A plain valid image."""
     image = Image.new("L", (size, size), 255)
     ImageDraw.Draw(image).line([(5, 8), (size - 8, size // 2), (9, size - 6)], fill=0, width=3)
     return image
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    """The image as a file of the format."""
+    """The image encoded in the format `kind`."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def odd_images() -> Iterator[tuple[str, bytes]]:
-    """Single cases, each with a name: well-formed or nearly so, and strange."""
+    """Named single cases: strange images, well-formed or nearly so."""
     for size in ((1, 1), (1, 30_000), (30_000, 1), (2, 3)):
         yield f"{size[0]}x{size[1]}", encoded(Image.new("L", size, 255), "PNG")
     for name, shade in (("white", 255), ("black", 0), ("grey", 128)):
@@ -65,7 +65,7 @@ def odd_images() -> Iterator[tuple[str, bytes]]:
 
 
 def mutations(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
-    """`count` images, each a good one of some format after one to four accidents."""
+    """`count` images, each a valid one of some format after one to four mutations."""
     rng = random.Random(seed)
     good = [(kind, encoded(drawing(), kind)) for kind in FORMATS]
     good += [("TIFF", encoded(drawing().convert("F"), "TIFF")), ("PNG", encoded(drawing().convert("P"), "PNG"))]
@@ -77,7 +77,7 @@ def mutations(seed: int, count: int) -> Iterator[tuple[str, bytes]]:
 
 
 def zip_bomb(content: bytes, count: int) -> bytes:
-    """A zip file with the same content so many times, each a class of its own."""
+    """A zip file with `count` copies of the same image, each as a class of its own."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for number in range(count):
@@ -86,21 +86,21 @@ def zip_bomb(content: bytes, count: int) -> bytes:
 
 
 def white_picture() -> bytes:
-    """A good image of a megabyte, of which a kilobyte is left in a zip file."""
+    """A valid image of a megabyte that a zip file compresses to a kilobyte."""
     page = Image.new("L", (1000, 1000), 255)
     page.paste(drawing(), (400, 400))
     return encoded(page, "TIFF")
 
 
 def image_lines(count: int, size: int) -> bytes:
-    """NDJSON of so many classes, each of a good image with so many bytes behind it."""
+    """NDJSON with `count` classes, each with a valid image followed by `size` random bytes."""
     image = encoded(drawing(), "PNG")
     lines = ({"label": f"{n}", "image": base64.b64encode(image + os.urandom(size)).decode()} for n in range(count))
     return b"\n".join(json.dumps(line).encode() for line in lines)
 
 
 def many_scans(size: tuple[int, int], count: int) -> bytes:
-    """A progressive JPEG that refines one thing over and over."""
+    """A progressive JPEG with `count` scans, most of them copies of its second one."""
     data = encoded(Image.new("L", size, 200), "JPEG", progressive=True)
     first = data.index(b"\xff\xc4", data.index(b"\xff\xda"))  # the tables of its second scan
     second = data.index(b"\xff\xc4", data.index(b"\xff\xda", first))
@@ -108,7 +108,7 @@ def many_scans(size: tuple[int, int], count: int) -> bytes:
 
 
 def black_png(width: int, height: int) -> bytes:
-    """A whole PNG of a shape that may take long to make."""
+    """A complete black PNG of any shape; large ones are slow to generate."""
     return _png_of(width, height, zlib.compress(bytes((width + 1) * height), 9))
 
 
@@ -124,7 +124,7 @@ def _flip(rng: random.Random, data: bytes, _good: _Good) -> bytes:
 
 
 def _head(rng: random.Random, data: bytes, _good: _Good) -> bytes:
-    """An extreme number where sizes, offsets and counts stand."""
+    """Put an extreme number into the header, where sizes, offsets and counts are."""
     place = rng.randrange(min(len(data), 64) + 1)
     return data[:place] + rng.choice(_EXTREMES)[: rng.choice((1, 2, 4))] + data[place + 4 :]
 

@@ -1,4 +1,4 @@
-"""Clients that keep asking, and count what became of each request."""
+"""Clients that send requests continuously and count the outcomes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import httpx
 
 
 class Load:
-    """Threads that classify and enrol, half of them over kept connections, the others over a new one each time.
+    """Threads that classify and enrol: half over a keep-alive connection, half over a new one per request.
 
-    `outcomes` counts `answered` (200, 201), `turned away` (no connection was made, or a 503), `lost` (sent, and no
-    answer came) and any other status; `enrolled` are the labels that were acknowledged.
+    `outcomes` counts `answered` (200, 201), `turned away` (connection refused, or a 503), `lost` (sent without an
+    answer) and any other status. `enrolled` holds the acknowledged labels.
     """
 
     def __init__(self, url: str, image: bytes, clients: int = 6) -> None:
@@ -37,7 +37,7 @@ class Load:
             thread.join()
 
     def wait_for(self, answers: int, seconds: float = 90) -> None:
-        """Wait until so many requests were answered."""
+        """Wait until this many requests were answered."""
         deadline = time.monotonic() + seconds
         while self.outcomes["answered"] < answers:
             assert time.monotonic() < deadline, self.outcomes

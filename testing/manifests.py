@@ -1,4 +1,4 @@
-"""Manifests of models that were never trained."""
+"""Manifests of untrained models."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from testing.factories import make_calibration
 
 
 def make_manifest(metric: Metric = "l2", dim: int = 2, weights: str = "some") -> Manifest:
-    """A manifest whose index-form vectors of length `dim` are compared by `metric`; other `weights`, other digest."""
+    """A manifest with index-form vectors of length `dim` compared by `metric`; `weights` determines the digest."""
     [kind] = [kind for kind, of_kind in METRICS.items() if of_kind == metric]
     return Manifest(
         name="test",

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, started from the binaries that the machine has."""
+"""A private PostgreSQL server for tests, started from the installed binaries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _START_SECONDS = 60.0
 
 
 def binaries() -> Path | None:
-    """The folder of `initdb` and `postgres`; Debian keeps it out of the path."""
+    """The folder of `initdb` and `postgres`, which Debian does not put on the PATH."""
     found = shutil.which("initdb")
     if found:
         return Path(found).resolve().parent
@@ -29,26 +29,26 @@ def binaries() -> Path | None:
 
 
 def missing() -> str | None:
-    """What a test on PostgreSQL lacks here."""
+    """Why tests on PostgreSQL cannot run here, or None."""
     if find_spec("psycopg") is None:
         return "psycopg is not installed (extra postgres)"
     return None if binaries() else "PostgreSQL's programs are not installed"
 
 
 def connect(url: str) -> Any:
-    """A connection without transactions, of the driver itself."""
+    """A plain driver connection in autocommit mode."""
     import psycopg  # noqa: PLC0415 - an extra
 
     return psycopg.connect(url, autocommit=True)
 
 
 def children(process: int) -> list[int]:
-    """The processes that it has started."""
+    """The child processes of a process."""
     return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text("ascii").split()]
 
 
 class Postgres:
-    """A server in a new folder, reached by a socket in it; durable against SIGKILL, not against a power cut."""
+    """A server in a temporary folder, reached by a socket in it; its data survive SIGKILL, but not a power cut."""
 
     def __init__(self) -> None:
         folder = binaries()
@@ -77,11 +77,11 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self._as_user)
 
     def url(self, database: str = "postgres") -> str:
-        """The address of a database."""
+        """The URL of a database."""
         return f"postgresql://oneshot@/{database}?host={self.folder}"
 
     def start(self) -> None:
-        """Start it, on the data that it left."""
+        """Start the server on its existing data."""
         options = ["-D", self._data, "-k", str(self.folder), "-c", "listen_addresses=", "-c", "fsync=off"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,11 +108,11 @@ class Postgres:
         return True
 
     def stop(self) -> None:
-        """End it at once, its connections too ("fast")."""
+        """Shut down in "fast" mode, which closes connections."""
         self._end(signal.SIGINT)
 
     def kill(self) -> None:
-        """SIGKILL to all its processes."""
+        """Send SIGKILL to all its processes."""
         assert self._process is not None
         for process in (self._process.pid, *children(self._process.pid)):  # each child has a session of its own
             with suppress(ProcessLookupError):
@@ -121,13 +121,13 @@ class Postgres:
         self._process = None
 
     def freeze(self, number: signal.Signals = signal.SIGSTOP) -> None:
-        """Stop all its processes without ending them: connections stay, and nothing answers."""
+        """Suspend all its processes: connections stay open, and nothing answers."""
         assert self._process is not None
         for process in (self._process.pid, *children(self._process.pid)):
             os.kill(process, number)
 
     def thaw(self) -> None:
-        """Let them go on."""
+        """Resume the processes."""
         self.freeze(signal.SIGCONT)
 
     def _end(self, number: signal.Signals) -> None:
@@ -137,7 +137,7 @@ class Postgres:
             self._process = None
 
     def new_store(self) -> str:
-        """The URL of a database of its own with a new store in it."""
+        """The URL of a new database with an empty store in it."""
         with closing(connect(self.url())) as connection:
             if not self._number:
                 connection.execute("CREATE DATABASE empty_store")
@@ -147,14 +147,14 @@ class Postgres:
         return self.url(f"store_{self._number}")
 
     def new_database(self) -> str:
-        """The URL of a database with nothing in it."""
+        """The URL of a new, empty database."""
         self._number += 1
         with closing(connect(self.url())) as connection:
             connection.execute(f"CREATE DATABASE database_{self._number}")
         return self.url(f"database_{self._number}")
 
     def drop(self, url: str) -> None:
-        """Delete a database, whoever still uses it."""
+        """Delete a database, even with open connections."""
         name = url.partition("@/")[2].partition("?")[0]
         with closing(connect(self.url())) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

@@ -1,4 +1,4 @@
-"""`oneshot serve` as a process of its own, with its workers, for tests that kill, restart or share."""
+"""`oneshot serve` as a separate process with workers, for tests that kill, restart or share it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import httpx
 
-#: What a server of a test does not take more of.
+#: Resource limits of a server under test.
 _FRUGAL = {"OMP_NUM_THREADS": "1", "ONESHOT_THREADS": "1", "ONESHOT_RESERVE_BYTES": "65536"}
 ONESHOT = Path(sys.executable).with_name("oneshot")
 
 
 class Server:
-    """A started server, ready to answer; in a process group of its own, so that all of it can be killed at once."""
+    """A started server in a process group of its own, so that all its processes can be killed at once."""
 
     def __init__(
         self, home: Path, artifact: Path | None, *options: str, command: list[str] | None = None, **variables: str
@@ -65,8 +65,8 @@ class Server:
         return [json.loads(line) for line in self.lines if line.startswith("{")]
 
     def ready(self, workers: int = 1) -> Server:
-        """Wait until it answers."""
-        deadline = time.monotonic() + 180  # a machine that does much else takes its time to load torch
+        """Wait until all workers have started and the server is ready."""
+        deadline = time.monotonic() + 180  # a busy machine takes long to load torch
         while sum(entry["event"] == "started" for entry in self.log) < workers:
             assert self.process.poll() is None, "".join(self.lines)
             assert time.monotonic() < deadline, "".join(self.lines)
@@ -77,12 +77,12 @@ class Server:
         return self
 
     def kill(self) -> None:
-        """SIGKILL to all its processes."""
+        """Send SIGKILL to all its processes."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     def stop(self) -> int:
-        """End it as a supervisor does; returns the exit code."""
+        """Stop it with SIGTERM, as a supervisor does, and return the exit code."""
         self.process.terminate()
         return self.process.wait(60)
 
@@ -92,7 +92,7 @@ class Server:
     def __exit__(self, *_error: object) -> None:
         if self.process.poll() is None:
             self.kill()
-        self._reader.join(5)  # all its processes are gone, so the pipe ends
+        self._reader.join(5)  # all processes have exited, so the pipe is at its end
         if self.process.stderr is not None and not self._reader.is_alive():
             self.process.stderr.close()
 
@@ -103,11 +103,11 @@ def enroll(client: httpx.Client, label: str, image: bytes, **fields: str) -> htt
 
 
 def process_of(client: httpx.Client) -> int:
-    """Which process answers this (kept) connection: the one that holds the other end of its socket."""
+    """The process that serves this keep-alive connection: the owner of the other end of its socket."""
     stream = client.get("/livez").extensions["network_stream"]
     here, there = (f":{stream.get_extra_info(name)[1]:04X}" for name in ("client_addr", "server_addr"))
     rows = [line.split() for line in Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]]
-    # a table that changes while it is read shows a row twice; one that is being closed belongs to nobody (inode 0)
+    # the table may change while it is read, so a row can appear twice; a closing socket has inode 0
     [inode] = {row[9] for row in rows if row[1].endswith(there) and row[2].endswith(here)} - {"0"}
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):

@@ -1,7 +1,7 @@
-"""What a proof of reliability found, in one form, so that one page can be made of all of them.
+"""Results of the reliability proofs in one format, from which one page is generated.
 
-Each proof calls `record` when it has passed. It writes nothing unless the variable RELIABILITY_JSON names the file,
-which `make bench-reliability` sets; so an ordinary test run changes no file of the project.
+Each proof calls `record` when it has passed. Nothing is written unless the variable RELIABILITY_JSON names a file.
+`make bench-reliability` sets it; an ordinary test run changes no file of the project.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _ROOT = Path(__file__).parent.parent
 
 @dataclass(frozen=True)
 class Proof:
-    """Counts by name of what was tried and of the faults that were injected, and what became of it.
+    """The result of one proof: `tried` and `faults` count the operations and the injected faults, by name.
 
-    `lost` are requests without an answer, or answers that did not hold; `errors_5xx` those with a status from 500 on,
-    503 excepted; `leaked` is what was measured of memory, descriptors or else; `command` runs the proof again.
+    `lost` counts requests without an answer and acknowledged changes that were not kept. `errors_5xx` counts statuses
+    from 500 on except 503. `leaked` describes the growth of memory, descriptors and the like. `command` repeats the
+    proof.
     """
 
     what: str
@@ -40,7 +41,7 @@ class Proof:
 
 
 def record(name: str, proof: Proof) -> None:
-    """Write the proof under its name into the file that RELIABILITY_JSON names, if it names one."""
+    """Write the proof under its name into the file named by RELIABILITY_JSON, if it is set."""
     target = os.environ.get("RELIABILITY_JSON")
     if target:
         path = _ROOT / target
@@ -50,18 +51,18 @@ def record(name: str, proof: Proof) -> None:
 
 
 def run() -> dict[str, str]:
-    """When, where and on what."""
+    """Date, machine and versions."""
     return {"date": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "versions": versions()}
 
 
 def machine() -> str:
-    """Cores, kind, memory and system of this machine."""
+    """CPUs, architecture, memory and system of this machine."""
     gigabytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{os.cpu_count()} CPUs ({platform.machine()}), {gigabytes:.0f} GiB, {platform.system()}"
 
 
 def versions() -> str:
-    """The project's commit and what it ran on."""
+    """The project's version and commit, and those of Python, SQLite and the main packages."""
     git = ["git", "-C", str(_ROOT), "describe", "--always", "--abbrev=10", "--exclude=*"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
     parts = [

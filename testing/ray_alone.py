@@ -1,4 +1,4 @@
-"""A network namespace with nothing but loopback: Ray listens on whatever addresses a machine has."""
+"""Run Ray in a network namespace with only loopback, because it listens on all of a machine's addresses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _unshare() -> list[str]:
 
 
 def missing() -> str | None:
-    """What a test on Ray lacks here."""
+    """Why tests on Ray cannot run here, or None."""
     if find_spec("ray") is None:
         return "Ray is not installed (extra ray)"
     if shutil.which("unshare") is None:
@@ -36,21 +36,21 @@ def missing() -> str | None:
 
 
 def command_alone(module: str, arguments: Sequence[str]) -> list[str]:
-    """What runs a module of Python in a namespace of its own; whatever it has left running is killed at the end."""
-    # with a namespace of process ids, too, all that was started ends with its first process
+    """The command that runs a Python module in a namespace of its own; its leftover processes are killed at the end."""
+    # in a PID namespace all processes end with the first one
     start = [*_unshare(), "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable]
     return [*start, "-m", __name__, module, *arguments]
 
 
 def environment_alone() -> dict[str, str]:
-    """What it should find in its environment."""
+    """The environment for such a command."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
 
 
 def run_alone(
     module: str, arguments: Sequence[str], seconds: float, folder: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
+    """Run the module and wait for it."""
     return subprocess.run(
         command_alone(module, arguments),
         cwd=folder,
@@ -63,7 +63,7 @@ def run_alone(
 
 
 def raise_loopback() -> None:
-    """Make 127.0.0.0/8 usable, in the new namespace."""
+    """Bring up loopback (127.0.0.0/8) in the new namespace."""
     request = struct.pack("16sH14s", b"lo", _IFF_UP, b"")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)

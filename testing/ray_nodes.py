@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on one machine: a raylet with an address of its own for each."""
+"""A Ray cluster of several nodes on one machine: one raylet per node, each with its own address."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from testing.postgres import children
 
 PORT = 6379
 _START_SECONDS = 120.0
-#: A node that is gone is noticed within two seconds instead of a quarter of a minute.
+#: A dead node is noticed within two seconds instead of about fifteen.
 _QUICK = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "3"}
 
 
 class Nodes:
-    """The first node and others; without the dashboard, and with little memory."""
+    """A head node and others, without the dashboard and with little memory."""
 
     def __init__(self, folder: Path, cpus: float = 2) -> None:
         self.address = f"127.0.0.1:{PORT}"
@@ -35,7 +35,7 @@ class Nodes:
         self.add()
 
     def add(self) -> int:
-        """Start a node; returns its number, 0 for the first."""
+        """Start a node and return its number; 0 is the head."""
         number, self._number = self._number, self._number + 1
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus", str(self._cpus)]
         command += ["--node-ip-address", f"127.0.0.{number + 1}", "--object-store-memory", str(100 * 2**20)]
@@ -60,7 +60,7 @@ class Nodes:
             time.sleep(0.1)
 
     def raylet(self, number: int) -> int | None:
-        """The process of a node that starts and watches all others."""
+        """The id of a node's raylet process, the parent of its other processes, or None."""
         with suppress(OSError):
             for process in children(self._nodes[number].pid):
                 if b"/raylet/raylet" in Path(f"/proc/{process}/cmdline").read_bytes():
@@ -68,7 +68,7 @@ class Nodes:
         return None
 
     def replicas(self, number: int) -> list[str]:
-        """What of the application runs on a node."""
+        """The names of the Serve deployments and proxies that run on a node."""
         raylet, found = self.raylet(number), []
         for process in children(raylet) if raylet else []:
             with suppress(OSError):
@@ -80,7 +80,7 @@ class Nodes:
         return sorted(found)
 
     def kill(self, number: int) -> None:
-        """SIGKILL to a raylet; the processes that it had started end as they notice it."""
+        """Send SIGKILL to a raylet; its child processes exit when they notice."""
         raylet = self.raylet(number)
         assert raylet is not None
         os.kill(raylet, signal.SIGKILL)
@@ -101,6 +101,6 @@ class Nodes:
 
 
 def free_port() -> int:
-    """A port that nobody has."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])

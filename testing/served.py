@@ -80,7 +80,7 @@ def make_settings(**changes: Any) -> Settings:
 
 
 def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
-    """Check the one shape of every error, and return its body."""
+    """Check that an error has the format of all errors, and return its body."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -95,9 +95,9 @@ def assert_problem(response: httpx.Response, status: int, slug: str) -> dict[str
 
 
 def on_both_stores(metafunc: pytest.Metafunc) -> None:
-    """As the hook `pytest_generate_tests` of a module or folder: its tests of a store run on SQLite and on PostgreSQL.
+    """A `pytest_generate_tests` hook that runs a module's or folder's store tests on SQLite and on PostgreSQL.
 
-    One that asks for the file's `path` is about SQLite.
+    A test that takes the file's `path` runs on SQLite only.
     """
     if "where" in metafunc.fixturenames and "path" not in inspect.signature(metafunc.function).parameters:
         metafunc.parametrize("where", ["sqlite", "postgres"], indirect=True)

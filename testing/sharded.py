@@ -1,4 +1,4 @@
-"""Galleries in parts, all of them in this process."""
+"""Sharded galleries with all shards in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Parts:
-    """The views of all parts of one store; what is asked and told goes through bytes, as between processes."""
+    """The views of all shards of one store; questions and answers are pickled, as between processes."""
 
     def __init__(self, where: Path | str, count: int, open_: Callable[[SqlStore, int], Galleries]) -> None:
         self._undo = ExitStack()
@@ -28,7 +28,7 @@ class Parts:
             self._views.append(ShardView(open_(store, number)))
 
     def __call__(self, question: Question, parts: Sequence[int] | None = None) -> list[Told]:
-        """Ask the parts."""
+        """Put the question to the given parts, or to all."""
         views = self._views if parts is None else [self._views[part] for part in parts]
         return [_copy(view.answer(_copy(question))) for view in views]
 

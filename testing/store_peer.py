@@ -1,4 +1,4 @@
-"""A second process on the store `argv[1]`: carries out the commands on its input, answers each once it is durable."""
+"""A second process on the store `argv[1]`: runs commands from standard input and answers each once it is durable."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Running `peer.py` and talking to it."""
+"""Run `testing.store_peer` and talk to it."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ class Peer:
 
 @contextmanager
 def peers(where: Path | str, number: int = 1) -> Iterator[list[Peer]]:
-    """Start processes at once, and end them at the end."""
+    """Start several peers at once, and kill them at the end."""
     started = [Peer(where) for _ in range(number)]
     try:
         yield started

@@ -1,4 +1,4 @@
-"""What tests of the store enrol. (Imports no model: processes that tests start must start fast.)"""
+"""Supports and labels for tests of the store. It imports no model, so that test processes start fast."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from app.store import NewSupport, SqlStore
 
-# Labels that careless code confuses, cuts, folds or runs.
+# Labels that careless code confuses, truncates, case-folds or executes.
 ODD_LABELS = [
     "a",
     "A",
@@ -17,7 +17,7 @@ ODD_LABELS = [
     " a",
     "ａ",  # fullwidth  # noqa: RUF001
     "é",
-    "e\u0301",  # the same to the eye as the one before
+    "e\u0301",  # looks the same as the previous one
     "ß",
     "ss",
     "日本/語",
@@ -61,6 +61,6 @@ def _new_store() -> bytes:
 
 
 def put_new_store(path: Path) -> Path:
-    """Put the file of a new store there; migrating from empty each time would take most of the tests' time."""
+    """Write a prebuilt empty store to `path`; running the migrations each time would dominate the tests' run time."""
     path.write_bytes(_new_store())
     return path

@@ -1,4 +1,4 @@
-"""A small made-up Omniglot in the official layout, drawn by the tests."""
+"""A small synthetic Omniglot in the official layout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_tree(root: Path, part: str = "background", alphabets: dict[str, int] =
 
 
 def zip_tree(folder: Path) -> Path:
-    """Pack ``folder`` as ``folder.zip`` beside it."""
+    """Pack ``folder`` as ``folder.zip`` next to it."""
     with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(folder.parent))

@@ -1,4 +1,4 @@
-"""Clients that note what a server acknowledged, and the comparison with what is there after it was killed."""
+"""Clients that record what a server acknowledged, and the comparison with its state after it was killed."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from testing.proofs import Proof
 
 _LABELS_EACH = 12
 _START_SECONDS = 120.0
-#: A connection that broke during a commit: as if there were no answer.
+#: The database connection broke during a commit; treated like a missing answer.
 _IN_DOUBT = frozenset({504})
-#: The images of a class, oldest first; empty: there is no such class.
+#: The images of a class, oldest first; empty if the class does not exist.
 Shots = tuple[bytes, ...]
 
 
 @dataclass
 class Report:
-    """What a run found."""
+    """The counts and findings of a run."""
 
     kills: int = 0
     acknowledged: int = 0
     unanswered: int = 0
     compared: int = 0
     searched: int = 0
-    errors_5xx: int = 0  # answers from 500 on, but 503
+    errors_5xx: int = 0  # statuses from 500 on, except 503
     lost: list[str] = field(default_factory=list)
     seconds: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)  # of a cluster, by kind
     classified: int = 0  # while the database was away
 
     def goes_on(self, kills: int | None, seconds: float | None, began: float) -> bool:
-        """Whether there are neither so many kills yet, nor so many seconds since that moment; None: no limit."""
+        """Whether both limits, kills and seconds since `began`, are still unreached; None: no limit."""
         return (kills is None or self.kills < kills) and (seconds is None or time.monotonic() - began < seconds)
 
     def add(self, workers: Sequence[Worker], began: float) -> None:
-        """Add up what the workers have counted since that moment of the monotonic clock."""
+        """Sum the workers' counters, and set the seconds since `began` (monotonic clock)."""
         self.acknowledged = sum(worker.acknowledged for worker in workers)
         self.unanswered = sum(worker.unanswered for worker in workers)
         self.errors_5xx = sum(worker.errors_5xx for worker in workers)
         self.seconds = time.monotonic() - began
 
     def render(self) -> str:
-        """For people."""
+        """A readable summary."""
         load = ", ".join(f"{each:.1f}" for each in os.getloadavg())
         lines = [
             f"kills survived           {self.kills}",
@@ -73,7 +73,7 @@ class Report:
         return "\n".join([*lines, *self.lost[:20]])
 
     def proof(self, store: str = "sqlite") -> Proof:
-        """For the page of all proofs."""
+        """The entry for the page of proofs."""
         tried = {"operations acknowledged": self.acknowledged, "classes compared": self.compared}
         if self.faults:
             tried["classifications while the database was away"] = self.classified
@@ -90,8 +90,10 @@ class Report:
 
 
 class Worker:
-    """One client with labels of its own, so that what must be there is known: `certain`, or for a label whose last
-    operation was not answered, one of `possible`."""
+    """One client with its own labels, so that their expected state is known.
+
+    `possible` holds one state per label, or several if the last operation on it was not answered.
+    """
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class Worker:
         self.acknowledged = 0
         self.unanswered = 0
         self.errors_5xx = 0
-        self.version = 0  # the last that was answered
+        self.version = 0  # highest version in an answer
         self._batches = batches
 
     def _note(self, answer: httpx.Response) -> None:
@@ -119,7 +121,7 @@ class Worker:
         self.version = max(self.version, int(answer.headers.get("Oneshot-Version", 0)))
 
     def run(self, url: str, stop: threading.Event | None = None) -> None:
-        """Work until the connection breaks, or until `stop` is set."""
+        """Send operations until the connection breaks or `stop` is set."""
         hooks = {"response": [self._note]}
         with httpx.Client(base_url=url, timeout=60, trust_env=False, event_hooks=hooks) as client:
             while stop is None or not stop.is_set():
@@ -139,7 +141,7 @@ class Worker:
                     self.possible |= before
 
     def _choose(self) -> dict[str, Shots]:
-        """What one operation makes of which labels."""
+        """Choose an operation: the new state of each label that it changes."""
         if self._batches and self.chance.random() < 0.2:
             picked = self.chance.sample(self.labels, self.chance.randint(2, 6))
             return {label: (self._image(label),) for label in picked}
@@ -151,7 +153,7 @@ class Worker:
         return {label: (*state, image) if state and self.chance.random() < 0.4 and len(state) < 4 else (image,)}
 
     def _image(self, label: str) -> bytes:
-        # PNG readers stop at the end chunk: what follows tells this image from every other, byte by byte
+        # PNG readers stop at the end chunk, so trailing bytes make each image unique
         return self.chance.choice(self.images) + f"{label} {self.chance.getrandbits(64):016x}".encode()
 
     def _send(self, client: httpx.Client, states: dict[str, Shots], before: dict[str, set[Shots]]) -> bool:
@@ -175,7 +177,7 @@ class Worker:
 
 @contextlib.contextmanager
 def at_work(tasks: Iterable[Callable[[threading.Event], None]]) -> Iterator[None]:
-    """Run each task in a thread of its own until the block is left; then set the event that all have, and wait."""
+    """Run each task in its own thread while the block runs; at the end set their shared stop event and join them."""
     stop = threading.Event()
     threads = [threading.Thread(target=task, args=(stop,)) for task in tasks]
     for thread in threads:
@@ -189,7 +191,7 @@ def at_work(tasks: Iterable[Callable[[threading.Event], None]]) -> Iterator[None
 
 
 class Server:
-    """`oneshot serve` on a data folder, in a process group of its own."""
+    """`oneshot serve` on a data folder, in its own process group."""
 
     def __init__(
         self,
@@ -203,7 +205,7 @@ class Server:
     ) -> None:
         command = [str(Path(sys.executable).parent / "oneshot"), "serve", "--port", "0", "--home", str(home)]
         command += ["--workers", str(workers), "--threads", "1"] + (["--model", str(model)] if model else [])
-        command += options  # of one that is given twice the last counts
+        command += options  # the last of a repeated option wins
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ONESHOT_STORE": store}
         self._log = log
         with log.open("w") as stream:
@@ -226,14 +228,14 @@ class Server:
         return [line for line in self._log.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
 
     def kill(self) -> None:
-        """SIGKILL to every process of it."""
+        """Send SIGKILL to all its processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 def compare(url: str, worker: Worker, report: Report, searches: int) -> None:
-    """Settle what is there of the worker's classes, and note what must not be so."""
+    """Check the state of the worker's classes, record violations in `report`, and settle `worker.possible`."""
     seen = {"Oneshot-Min-Version": str(worker.version)}
     with httpx.Client(base_url=url, timeout=60, trust_env=False, headers=seen) as client:
         for label in worker.labels:
@@ -261,7 +263,7 @@ def _shots(client: httpx.Client, label: str) -> Shots:
 
 
 def _is_found(client: httpx.Client, label: str, image: bytes) -> bool:
-    """Whether verification finds the class at distance 0, and classification no farther class before it."""
+    """Whether verification returns about distance 0 for the class, and classification a nearest candidate at 0."""
     same = client.post("/verify", data={"label": label}, files={"image1": ("x.png", image)}).raise_for_status().json()
     answer = client.post("/classify", params={"k": 100}, files={"image": ("x.png", image)}).raise_for_status().json()
     nearest: dict[str, Any] = answer["candidates"][0]
@@ -269,7 +271,7 @@ def _is_found(client: httpx.Client, label: str, image: bytes) -> bool:
 
 
 def compare_all(url: str, workers: Sequence[Worker], report: Report) -> None:
-    """Compare every class, search for each, and look for those that are nobody's."""
+    """Compare and search for every class of every worker, and look for classes that belong to none."""
     for worker in workers:
         compare(url, worker, report, searches=_LABELS_EACH)
     listed = {each["label"] for each in httpx.get(f"{url}/classes?limit=1000").json()["classes"]}
