@@ -1,1 +1,1 @@
-"""What the figures in the README come from; each is a command."""
+"""The commands that produce the measured figures in the documentation."""

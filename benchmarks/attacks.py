@@ -1,4 +1,4 @@
-"""The attacks of a siege, each by one client, who sends what costs a server most for its bytes."""
+"""The attacks of `benchmarks.siege`, each by one client that sends what costs a server most per byte."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from testing.hostile import (
     zip_bomb,
 )  # fmt: skip
 
-#: What each attacked server has: a class with a large image in the default gallery.
+#: A class with a large image in the default gallery of each attacked server.
 LABEL = "large"
-#: Longer than a server takes for any request.
+#: Longer than the server's limit for any request.
 _SECONDS = 90
 _LITTLE = 8192
 _PNG = encoded(drawing(), "PNG")
@@ -34,7 +34,7 @@ _PNG = encoded(drawing(), "PNG")
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it is sent."""
+    """One HTTP request."""
 
     method: str
     target: str
@@ -42,7 +42,7 @@ class Request:
     body: bytes = b""
 
     def status(self, address: str) -> int:
-        """Send it over a connection of its own; the status of the answer. Raises OSError or HTTPException."""
+        """Send it over a new connection and return the status of the answer. Raises OSError or HTTPException."""
         connection = http.client.HTTPConnection(address, timeout=_SECONDS)
         try:
             connection.request(self.method, self.target, self.body, dict(self.headers))
@@ -55,10 +55,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Attack:
-    """`strike` attacks the server at an address and tells what became of each request, all at the latest when it ends.
+    """An attack and its pass criteria.
 
-    `right` are the outcomes that are no fault of the server; `good` is a request of the same client and kind that a
-    server which has recovered answers with 200 again. The server may take `most_mb` more than when idle.
+    `strike` attacks the server at an address and counts the outcomes of its requests, complete when it exits. `right`
+    are the acceptable outcomes. `good` is a legitimate request of the same kind, which a recovered server answers with
+    200. The server may use `most_mb` more memory than when idle.
     """
 
     what: str
@@ -78,7 +79,7 @@ def _classified(image: bytes) -> Request:
 
 
 def _sent(requests: Sequence[Request], at_once: int) -> Callable[[str], AbstractContextManager[Counter[str]]]:
-    """A strike that sends all these and waits for the answers."""
+    """A strike that sends all requests, `at_once` at a time, and waits for the answers."""
 
     @contextmanager
     def strike(address: str) -> Iterator[Counter[str]]:
@@ -95,7 +96,7 @@ def _sent(requests: Sequence[Request], at_once: int) -> Callable[[str], Abstract
 
 
 def _unread(connections: int) -> Callable[[str], AbstractContextManager[Counter[str]]]:
-    """A strike of clients who ask for the large image, and read nothing as long as it lasts."""
+    """A strike of clients that request the large image and read nothing while it lasts."""
 
     @contextmanager
     def strike(address: str) -> Iterator[Counter[str]]:
@@ -115,7 +116,7 @@ def _unread(connections: int) -> Callable[[str], AbstractContextManager[Counter[
 
 
 def _what_came(connection: socket.socket) -> str:
-    """The status of an answer that is there in whole, or that the server gave its client up."""
+    """The outcome of a connection: a 503, cut off by the server, still held, or lost."""
     came = b""
     connection.settimeout(_SECONDS)
     try:
@@ -131,7 +132,7 @@ def _what_came(connection: socket.socket) -> str:
 
 
 def _foreign_pages(rounds: int) -> list[Request]:
-    """What scripts and forms of another site, or of a name that was pointed here, can have a browser send."""
+    """Requests that a browser can be made to send by another site, or by a DNS name rebound to this server."""
     pages: tuple[dict[str, str], ...] = (
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
@@ -168,14 +169,14 @@ def _refused_or_taken(*more: str) -> frozenset[str]:
 
 
 def _of_images(what: str, fault: str, image: bytes, count: int, *refused: str) -> Attack:
-    """An attack of one image over and over, 16 at once."""
+    """An attack that sends one image repeatedly, 16 at once."""
     right = frozenset({"503", *refused})
     what = f"{count} {what}, {len(image) // 1024} KiB, 16 at once"
     return Attack(what, fault, right, _classified(_PNG), 200, _sent([_classified(image)] * count, 16))
 
 
 def attacks(size: float = 1.0) -> Iterator[tuple[str, Attack]]:
-    """Every attack under its name; `size` is how large, as a share of those of the page."""
+    """Yield every attack with its name; `size` scales it relative to the attacks on the page."""
 
     def some(count: int) -> int:
         return max(2, round(count * size))

@@ -30,13 +30,13 @@ Way = Callable[[Client, list[Item]], None]
 
 
 def one_by_one(client: Client, items: list[Item]) -> None:
-    """One image a request."""
+    """One image per request."""
     for label, image in items:
         client.enroll(label, image)
 
 
 def in_batches(batch: int, at_once: int) -> Way:
-    """Batches of so many images, so many requests in flight."""
+    """Batches of `batch` images, with `at_once` requests in flight."""
 
     def enroll(client: Client, items: list[Item]) -> None:
         parts = [items[start : start + batch] for start in range(0, len(items), batch)]
@@ -48,7 +48,7 @@ def in_batches(batch: int, at_once: int) -> Way:
 
 
 def zipped(batch: int) -> Way:
-    """The same as zip files."""
+    """Zip files of `batch` images, one at a time."""
 
     def enroll(client: Client, items: list[Item]) -> None:
         for start in range(0, len(items), batch):
@@ -63,7 +63,7 @@ def zipped(batch: int) -> Way:
 
 
 def rate(client: Client, way: Way, images: Sequence[bytes], numbers: itertools.count[int]) -> float:
-    """Enrol the images as classes that were not there; images a second."""
+    """Enrol the images as new classes; returns images per second."""
     items = [(f"class {next(numbers)}", image) for image in images]
     began = time.perf_counter()
     way(client, items)
@@ -71,7 +71,7 @@ def rate(client: Client, way: Way, images: Sequence[bytes], numbers: itertools.c
 
 
 def measure(images: Sequence[bytes], batch: int, rounds: int, workers: int, home: Path) -> dict[str, list[float]]:
-    """The rate of each way, in every round; the ways take turns, so that what else the machine does hits all alike."""
+    """The rate of each way in every round; the ways alternate, so that other load on the machine affects all alike."""
     ways: dict[str, tuple[Way, Sequence[bytes]]] = {
         "one by one": (one_by_one, images[:_ONE_BY_ONE]),
         f"batches of {batch:,}, one at a time": (in_batches(batch, 1), images),
@@ -84,7 +84,7 @@ def measure(images: Sequence[bytes], batch: int, rounds: int, workers: int, home
     try:
         with Client(server.url, timeout=120) as client:
             for way, some in ways.values():
-                rate(client, way, some[:batch], numbers)  # what is done once is done
+                rate(client, way, some[:batch], numbers)  # warm-up
             for _ in range(rounds):
                 for name, (way, some) in ways.items():
                     found[name].append(rate(client, way, some, numbers))

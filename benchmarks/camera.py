@@ -25,7 +25,7 @@ _STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def picture(camera_of: Callable[[CameraPart], Camera], seed: int) -> Image.Image:
-    """Return rows of drawings: a clean picture, then photographs of growing strength."""
+    """Return one row per drawing: a clean picture, then photographs of increasing strength."""
     shown, generator = drawings(), torch.Generator().manual_seed(seed)
     columns = [camera_of(CameraPart(clean=1))(shown[:, None], generator)]
     for strength in _STRENGTHS:
@@ -39,7 +39,7 @@ def picture(camera_of: Callable[[CameraPart], Camera], seed: int) -> Image.Image
 
 
 def cost(call: Callable[[], object], images: int, device: torch.device, repeats: int) -> float:
-    """Return the median milliseconds for an image."""
+    """Return the median milliseconds per image."""
     seconds = []
     for _ in range(repeats + 2):
         began = time.perf_counter()
@@ -83,7 +83,7 @@ def main() -> None:
     network = ResidualNet(spec, PreprocessSpec(size=options.size, channels=3)).to(device)
     images = camera(shown, generator).contiguous(memory_format=torch.channels_last)
 
-    if device.type == "cuda":  # an error if anything waits for the GPU; above, the tables went there
+    if device.type == "cuda":  # raise if anything synchronises with the GPU; the call above has moved the tables there
         torch.cuda.set_sync_debug_mode("error")
         camera(shown, generator)
         torch.cuda.set_sync_debug_mode("default")

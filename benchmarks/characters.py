@@ -35,10 +35,10 @@ _BLOCK = 500
 
 
 class Characters:
-    """Characters by number: `draw` distorts the drawing of a number in a way that depends on `take`.
+    """Characters by number; the distortion depends on the number and on `take`.
 
-    The first 32,460 x 8 numbers are different drawings or orientations, in an order of chance; then they come again,
-    distorted otherwise.
+    The first 32,460 x 8 numbers are different drawings or orientations, in random order. After that they repeat with
+    other distortions.
     """
 
     def __init__(self, root: Path, manifest: Manifest) -> None:
@@ -49,7 +49,7 @@ class Characters:
         self._augment = Augment(load_recipe("omniglot").augment)
 
     def draw(self, block: int, take: int = 0) -> Vectors:
-        """Return the characters number 500 * block to 500 * block + 499, shape (500, channels, side, side)."""
+        """Return characters 500 * block to 500 * block + 499, shape (500, channels, side, side)."""
         numbers = torch.arange(block * _BLOCK, (block + 1) * _BLOCK) % len(self._order)
         chosen, orientations = self._order[numbers] // ORIENTATIONS, self._order[numbers] % ORIENTATIONS
         images = self._drawings[chosen].float() / 255
@@ -60,7 +60,7 @@ class Characters:
         return distorted
 
     def pictures(self, numbers: Sequence[int], take: int) -> list[bytes]:
-        """Return the characters of these numbers as PNG files, black on white."""
+        """Return the characters with these numbers as PNG files, black on white."""
         drawn = lru_cache(maxsize=2)(self.draw)
         return [_png(drawn(number // _BLOCK, take)[number % _BLOCK]) for number in numbers]
 
@@ -78,20 +78,20 @@ def _png(character: Vectors) -> bytes:
 
 
 def served_artifact(model: Path) -> Artifact:
-    """Return the form of the artefact that a service on a new data folder would run on this machine's CPU."""
+    """Return the form of the artefact that a new service would run on this machine's CPU."""
     base, int8 = read_forms(model)
     return load_artifact(choose_form(base, int8, device="cpu", engine="auto"))
 
 
 def served_embedder(model: Path) -> Embedder:
-    """Return the embedder that such a service would use, with one thread."""
+    """Return the embedder of such a service, with one thread."""
     return Embedder(served_artifact(model), "cpu", 1)
 
 
 def embedded(folder: Path, count: int, characters: Characters, embedder: Embedder) -> Vectors:
-    """Return the vectors of the first `count` characters, mapped; what `folder` lacks is embedded and kept there.
+    """Return the vectors of the first `count` characters as a memory map; missing ones are embedded into `folder`.
 
-    Raises ValueError when the folder has vectors of another model.
+    Raises ValueError if the folder has vectors of another model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     facts = folder / "model.txt"

@@ -1,6 +1,6 @@
-"""Can a "same" and an "unknown" be trusted? Calibration, FMR, FPIR and FNIR on classes never trained on.
+"""Calibration, FMR, FPIR and FNIR on classes never trained on: how reliable "same" and "unknown" are.
 
-Compares the threshold that knows the gallery's size with a fixed one, on Omniglot's evaluation alphabets and on MNIST:
+Compares the threshold for the gallery's size with a fixed one, on Omniglot's evaluation alphabets and on MNIST:
 
     python -m benchmarks.decisions            # writes docs/decisions.md, docs/decisions.json and plots
 """
@@ -45,7 +45,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 @dataclass(frozen=True)
 class Rate:
-    """A measured rate with its 95 % interval, and the rate that was asked for."""
+    """A measured rate with its 95 % interval, and the target rate."""
 
     target: float
     measured: float
@@ -56,7 +56,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Identification:
-    """One gallery size: the threshold that knows it, against a fixed one."""
+    """Results for one gallery size: the threshold for this size against a fixed one."""
 
     size: int
     fpir: Rate
@@ -69,7 +69,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class Report:
-    """All that was measured on one data set."""
+    """All results on one data set."""
 
     data: str
     ece: float
@@ -134,7 +134,7 @@ def _known(found: Searches, calibration: Calibration, threshold: float, prepared
 
 
 def _clusters(prepared: PreparedImages, classes: Ints) -> Ints:
-    """Return the alphabet of each class, or the class itself where there is only one group."""
+    """Return the alphabet of each class, or the class itself if there is only one group."""
     groups = prepared.groups.numpy()
     return groups[classes] if groups.max() > 0 else classes
 
@@ -145,7 +145,7 @@ def _rate(target: float, events: np.ndarray, clusters: Ints) -> Rate:
 
 
 def _plain(target: float, events: np.ndarray) -> Rate:
-    """Return a rate over pairs of two classes each, which belong to no one cluster: no interval is claimed."""
+    """Return a rate over impostor pairs, without an interval: such a pair does not belong to a single cluster."""
     return Rate(target, float(events.mean()), float("nan"), float("nan"), len(events))
 
 
@@ -211,7 +211,7 @@ def _section(report: Report) -> list[str]:
 
 
 def plot(reports: list[Report], folder: Path) -> None:
-    """Draw FPIR against the size of the gallery, and the reliability diagrams."""
+    """Draw FPIR and FNIR against the size of the gallery, and the reliability diagram."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = reports[0].identification
     sizes = [row.size for row in rows]

@@ -51,7 +51,7 @@ _TEMPLATES: Final = "_templates"
 
 @dataclass(frozen=True)
 class Images:
-    """Image files by class, and the clean picture of each class, if there are such."""
+    """Image files by class, and the clean template of each class, if the set has any."""
 
     files: dict[str, list[bytes]]
     templates: dict[str, bytes]
@@ -59,7 +59,7 @@ class Images:
 
 @dataclass(frozen=True)
 class Figure:
-    """A share of ``n``, with its interval."""
+    """A share of ``n`` trials with its interval."""
 
     what: str
     share: float
@@ -69,10 +69,10 @@ class Figure:
 
 
 def read_set(datasets: Path, name: str) -> Images:
-    """Read a set's zip file; classes without a photograph are left out.
+    """Read a set's zip file; templates of classes without photographs are left out.
 
     Raises:
-        DatasetError: it is not there.
+        DatasetError: the file is missing or broken.
     """
     file = datasets / name / f"{name}.zip"
     files: dict[str, list[bytes]] = defaultdict(list)
@@ -92,7 +92,7 @@ def read_set(datasets: Path, name: str) -> Images:
 
 
 def embed(client: Client, images: list[bytes]) -> Vectors:
-    """Return the vectors (n, dim) of images; zeros, which are nearest to none, for one that shows nothing."""
+    """Return the vectors (n, dim) of images; a rejected (blank) image gets zeros, which never win a trial."""
     parts: list[list[list[float]] | list[None]] = []
     for at in range(0, len(images), _CHUNK):
         chunk = images[at : at + _CHUNK]
@@ -113,7 +113,7 @@ def _embed_one(client: Client, image: bytes) -> list[list[float]] | list[None]:
 
 
 def closed_set(client: Client, images: Images) -> tuple[int, int]:
-    """Return how many queries are right, and how many there are."""
+    """Return the number of correct queries and of all queries."""
     labels = sorted(images.templates or images.files)
     vectors = [embed(client, images.files[label]) for label in labels]
     if images.templates:
@@ -124,7 +124,7 @@ def closed_set(client: Client, images: Images) -> tuple[int, int]:
 
 
 def _nearest(queries: Vectors, supports: Vectors, answer: int) -> npt.NDArray[np.bool_]:
-    """Say of queries (n, dim) whether the support ``answer`` is nearer than every other; a tie is wrong."""
+    """Whether the support ``answer`` is nearer than every other to each query (n, dim); a tie is wrong."""
     near = queries @ supports.T
     others = np.delete(near, answer, axis=1)
     right: npt.NDArray[np.bool_] = near[:, answer] > others.max(1)
@@ -142,7 +142,7 @@ def _trials(vectors: list[Vectors]) -> Iterator[bool]:
 
 
 def strangers(client: Client, images: Images) -> tuple[int, int]:
-    """Return how many strangers were named, of how many: photographs of classes that are not in the gallery."""
+    """Return how many strangers, photographs of classes not in the gallery, were identified, and of how many."""
     rng = np.random.default_rng(20)
     labels = sorted(images.files)
     named = asked = 0
@@ -171,7 +171,7 @@ def _any(files: list[bytes], rng: np.random.Generator) -> bytes:
 
 
 def measure(client: Client, datasets: Path) -> list[Figure]:
-    """Ask a service about every set."""
+    """Measure a service on every set."""
     figures = []
     for name, what in SETS.items():
         images = read_set(datasets, name)
@@ -195,7 +195,7 @@ def table(found: dict[str, list[Figure]]) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="a shipped model's name, or an artefact's folder")
     parser.add_argument("--data", type=Path, default=os.environ.get("ONESHOT_DATASETS", "datasets"))

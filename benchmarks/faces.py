@@ -1,10 +1,10 @@
-"""Faces of people never trained on: recipes beside the plain baselines, on the same ten splits of the AT&T faces.
+"""Faces of people not trained on: recipes and plain baselines on the same ten splits of the AT&T faces.
 
     python -m benchmarks.faces faces-contrastive ...      # trains each recipe ten times, into runs/faces/RECIPE/split-N
-    python -m benchmarks.faces A B --join                 # and measures, beside A and B, the two joined to one model
+    python -m benchmarks.faces A B --join                 # also measures the ensemble of A and B
 
-writes docs/reports/faces.json, from which ``python -m benchmarks.recipes`` makes its table. Recipes are files or names
-of the project's own; a split that is trained already is taken as it is, and figures of recipes that are not named stay.
+writes docs/reports/faces.json, from which ``python -m benchmarks.recipes`` generates its table. Recipes are files or
+names of the project's own. A trained split is reused, and figures of recipes that are not named are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BASELINES: dict[str, Fit] = {"raw pixels": pixels, "whitened PCA": whitened_pca}
 
 
 def measure(name: str, images: LabelledImages, learn: Fit, command: str, runs: Path | None = None) -> dict[str, Any]:
-    """Measure one method on all splits; what was trained in steps into ``runs`` took as long as its histories say."""
+    """Measure one method on all splits; the training time comes from the histories in ``runs``, if there are any."""
     began = time.monotonic()
     rows = evaluate_people(images, learn)
     seconds = time.monotonic() - began
@@ -59,7 +59,7 @@ def measure(name: str, images: LabelledImages, learn: Fit, command: str, runs: P
 
 
 def command_line(method: str) -> str:
-    """Return the arguments that measure ``method``, with a space before them; none where it is a baseline."""
+    """Return the arguments that measure ``method``, with a leading space; empty for a baseline."""
     if method in BASELINES:
         return ""
     names = method.split(" + ")

@@ -1,9 +1,9 @@
-"""What was tried for the recipe of faces, inside the training people of each split: no person of a test takes part.
+"""Variants tried for the faces recipe, within the training people of each split; no test person takes part.
 
     python -m benchmarks.faces_tried
 
 fits every variant on 20 of the 30 training people of each of the ten splits, measures it on the other 10, and writes
-docs/reports/faces-tried.json, from which ``python -m benchmarks.recipes`` makes its table.
+docs/reports/faces-tried.json, from which ``python -m benchmarks.recipes`` generates its table.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ TRIED: dict[str, tuple[str, ...]] = {
 
 
 def measure(name: str, data: Path, splits: int) -> dict[str, Any]:
-    """Return a variant's figures, each the mean and standard deviation over ``splits``."""
+    """Return a variant's figures: mean and standard deviation over ``splits``."""
     rates = [_one(name, data, split) for split in range(splits)]
     return {
         "variant": name,
@@ -77,7 +77,7 @@ def _one(name: str, data: Path, split: int) -> tuple[float, ...]:
 
 
 def _trained(recipe: Recipe, division: Division) -> Method:
-    """Train without calibrating, which takes most of the time of a whole fit and changes no distance."""
+    """Train without calibrating; calibration takes most of a fit's time and changes no distance."""
     preprocess = Preprocess(recipe.preprocess)
     training, held_out = prepare(division.training, preprocess), prepare(division.held_out, preprocess)
     with tempfile.TemporaryDirectory() as folder:

@@ -27,7 +27,7 @@ from testing.torture import Report, Server, Worker, compare, compare_all
 
 
 def check_file(home: Path) -> str:
-    """What SQLite says of the file; "ok" when it is whole."""
+    """The result of SQLite's integrity checks; "ok" if the file is intact."""
     with contextlib.closing(sqlite3.connect(home / "oneshot.db")) as connection:
         found = connection.execute("PRAGMA integrity_check").fetchone()[0]
         orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
@@ -74,7 +74,7 @@ def torture(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run from the command line; the exit code is 1 when anything was lost."""
+    """Run from the command line; the exit code is 1 if anything was lost."""
     parser = argparse.ArgumentParser(prog="faults", description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--kills", type=int, default=300, help="how often to kill (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="stop after this time, however many kills that were")

@@ -1,7 +1,7 @@
-"""Two servers on one PostgreSQL database, all three of them killed at random moments under concurrent work.
+"""Two servers on one PostgreSQL database, all three killed at random moments under concurrent work.
 
-As in `benchmarks.faults` what was acknowledged is compared with what is there, each time through the server that is not
-the one that it was sent to. When the database goes away the servers stay, and must go on classifying.
+As in `benchmarks.faults`, acknowledged operations are compared with the store, here always through the other server.
+While the database is down the servers must stay up and keep classifying.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class Cluster:
 
     @property
     def urls(self) -> list[str]:
-        """Where the servers are."""
+        """The servers' URLs."""
         return [server.url for server in self._servers if server is not None]
 
     def kill(self, number: int) -> None:
-        """SIGKILL to a server."""
+        """Send SIGKILL to a server."""
         server, self._servers[number] = self._servers[number], None
         if server is not None:
             server.kill()
 
     def close(self) -> None:
-        """End everything."""
+        """Stop the servers and the database."""
         for number in range(_NODES):
             self.kill(number)
         self.database.__exit__(None, None, None)
@@ -66,7 +66,7 @@ def torture_cluster(
     clients: int = 4,
     seed: int = 0,
 ) -> Report:
-    """Inject `kills` faults, of all kinds in turn, or as many as fit into `seconds`."""
+    """Inject `kills` faults, cycling through all kinds, or as many as fit into `seconds`."""
     chance, report, began = random.Random(seed), Report(faults=dict.fromkeys(_FAULTS, 0)), time.monotonic()
     workers = [Worker(number, seed * 1000 + number, images) for number in range(clients)]
     with ExitStack() as stack:
@@ -86,12 +86,12 @@ def torture_cluster(
 
 
 def _compare_each(cluster: Cluster, workers: Sequence[Worker], report: Report, searches: int) -> None:
-    for number, worker in enumerate(workers):  # what it did was through the one before
+    for number, worker in enumerate(workers):  # it worked through the other server
         compare(cluster.urls[(number + report.kills) % _NODES], worker, report, searches)
 
 
 def _round(cluster: Cluster, workers: Sequence[Worker], report: Report, chance: random.Random, image: bytes) -> None:
-    """Let them work, inject a fault, let them go on for a while, stop them."""
+    """Let the workers run, inject a fault, let them continue for a while, and stop them."""
     urls, database = cluster.urls, cluster.database
     kind = _FAULTS[report.kills % len(_FAULTS)]
     with at_work(partial(each.run, urls[(place + report.kills + 1) % _NODES]) for place, each in enumerate(workers)):
@@ -111,7 +111,7 @@ def _round(cluster: Cluster, workers: Sequence[Worker], report: Report, chance: 
 
 
 def _classify(urls: Sequence[str], report: Report, seconds: float, image: bytes) -> None:
-    """Classify through every server while the database is away; each must answer."""
+    """Classify through every server while the database is down; each must answer."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for url in urls:

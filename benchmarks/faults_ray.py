@@ -32,13 +32,13 @@ from testing.torture import Report, Worker, at_work, compare, compare_all
 _READY_SECONDS = 180.0
 _BACK_SECONDS = 120.0
 _IN_A_ROW = 10
-#: Answers that Ray's proxy gives by itself when the process behind it has died: nobody knows what was done.
+#: Statuses that Ray's proxy returns when the process behind it has died; the outcome of a write is then unknown.
 _IN_DOUBT = frozenset({500, 502, 504})
 
 
 @dataclass
 class Reads:
-    """Classifications from one thread: how many were answered, what failed, and the longest time without an answer."""
+    """Classifications from one thread: number answered, failures by kind, and the longest time without an answer."""
 
     answered: int = 0
     failed: Counter[str] = field(default_factory=Counter)
@@ -46,10 +46,10 @@ class Reads:
     longest_gap: float = 0.0
 
     def run(self, url: str, image: bytes, label: str, stop: threading.Event) -> None:
-        """Classify the image until `stop` is set; the answer must be the label."""
+        """Classify the image until `stop` is set; the first candidate must be `label`."""
         last = time.monotonic()
         while not stop.is_set():
-            try:  # a connection for each, as a load balancer's check would have
+            try:  # a new connection each time, like a load balancer's check
                 answer = httpx.post(f"{url}/classify", files={"image": ("x.png", image)}, timeout=60, trust_env=False)
             except httpx.TransportError as error:
                 self.failed[type(error).__name__] += 1
@@ -66,9 +66,9 @@ class Reads:
 
 @dataclass
 class Outcome:
-    """What a run found."""
+    """The result of a run."""
 
-    before: dict[str, list[str]]  # what ran on each node
+    before: dict[str, list[str]]  # deployments on each node
     after: dict[str, list[str]]
     acknowledged: int
     in_doubt: int
@@ -77,7 +77,7 @@ class Outcome:
     failed: dict[str, int]
     longest_gap_s: float
     back_after_s: float
-    without_database: int  # classifications answered while it was away, each of which said so
+    without_database: int  # classifications answered with an Age header while it was down
     compared: int
     lost: list[str]
     seconds: float
@@ -93,7 +93,7 @@ class Service:
             self._process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is ready."""
+        """Wait until the service is ready."""
         give_up = time.monotonic() + seconds
         while not answers(lambda: httpx.get(f"{self.url}/readyz", timeout=10, trust_env=False)):
             if self._process.poll() is not None or time.monotonic() > give_up:
@@ -101,7 +101,7 @@ class Service:
             time.sleep(0.2)
 
     def stop(self) -> int:
-        """End it as a supervisor would; returns its exit code."""
+        """Stop it with SIGTERM, as a supervisor does, and return the exit code."""
         self._process.send_signal(signal.SIGTERM)
         try:
             return self._process.wait(60)
@@ -110,14 +110,14 @@ class Service:
 
 
 def answers(call: Callable[[], httpx.Response]) -> bool:
-    """Whether it is answered with success."""
+    """Whether the request is answered with a success status."""
     with suppress(httpx.TransportError):
         return call().is_success
     return False
 
 
 def _work(worker: Worker, url: str, report: Report, stop: threading.Event) -> None:
-    """Write until `stop` is set. What was cut off is looked up, when somebody answers again, before it goes on."""
+    """Send writes until `stop` is set. After a cut-off one, check its outcome once the service answers again."""
     while not stop.is_set():
         worker.run(url, stop)
         while not stop.wait(0.2):
@@ -129,7 +129,7 @@ def _work(worker: Worker, url: str, report: Report, stop: threading.Event) -> No
 
 
 def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -> Outcome:
-    """Run it all, with `settle` seconds of load before the kill and after."""
+    """Run the whole scenario, with `settle` seconds of load before and after the kill."""
     from testing.postgres import Postgres  # noqa: PLC0415 - extras
     from testing.ray_nodes import Nodes, free_port  # noqa: PLC0415
 
@@ -183,7 +183,7 @@ def torture(folder: Path, images: Sequence[bytes], model: Path, settle: float) -
 
 
 def _back(url: str, image: bytes) -> float:
-    """The time until so many classifications in a row have been answered."""
+    """Seconds until `_IN_A_ROW` consecutive classifications are answered."""
     began, row, files = time.monotonic(), 0, {"image": ("x.png", image)}
     while row < _IN_A_ROW:
         row = row + 1 if answers(lambda: httpx.post(f"{url}/classify", files=files, timeout=60, trust_env=False)) else 0
@@ -193,7 +193,7 @@ def _back(url: str, image: bytes) -> float:
 
 
 def _classify_without(url: str, image: bytes) -> int:
-    """Classify while the database is away: each answer must come, and from the second on say how old it may be."""
+    """Classify while the database is down: every request must succeed, and the answers must soon have an Age header."""
     answered, give_up = 0, time.monotonic() + _BACK_SECONDS
     while answered < _IN_A_ROW:
         answer = httpx.post(f"{url}/classify", files={"image": ("x.png", image)}, timeout=60, trust_env=False)
@@ -204,7 +204,7 @@ def _classify_without(url: str, image: bytes) -> int:
 
 
 def proof(outcome: Outcome) -> Proof:
-    """For the page of all proofs."""
+    """The entry for the page of proofs."""
     return Proof(
         what="one of two Ray nodes killed under load, and the database stopped; every class compared in the end",
         command=".venv-ray/bin/python -m benchmarks.faults_ray",
@@ -246,9 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return done.returncode
     from testing.factories import draw_character, make_artifact, png_bytes  # noqa: PLC0415
 
-    # short, because Ray's sockets lie in it
+    # a short path, because Ray's sockets are in it
     with tempfile.TemporaryDirectory(prefix="or-") as folder:
-        Path(folder).chmod(0o755)  # PostgreSQL has another user
+        Path(folder).chmod(0o755)  # PostgreSQL runs as another user
         (Path(folder) / "ray").mkdir()
         images = [png_bytes(draw_character(seed)) for seed in range(10)]
         outcome = torture(Path(folder), images, make_artifact(Path(folder) / "model"), options.settle)

@@ -1,7 +1,6 @@
 """Writes docs/first-use.md from docs/first-use.json: python -m benchmarks.first_use [RESULT.json ...]
 
-A result that is given (of `benchmarks.newcomer --json` or `benchmarks.live --json`) takes the place of the recorded one
-of its kind.
+A given result (of `benchmarks.newcomer --json` or `benchmarks.live --json`) replaces the recorded one of its kind.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ def render(recorded: dict[str, Any]) -> str:
 
 
 def kind(result: dict[str, Any]) -> str:
-    """Which benchmark a result is of. Raises ValueError for any other."""
+    """The benchmark that a result comes from. Raises ValueError for an unknown one."""
     for name, mark in (("newcomer", "commands"), ("live", "answers")):
         if mark in result:
             return name
@@ -71,7 +70,7 @@ def kind(result: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     file = DOCS / "first-use.json"
     recorded: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     for name in sys.argv[1:]:

@@ -1,10 +1,10 @@
-"""What a set-up costs: time and disk of `make serve` from a fresh clone, time to ready, idle memory, the image.
+"""The cost of a set-up: time and disk of `make serve` from a fresh clone, time to ready, idle memory, image size.
 
     python -m benchmarks.footprint [--rev REV ...] [--starts 5] [--image] [--json RESULT.json]
 
-Each revision is cloned from this repository and set up as the Makefile does it without a GPU, with pip's cache off, so
-the package index's speed is part of the time. Its service is then started so many times, each with an empty data
-folder. --image builds the container as well, in the engine that `docker` speaks to. Needs Linux and git.
+Each revision is cloned from this repository and set up by the Makefile without a GPU. pip's cache is off, so the time
+includes the package index. The service is then started --starts times, each with an empty data folder. --image also
+builds the container, with the engine behind `docker`. Needs Linux and git.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ TAG = "oneshot-footprint"
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one revision costs; sizes in bytes, times in seconds."""
+    """The cost of one revision; sizes in bytes, times in seconds."""
 
     revision: str
     setup_seconds: float
     venv_bytes: int
     artefact_bytes: int
-    """The models that are shipped."""
+    """The shipped models."""
     ready_seconds: tuple[float, ...]
     idle_bytes: tuple[int, ...]
-    """Proportional set size of all processes, a start each."""
+    """Proportional set size of all processes, one value per start."""
     image_bytes: int | None
 
 
 @contextmanager
 def clone(revision: str) -> Iterator[Path]:
-    """A fresh clone of this repository at a revision, in a folder for the time being."""
+    """A fresh clone of this repository at a revision, in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="footprint-") as folder:
         place = Path(folder) / "oneshot"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(place)], check=True)
@@ -60,17 +60,17 @@ def clone(revision: str) -> Iterator[Path]:
 
 
 def disk_bytes(folder: Path) -> int:
-    """What a folder takes on the disk."""
+    """The disk space of a folder."""
     return sum(file.lstat().st_blocks * 512 for file in folder.rglob("*"))
 
 
 def file_bytes(folder: Path) -> int:
-    """The lengths of all files in a folder."""
+    """The total length of all files in a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def set_up(place: Path) -> float:
-    """Install what serving needs, as `make serve` does it; returns the seconds it took."""
+    """Install what serving needs, as `make serve` does; returns the seconds it took."""
     environment = os.environ | {"PIP_NO_CACHE_DIR": "1"}
     began = time.monotonic()
     subprocess.run(["make", ".venv/.serve", "GPU=0"], cwd=place, env=environment, check=True)
@@ -78,7 +78,7 @@ def set_up(place: Path) -> float:
 
 
 def start(place: Path) -> tuple[float, int]:
-    """Start the service on an empty data folder; returns the seconds until it is ready, and its idle memory."""
+    """Start the service on an empty data folder; returns seconds to ready and idle memory in bytes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -125,7 +125,7 @@ def _proportional_bytes(pid: int) -> int:
 
 
 def build_image(place: Path) -> int:
-    """Build the image for CPUs and remove it; returns its size."""
+    """Build the CPU image and remove it; returns its size in bytes."""
     subprocess.run(["docker", "build", "-q", "--network=host", "--no-cache", "--tag", TAG, str(place)], check=True)
     try:
         found = subprocess.check_output(["docker", "image", "inspect", "--format", "{{.Size}}", TAG], text=True)
@@ -153,7 +153,7 @@ def measure(revision: str, starts: int, image: bool) -> Footprint:
 
 
 def table(found: list[Footprint]) -> str:
-    """The figures as a Markdown table, a column a revision."""
+    """The figures as a Markdown table with one column per revision."""
     rows = {
         "set-up from a fresh clone": [f"{each.setup_seconds:.0f} s" for each in found],
         "`.venv`": [_megabytes(each.venv_bytes) for each in found],

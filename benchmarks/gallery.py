@@ -34,14 +34,14 @@ from testing.torture import Server
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 _BATCH = 5_000
 _QUERIES = 400
-_RUN = 10  # neighbouring characters among these: they are drawn together
-_WARM = 20  # requests before times count
-_ENROLLED = 500  # classes of each size that are enrolled over HTTP
+_RUN = 10  # queries are runs of neighbouring characters, which are drawn together
+_WARM = 20  # warm-up requests
+_ENROLLED = 500  # classes of each size enrolled over HTTP
 
 
 @dataclass
 class Row:
-    """What was measured at one size."""
+    """The figures of one gallery size."""
 
     classes: int
     p50_ms: float
@@ -55,7 +55,7 @@ class Row:
 
 
 class Bench:
-    """The characters, their vectors, and a data folder for each size, in one work folder."""
+    """The characters, their vectors, and one data folder per size, in one work folder."""
 
     def __init__(self, work: Path, data: Path, model: Path, most: int) -> None:
         self.work, self.model = work, model
@@ -64,7 +64,7 @@ class Bench:
         self.vectors: Vectors = embedded(work / "vectors", most, self.characters, self.embedder)
 
     def home(self, size: int) -> Path:
-        """A data folder with so many classes, less those that are enrolled over HTTP; made if it isn't there."""
+        """A data folder with `size` classes minus those enrolled over HTTP, created if missing."""
         home = self.work / f"home-{size}"
         if not (home / "made").exists():
             ModelShelf(home).put_forms(self.model)
@@ -83,7 +83,7 @@ class Bench:
         store.close()
 
     def _settle(self, home: Path) -> None:
-        """Have the segment made, as a running service does in the background."""
+        """Build the segment, which a running service does in the background."""
         store = SqlStore(home / "oneshot.db")
         index = self._index(home, store)
         index.refresh()
@@ -96,13 +96,13 @@ class Bench:
         return GalleryIndex(store, self.embedder.manifest, snapshots=Snapshots(home / "index", store))
 
     def queries(self, size: int) -> list[bytes]:
-        """Images of enrolled characters, distorted otherwise, from all over the gallery."""
+        """Images of enrolled characters with other distortions, from all over the gallery."""
         chance, count = np.random.default_rng(size), size - _ENROLLED
         starts = chance.choice(max(1, count - _RUN), _QUERIES // _RUN, replace=count < _QUERIES)
         return self.characters.pictures([int(start) + n for start in starts for n in range(_RUN)], take=1)
 
     def recall(self, home: Path, pictures: Sequence[bytes]) -> float:
-        """The share of images for which the index names the class that looking at every vector names."""
+        """Recall@1 of the index against an exhaustive search."""
         images = [decode_image(picture) for picture in pictures]
         queries = self.embedder.embed(np.stack([self.embedder.prepare(image) for image in images]))
         store = SqlStore(home / "oneshot.db")
@@ -120,7 +120,7 @@ class Bench:
         return float(np.mean(right))
 
     def empty(self) -> int:
-        """Bytes of a server without any class, after as many requests."""
+        """Memory in bytes of a server without classes, after the same number of requests."""
         server = Server(self.work / "home-0", self.model, 1, self.work / "server.log")
         try:
             classify(server.url, self.queries(SIZES[0]))
@@ -129,7 +129,7 @@ class Bench:
             server.kill()
 
     def measure(self, size: int, empty: int) -> Row:
-        """Start a server on the size's data folder, enrol what is missing, and classify."""
+        """Start a server on the data folder of this size, enrol the remaining classes, and classify."""
         home, pictures = self.home(size), self.queries(size)
         new = self.characters.pictures(range(size - _ENROLLED, size), take=0)
         began = time.perf_counter()
@@ -151,7 +151,7 @@ class Bench:
 
 
 def classify(url: str, pictures: Sequence[bytes]) -> list[float]:
-    """Classify the images one after the other over one connection; milliseconds of each, but for the first few."""
+    """Classify the images one by one over one connection; returns milliseconds per image, without the warm-up."""
     times: list[float] = []
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         for picture in [*pictures[:_WARM], *pictures]:
@@ -162,7 +162,7 @@ def classify(url: str, pictures: Sequence[bytes]) -> list[float]:
 
 
 def memory_of(process: int) -> int:
-    """Bytes of all memory that the process alone has, and its share of the rest; its mapped files count in full."""
+    """The proportional set size (PSS) of a process in bytes, mapped files included."""
     content = Path(f"/proc/{process}/smaps_rollup").read_text()
     return 1024 * int(next(line for line in content.splitlines() if line.startswith("Pss:")).split()[1])
 

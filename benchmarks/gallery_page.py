@@ -1,4 +1,4 @@
-"""docs/benchmarks-gallery.md, made of what `benchmarks.gallery` and `benchmarks.bulk` recorded beside it."""
+"""Generates docs/benchmarks-gallery.md from the results of `benchmarks.gallery` and `benchmarks.bulk`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ batches: the same client, `POST /enroll/batch` of {batch:,} images. Median of {r
 
 
 def write_page(**results: Any) -> str:
-    """Record the results, and make the page of all that is recorded; returns it."""
+    """Record the results, and write and return the page of all recorded results."""
     found: dict[str, Any] = json.loads(_RECORD.read_text("utf-8")) if _RECORD.exists() else {}
     sizes = found.get("sizes", {}) | results.pop("sizes", {})
     found |= results

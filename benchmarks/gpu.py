@@ -40,7 +40,7 @@ _STEPS = 30
 
 
 def origin(device: torch.device) -> dict[str, Any]:
-    """What is measured on, and when."""
+    """Device, versions and date of a measurement."""
     cuda = device.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if cuda else f"CPU ({platform.machine()})",
@@ -54,7 +54,7 @@ def origin(device: torch.device) -> dict[str, Any]:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The figures in ``folder`` so far."""
+    """The figures recorded in ``folder``."""
     file = folder / RECORD
     found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
     return found
@@ -68,7 +68,7 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
 
 def record_rows(folder: Path, name: str, facts: dict[str, Any], rows: Iterator[Row]) -> None:
-    """Put the rows under ``name``, with the facts; written after each row, so that what ends early keeps the others."""
+    """Record the rows under ``name``, with the facts. Written after each row, so that an aborted run keeps its rows."""
     record = read(folder)
     record[name] = facts | {"rows": []}
     for row in rows:
@@ -78,7 +78,7 @@ def record_rows(folder: Path, name: str, facts: dict[str, Any], rows: Iterator[R
 
 
 def copy_sizes(spec: PreprocessSpec, batches: Sequence[int], large: int) -> list[int]:
-    """Bytes of the network's inputs of each batch size, and one size that shows the bandwidth."""
+    """Bytes of the network's input for each batch size, and one large size for the bandwidth."""
     return [*(4 * batch * spec.channels * spec.size**2 for batch in batches), large]
 
 
@@ -89,7 +89,7 @@ def _tell(progress: Progress) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--copies", action="store_true", help="measure copies to and from the device")
     parser.add_argument("--forward", action="store_true", help="measure forward passes")

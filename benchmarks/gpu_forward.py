@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` measures of serving: copies to and from the device, and forward passes in several forms."""
+"""The serving part of `benchmarks.gpu`: copies to and from the device, and forward passes in several forms."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Precision = Literal["float32", "half", "half weights"]
 Row: TypeAlias = dict[str, Any]
 Measure: TypeAlias = Callable[[Prepared, float], tuple[float, Vectors]]
 
-#: Bytes of one copy, beside those of the batches that are measured.
+#: Bytes of one large copy, measured in addition to those of the batches.
 LARGE_COPY = 1 << 28
-#: Timed groups of calls, at least; a figure is the median of them.
+#: Least number of timed groups of calls; a figure is their median.
 _GROUPS = 5
 _WARM_UP = 3
 
 
 @dataclass(frozen=True)
 class Form:
-    """How a bare forward pass is run.
+    """The form of a bare forward pass.
 
-    ``half`` casts where torch's autocast holds it to be safe, the weights in every pass; ``half weights`` casts the
-    network once. A ``graph`` is a CUDA graph; ``tuned`` lets cuDNN try its kernels and keep the fastest.
+    ``half`` is torch's autocast, which casts the weights in every pass; ``half weights`` casts the network once.
+    ``graph`` is a CUDA graph; ``tuned`` lets cuDNN benchmark its kernels and keep the fastest.
     """
 
     precision: Precision = "float32"
@@ -47,13 +47,13 @@ class Form:
 
     @property
     def name(self) -> str:
-        """For people: ``half, channels-last, graph``."""
+        """A readable name, such as ``half, channels-last, graph``."""
         extras = {"channels-last": self.channels_last, "graph": self.graph, "tuned": self.tuned}
         return ", ".join([self.precision, *(name for name, used in extras.items() if used)])
 
 
 def forms(device: torch.device) -> list[Form]:
-    """The forms that ``device`` can run: graphs, tuning and half precision are for CUDA."""
+    """The forms that ``device`` can run; graphs, tuning and half precision need CUDA."""
     plain = [Form(), Form(channels_last=True)]
     if device.type != "cuda":
         return plain
@@ -66,7 +66,7 @@ def forms(device: torch.device) -> list[Form]:
 def seconds_of_call(call: Callable[[], object], device: torch.device, budget: float, *, queued: bool = False) -> float:
     """Return the median seconds of a call, measured for about ``budget`` seconds.
 
-    Each call is waited for, unless ``queued``: then the device is given several at a time, and only the last is.
+    Synchronises after each call; with ``queued``, after a group of several calls.
     """
     for _ in range(_WARM_UP):
         call()
@@ -93,7 +93,7 @@ def _wait(device: torch.device) -> None:
 
 
 def copies(device: torch.device, sizes: list[int], budget: float) -> Iterator[Row]:
-    """Measure copies of so many bytes to and from the device, out of memory that may be paged and out of pinned."""
+    """Measure copies of these sizes (bytes) to and from the device, with pageable and pinned host memory."""
     kinds = ("pageable", "pinned") if device.type == "cuda" else ("pageable",)
     for size in sizes:
         there = torch.zeros(size, dtype=torch.uint8, device=device)
@@ -114,10 +114,9 @@ def copies(device: torch.device, sizes: list[int], budget: float) -> Iterator[Ro
 def forward(folder: Path, device: torch.device, batches: list[int], budget: float, *, seed: int = 0) -> Iterator[Row]:
     """Measure the artefact in ``folder`` as bare passes, through ``Embedder`` and through the service's batcher.
 
-    The images are random. Bare passes take images that are on the device already and leave the vectors there; the
-    others take images in numpy, shape (n, channels, size, size), and give vectors in numpy. A row's ``differs`` is the
-    largest difference of a number in a vector from the CPU's float32. What can't be measured here has an ``error`` in
-    place of figures.
+    The images are random. Bare passes have their input on the device and leave the vectors there; the others map numpy
+    images (n, channels, size, size) to numpy vectors. A row's ``differs`` is the largest absolute difference of a
+    vector element from float32 on the CPU. A form that fails here has an ``error`` instead of figures.
     """
     shape = _shape(load_artifact(folder))
     reference = Embedder(load_artifact(folder), "cpu", engine="torch")
@@ -128,12 +127,12 @@ def forward(folder: Path, device: torch.device, batches: list[int], budget: floa
     for way, form, measure in measures:
         for batch in batches:
             row: Row = {"way": way, "form": form, "batch": batch}
-            # what is left of the time, shared evenly: setting a form up takes some of it, too
+            # an even share of the remaining time, which also covers the set-up of a form
             part = max(0.02, (end - time.perf_counter()) / left)
             left -= 1
             try:
                 seconds, found = measure(images[batch], part)
-            except (ImportError, RuntimeError) as error:  # one form that fails here must not end the others
+            except (ImportError, RuntimeError) as error:  # a failing form must not stop the others
                 yield row | {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
                 continue
             differs = float(np.abs(found - vectors[batch]).max())
@@ -141,7 +140,7 @@ def forward(folder: Path, device: torch.device, batches: list[int], budget: floa
 
 
 def _measures(folder: Path, device: torch.device) -> list[tuple[str, str, Measure]]:
-    """What is measured: its kind, its name, and what takes images and a budget, and gives seconds and vectors."""
+    """The measurements: kind, name, and a function from images and a time budget to seconds and vectors."""
     engines: tuple[EngineName, ...] = ("torch", "torch-half") if device.type == "cuda" else ("torch",)
     return [
         *(("bare", form.name, partial(_bare, folder, form, device)) for form in forms(device)),
@@ -189,11 +188,11 @@ def _pass(artifact: Artifact, form: Form, device: torch.device) -> Callable[[Ten
 
 
 def _captured(run: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Callable[[], Tensor]:
-    """Return what replays ``run`` on ``images`` as one CUDA graph; the vectors are the same tensor each time."""
+    """Return a function that replays ``run`` on ``images`` as one CUDA graph; it returns the same tensor each time."""
     torch.cuda.synchronize(device)
     side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with torch.cuda.stream(side):
-        for _ in range(_WARM_UP):  # so that libraries choose their kernels before the capture
+        for _ in range(_WARM_UP):  # libraries choose their kernels before the capture
             run(images)
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
@@ -217,8 +216,8 @@ def _embedder(
 def _batcher(
     folder: Path, engine: EngineName, device: torch.device, batch: Prepared, budget: float
 ) -> tuple[float, Vectors]:
-    """Twice as many requests of one image as fill a batch, all in one event loop; seconds are those of a batch."""
-    from app.inference.batcher import Batcher  # noqa: PLC0415 - needs what a machine for training may lack
+    """Load the batcher with two batches' worth of one-image requests in one event loop; seconds are per batch."""
+    from app.inference.batcher import Batcher  # noqa: PLC0415 - its packages may be missing on a training machine
 
     size = len(batch)
     embedder = Embedder(load_artifact(folder), str(device), engine=engine)

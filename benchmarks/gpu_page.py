@@ -1,4 +1,4 @@
-"""docs/gpu.md, from what `benchmarks.gpu` recorded."""
+"""Generates docs/gpu.md from the results of `benchmarks.gpu`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.gpu` does of training: the cost of steps, and as much of a recipe as a given time allows."""
+"""The training part of `benchmarks.gpu`: the cost of a step, and training a recipe within a time limit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from training.run import Run, start_run
 Row: TypeAlias = dict[str, Any]
 
 _SPARE: Final = 0.08
-"""Share of the time that is kept for looks at the held-out classes and for the end."""
+"""Share of the time reserved for validation and for the end of the run."""
 _PROBED: Final = 40
 
 
 def step_costs(recipes: Sequence[str], datasets: Path, machine: Machine, steps: int) -> Iterator[Row]:
-    """Measure a training step of each recipe, and its data path alone, as medians of so many."""
+    """Measure a training step of each recipe, and its data loading alone, as medians over ``steps`` steps."""
     for name in recipes:
         recipe = load_recipe(name)
         division = recipe.data.read(datasets)
@@ -53,10 +53,10 @@ def train_within(
     folder: Path,
     listen: Callable[[Progress], None] = lambda _: None,
 ) -> Row:
-    """Train a recipe for about ``seconds``, all told, and write a small checkpoint and the history to ``folder``.
+    """Train a recipe for about ``seconds`` in total, and write a small checkpoint and the history to ``folder``.
 
-    The number of steps is chosen first, from the speed of a few, so that the schedule comes to its end. ``oneshot-train
-    fit`` with the returned ``settings`` finds all steps done in that folder, calibrates, and writes the artefact.
+    The number of steps is derived from the speed of a few, so that the schedule runs to its end. ``oneshot-train fit``
+    with the returned ``settings`` finds all steps done in that folder, calibrates, and writes the artefact.
     """
     began = time.perf_counter()
     recipe = load_recipe(source, changes)
@@ -100,7 +100,7 @@ def train_within(
 
 
 def keep_weights(run: Run, folder: Path) -> None:
-    """Replace the checkpoint of a run that is over by one with only the weights to keep, a quarter of its size."""
+    """Replace a finished run's checkpoint with one that has only the weights to keep, a quarter of its size."""
     run.averaged, run.best = {}, {}
     tensors = {name: value for name, value in run.tensors().items() if not name.startswith("optimizer/")}
     write_checkpoint(folder / CHECKPOINT_FILE, tensors, run.facts())

@@ -1,12 +1,11 @@
-"""How soon does the console answer a pen that moves? Drawn in a real Chromium against `oneshot serve` on this machine.
+"""Latency of the console's live answers while drawing, in a real Chromium with `oneshot serve` on this machine.
 
     python -m benchmarks.live [--drawings 60] [--json RESULT.json]
 
-Two times are taken of each answer. From the question to the answer: the encoding of the image, the way to the service
-and back, the service's work, and the building of the page. From the oldest change that the answer is the first to know
-of: that, and the wait before the question, for the answer before it too. The page draws its examples itself, a place
-each 16 ms, so that no driver of the mouse takes part of the machine; the browser paints without a graphics card and
-shares the processors with the service.
+Each answer has two times. The first, from request to answer, covers encoding the image, the round trip, the service's
+work and updating the page. The second starts at the oldest change that the answer is the first to include; it adds the
+wait before the request, including the wait for the previous answer. The page draws its examples itself, a point every
+16 ms, so that no mouse driver uses CPU time. The browser renders without a GPU and shares the CPUs with the service.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from testing.processes import Server
 
 GALLERY = "examples"
 DRAWING_MS = 1_500
-"""More than the page takes to draw an example, and its last answer to come."""
+"""Longer than the page takes to draw an example and get the last answer."""
 _OBSERVE = """() => {
   window.answers = [];
   const times = (entry) => [entry.detail.question, entry.duration];
@@ -39,7 +38,7 @@ _OBSERVE = """() => {
 
 
 def measure(url: str, drawings: int) -> list[tuple[float, float]]:
-    """The two times of all answers to so many drawings, in milliseconds; the first drawing only warms up."""
+    """The two times of every answer to `drawings` drawings, in milliseconds, after a warm-up drawing."""
     with sync_playwright() as playwright:
         browser = launch(playwright)
         console = Console(browser.new_page(viewport={"width": 1280, "height": 900}), url)
@@ -60,7 +59,7 @@ def measure(url: str, drawings: int) -> list[tuple[float, float]]:
 
 
 def summary(taken: list[tuple[float, float]], drawings: int, url: str) -> dict[str, Any]:
-    """What is reported of the times."""
+    """The result: quantiles of the times, and their context."""
     return {
         "drawings": drawings,
         "answers": len(taken),

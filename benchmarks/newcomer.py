@@ -1,9 +1,9 @@
-"""From a clone to the first correct classification, in a clean container: how many commands, and how long?
+"""From a clone to the first correct classification in a clean container: number of commands and time.
 
     python -m benchmarks.newcomer
 
-Starts the Python image of the Dockerfile with make, git and curl, clones this repository into it and types what the
-README says. Needs a Docker engine; installs from the package index that the image's pip is set to.
+Starts the Python image of the Dockerfile with make, git and curl, clones this repository into it and runs the README's
+commands. Needs a Docker engine, and installs from the package index configured for pip in the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 IMAGE = "python:3.11-slim"
 NEEDS = "apt-get update -qq && apt-get install -qq -y --no-install-recommends make git curl >/dev/null"
 COMMANDS = ("git clone -q /repository oneshot && cd oneshot", "make serve")
-"""What a newcomer types until the service runs."""
+"""The commands that a new user types to start the service."""
 FIRST_STEPS = """
 until curl -sf localhost:8000/readyz >/dev/null; do sleep 0.5; done
 .venv/bin/python examples/symbols.py images

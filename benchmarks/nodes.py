@@ -41,7 +41,7 @@ _PNG = {"Content-Type": "image/png"}
 
 
 def throughput(group: Group, material: Path, connections: int, seconds: float) -> dict[str, float]:
-    """Requests a second and latencies in ms, with so many connections over all addresses."""
+    """Requests per second and latencies in ms, with `connections` connections over all addresses."""
     files = sorted((material / "queries").iterdir())
     enrol(group.urls[0], material)
     for each in (1.0, seconds):
@@ -53,7 +53,7 @@ def throughput(group: Group, material: Path, connections: int, seconds: float) -
 
 @contextmanager
 def doors(urls: Sequence[str]) -> Iterator[list[httpx.Client]]:
-    """Connections to different processes: one for each address; of a single address, two that two processes hold."""
+    """Connections to different processes: one per address, or for a single address two held by different processes."""
     with ExitStack() as stack:
 
         def connect(url: str) -> httpx.Client:
@@ -63,16 +63,16 @@ def doors(urls: Sequence[str]) -> Iterator[list[httpx.Client]]:
             yield [connect(url) for url in urls]
             return
         clients = [connect(urls[0]) for _ in range(40)]
-        with ThreadPoolExecutor(len(clients)) as threads:  # one that is idle takes every connection that comes alone
+        with ThreadPoolExecutor(len(clients)) as threads:  # all at once, or one idle process accepts them all
             of_process = dict(zip(threads.map(process_of, clients), clients, strict=True))
         yield (list(of_process.values()) * 2)[:2]
 
 
 def staleness(clients: Sequence[httpx.Client], images: Sequence[bytes], samples: int) -> dict[str, Any]:
-    """Milliseconds from an acknowledged enrolment to the first question that another process answered with it.
+    """Measure how long another process answers without an acknowledged enrolment.
 
-    `stale` are those of questions without a version, 0 where the first knew. `asked` is how many named the version,
-    and `unseen` how many of these were not answered with it.
+    `stale` holds the milliseconds until a classification without a version includes it, 0 if the first one does.
+    `asked` counts classifications that named the version, and `unseen` those of them answered without it.
     """
     stale: list[float] = []
     asked = unseen = 0
@@ -92,7 +92,7 @@ def staleness(clients: Sequence[httpx.Client], images: Sequence[bytes], samples:
 
 
 def _known(client: httpx.Client, image: bytes, **headers: str) -> int:
-    """How many classes a classification knew of; 0 where the process is behind the version that was named."""
+    """The gallery size in a classification's answer; 0 if the process is behind the requested version."""
     params: dict[str, str | int] = {"gallery": _GALLERY, "k": 1}
     answer = client.post("/classify", params=params, content=image, headers={**_PNG, **headers})
     if answer.status_code == 404 or (answer.status_code == 503 and headers):  # no such gallery yet, or behind
@@ -112,11 +112,11 @@ def _until_known(client: httpx.Client, image: bytes, size: int, began: float) ->
 
 @dataclass
 class Asked:
-    """What became of the classifications under faults. A client goes to the next address when one doesn't answer."""
+    """Outcomes of classifications under faults. A client tries the next address if one does not answer."""
 
     answered: int = 0
     unanswered: int = 0
-    gap_s: float = 0.0  # the longest time without an answer
+    gap_s: float = 0.0  # longest time without an answer
     _last: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -148,7 +148,7 @@ def _answers(url: str, image: bytes) -> bool:
 
 
 def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tuple[Report, Asked]:
-    """Kill a part of the group `kills` times under writing and classifying clients; compare every class after each."""
+    """Kill part of the group `kills` times under writing and classifying clients; compare all classes after each."""
     chance, report, asked, began = random.Random(seed), Report(), Asked(), time.monotonic()
     workers = [Worker(number, seed * 1000 + number, images, in_doubt=group.in_doubt) for number in range(_CLIENTS)]
     urls = group.urls
@@ -174,7 +174,7 @@ def torture(group: Group, images: Sequence[bytes], kills: int, seed: int) -> tup
 
 
 def visit(each: Configuration, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Staleness and faults of one configuration, in a data folder of its own."""
+    """Measure staleness and faults of one configuration, in its own data folder."""
     images = [path.read_bytes() for path in sorted((options.material / "queries").iterdir())]
     with each.run(folder) as group:
         with doors(group.urls) as clients:
@@ -199,7 +199,7 @@ def visit(each: Configuration, folder: Path, options: argparse.Namespace) -> dic
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     options = _options()
     chosen = [each for each in CONFIGURATIONS if not options.only or any(text in each.name for text in options.only)]
     lacking = {each.name: why for each in chosen if (why := each.missing())}

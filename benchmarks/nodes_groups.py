@@ -1,6 +1,6 @@
-"""The ways to run the service that `benchmarks.nodes` compares, each a group of processes that can be killed in part.
+"""The deployments that `benchmarks.nodes` compares, each a group of processes of which some can be killed.
 
-One list, `CONFIGURATIONS`, names them all.
+`CONFIGURATIONS` lists them all.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _SETTLE_SECONDS, _IN_A_ROW = 120.0, 5
 
 
 class Group:
-    """Servers on one store; each keeps its address and its data folder when it is started again.
+    """Servers on one store; each keeps its address and its data folder across restarts.
 
-    `in_doubt` are the answers after which nobody knows whether a write was done.
+    `in_doubt` are the statuses after which the outcome of a write is unknown.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Group:
         self.urls = [f"http://127.0.0.1:{port}" for port in self._ports]
 
     def start(self) -> None:
-        """Start each server that is down; returns when all are ready."""
+        """Start every server that is down, and wait until all are ready."""
         for number, server in enumerate(self._servers):
             if server is None:
                 options = ["--port", str(self._ports[number]), *self._options]
@@ -65,7 +65,7 @@ class Group:
             time.sleep(0.05)
 
     def kill(self, chance: random.Random) -> None:
-        """SIGKILL: a server, or, of one that replaces its processes by itself, one of these."""
+        """Send SIGKILL to a random server, or to one of its `victims` if it restarts these by itself."""
         number = chance.randrange(len(self._servers))
         server = self._servers[number]
         if server is None:
@@ -78,7 +78,7 @@ class Group:
             self._servers[number] = None
 
     def close(self) -> None:
-        """End all."""
+        """Stop all servers."""
         for server in self._servers:
             if server is not None:
                 _end(server)
@@ -91,7 +91,7 @@ def _is_ready(url: str) -> bool:
 
 
 def _end(server: Server) -> None:
-    """SIGKILL to the server and to all that it has started, also what is in a process group of its own, as Ray's is."""
+    """Send SIGKILL to the server and its session, including processes in other process groups, such as Ray's."""
     others = named(server.process.pid)
     server.kill()
     for process in others:
@@ -100,14 +100,14 @@ def _end(server: Server) -> None:
 
 
 def named(session: int, text: str = "") -> list[int]:
-    """The processes of a session whose command line holds the text."""
+    """The processes of a session, except its leader, whose command line contains the text."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 own = int((folder / "stat").read_text("ascii").rpartition(")")[2].split()[3]) == session
-            except OSError:  # it has ended
+            except OSError:  # the process has exited
                 continue
             if own and text in line and int(folder.name) != session:
                 found.append(int(folder.name))
@@ -121,7 +121,7 @@ def _free_port() -> int:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One way to run the service; `missing` says what it lacks here, None for nothing."""
+    """One deployment; `missing` returns why it cannot run here, or None."""
 
     name: str
     run: Callable[[Path], AbstractContextManager[Group]]
@@ -154,7 +154,7 @@ def _no_ray() -> str | None:
     return None if find_spec("ray") else "Ray is not installed (extra ray)"
 
 
-#: In the order of the page. `victims` are the processes that are killed, where it isn't the server.
+#: In the order of the page. `victims` are the processes to kill instead of the server.
 CONFIGURATIONS = (
     _configuration("1 process"),
     _configuration(f"{_WORKERS} workers", "--workers", str(_WORKERS), victims="spawn_main"),
@@ -164,7 +164,7 @@ CONFIGURATIONS = (
         *("--engine", "ray", "--shards", str(_SHARDS)),
         database=True,
         victims="ray::ServeReplica",
-        in_doubt=frozenset({500, 502, 504}),  # Ray's proxy answers 500 when the process behind it has ended
+        in_doubt=frozenset({500, 502, 504}),  # Ray's proxy answers 500 if the process behind it has died
         lacking=_no_ray,
     ),
 )

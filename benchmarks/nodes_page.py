@@ -1,4 +1,4 @@
-"""docs/nodes.md, made of what `benchmarks.nodes` recorded in docs/nodes.json."""
+"""Generates docs/nodes.md from the results of `benchmarks.nodes` in docs/nodes.json."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ load average at the end.
 
 
 def write_page(found: Mapping[str, Any], lacking: Mapping[str, str]) -> str:
-    """Record the results, keep those of configurations that were not run now, and make the page; returns it."""
+    """Record the results, keep those of configurations that did not run, and write and return the page."""
     kept: dict[str, Any] = json.loads(_RECORD.read_text("utf-8")) if _RECORD.exists() else {}
     rows = kept.get("configurations", {}) | {name: summary(each) for name, each in found.items()}
     record = {"configurations": rows, "lacking": {name: why for name, why in lacking.items() if name not in rows}}
@@ -62,7 +62,7 @@ def write_page(found: Mapping[str, Any], lacking: Mapping[str, str]) -> str:
 
 
 def summary(each: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page needs of one configuration: its times as quantiles."""
+    """The results of one configuration, with its staleness times reduced to quantiles."""
     stale = each["stale"]
     quantiles = {"p50": _quantile(stale, 0.5), "p99": _quantile(stale, 0.99), "most": max(stale), "n": len(stale)}
     return {**each, "stale": quantiles}

@@ -36,29 +36,29 @@ START_SECONDS = 120.0
 
 
 class BenchmarkError(Exception):
-    """The benchmark cannot go on; the message says why in one line."""
+    """The benchmark cannot continue; the message says why in one line."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One official run: the training image of each class, and test images with their true class. All images are PNG."""
+    """One official run: a training image per class, and test images with their true class. All images are PNG."""
 
     name: str
     training: dict[str, bytes]
     test: tuple[tuple[str, bytes, str], ...]
-    """(name of the image, its bytes, true class)"""
+    """(image name, bytes, true class)"""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the service said of one test image."""
+    """The service's answer for one test image."""
 
     item: str
     truth: str
     named: str | None
     """The closed-set answer."""
     similarity: float
-    """Of the best candidate, in [0, 1]."""
+    """Similarity of the best candidate, in [0, 1]."""
     accepted: str | None
     """The answer under the service's own threshold; None is "unknown"."""
 
@@ -69,12 +69,12 @@ class Answer:
 
     @property
     def right_and_accepted(self) -> bool:
-        """Whether the service, left to its own threshold, gives the true class."""
+        """Whether the service gives the true class under its own threshold."""
         return self.accepted == self.truth
 
 
 def parse_class_labels(text: str) -> list[tuple[str, str]]:
-    """Read `class_labels.txt`: pairs (path of a test image, path of the training image of its class)."""
+    """Parse `class_labels.txt` into pairs (path of a test image, path of its class's training image)."""
     pairs: list[tuple[str, str]] = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -87,7 +87,7 @@ def parse_class_labels(text: str) -> list[tuple[str, str]]:
 
 
 def read_runs(archive: Path) -> list[Run]:
-    """Read every run of the official `all_runs.zip`, in the order of their names."""
+    """Read every run of the official `all_runs.zip`, sorted by name."""
     try:
         with zipfile.ZipFile(archive) as files:
             listings = sorted(name for name in files.namelist() if re.fullmatch(r"run\d+/class_labels\.txt", name))
@@ -102,7 +102,7 @@ def read_runs(archive: Path) -> list[Run]:
 
 def _read_run(files: zipfile.ZipFile, listing: str) -> Run:
     name = listing.partition("/")[0]
-    # Every training image is enrolled, also of a class that no test image happens to show.
+    # Every training image is enrolled, even if no test image is of its class.
     enrolled = sorted(path for path in files.namelist() if re.fullmatch(rf"{name}/training/[^/]+\.png", path))
     training = {Path(path).stem: files.read(path) for path in enrolled}
     pairs = parse_class_labels(files.read(listing).decode("utf-8"))
@@ -129,14 +129,14 @@ def _checked(response: httpx.Response) -> Any:
 
 
 def drop_gallery(client: httpx.Client, name: str) -> None:
-    """Delete the gallery; one that isn't there is fine."""
+    """Delete the gallery if it exists."""
     response = client.delete(f"/galleries/{name}")
     if response.status_code != httpx.codes.NOT_FOUND:
         _checked(response)
 
 
 def classify(client: httpx.Client, gallery: str, image: bytes, **parameters: float) -> dict[str, Any]:
-    """The service's answer for one image as a raw PNG body."""
+    """Classify one image, sent as a raw PNG body, and return the answer."""
     response = client.post(
         "/classify",
         params={"gallery": gallery, "k": 1, **parameters},
@@ -148,7 +148,7 @@ def classify(client: httpx.Client, gallery: str, image: bytes, **parameters: flo
 
 
 def play(client: httpx.Client, run: Run) -> list[Answer]:
-    """Enrol the run's training images into a gallery of its name and classify its test images, twice each."""
+    """Enrol the run's training images into a gallery of its name, then classify each test image, closed and open set."""
     for label, image in run.training.items():
         form = {"label": label, "gallery": run.name, "on_conflict": "fail"}
         _checked(client.post("/enroll", data=form, files={"image": (f"{label}.png", image, "image/png")}))
@@ -162,7 +162,7 @@ def play(client: httpx.Client, run: Run) -> list[Answer]:
 
 
 def measure(client: httpx.Client, runs: Sequence[Run], keep: bool = False) -> dict[str, list[Answer]]:
-    """Play all runs; their galleries are deleted again, also after a failure, unless `keep`."""
+    """Play all runs; their galleries are deleted at the end, even after a failure, unless `keep`."""
     taken = {gallery["name"] for gallery in _checked(client.get("/galleries"))["galleries"]} & {
         run.name for run in runs
     }
@@ -176,7 +176,7 @@ def measure(client: httpx.Client, runs: Sequence[Run], keep: bool = False) -> di
 
 
 def report(results: dict[str, list[Answer]], model: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Everything the benchmark found, as JSON-ready values."""
+    """All results of the benchmark, as JSON-ready values."""
     answers = [answer for run in results.values() for answer in run]
     correct = sum(answer.right for answer in answers)
     wrong = len(answers) - correct
@@ -202,7 +202,7 @@ def report(results: dict[str, list[Answer]], model: dict[str, Any], seconds: flo
 
 
 def render(result: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report as readable text."""
     low, high = result["error_wilson_95"]
     runs = result["per_run"]
     return "\n".join(
@@ -227,7 +227,7 @@ def _free_port() -> int:
 
 
 def wait_until_ready(base_url: str, server: subprocess.Popen[bytes] | None = None) -> None:
-    """Return when /readyz says 200; raises BenchmarkError when the server ends first or takes too long."""
+    """Wait until /readyz answers 200. Raises BenchmarkError if the server exits first or takes too long."""
     give_up = time.monotonic() + START_SECONDS
     while time.monotonic() < give_up:
         if server is not None and server.poll() is not None:
@@ -241,7 +241,7 @@ def wait_until_ready(base_url: str, server: subprocess.Popen[bytes] | None = Non
 
 @contextlib.contextmanager
 def served() -> Iterator[str]:
-    """Start `oneshot serve` with the current ONESHOT_* variables but an empty home, give its address, and stop it."""
+    """Run `oneshot serve` with the current ONESHOT_* variables and an empty home; yields its URL."""
     port = _free_port()
     with tempfile.TemporaryDirectory(prefix="oneshot-bench-") as home:
         command = [str(Path(sys.executable).parent / "oneshot"), "serve", "--host", "127.0.0.1", "--port", str(port)]
@@ -274,7 +274,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def archive_from_settings() -> Path:
-    """Where ONESHOT_DATASETS, from the environment or `.env`, says that the runs are."""
+    """The path of the runs below ONESHOT_DATASETS, read from the environment or `.env`."""
     datasets = os.environ.get("ONESHOT_DATASETS") or dotenv_values(".env").get("ONESHOT_DATASETS")
     if not datasets:
         raise BenchmarkError("set ONESHOT_DATASETS to the folder that holds omniglot/all_runs.zip, or give --runs FILE")
@@ -282,7 +282,7 @@ def archive_from_settings() -> Path:
 
 
 def benchmark(options: argparse.Namespace) -> dict[str, Any]:
-    """Run the benchmark as the options say and return its report."""
+    """Run the benchmark with these options and return its report."""
     runs = read_runs(options.runs or archive_from_settings())
     with (
         served() if options.start else contextlib.nullcontext(options.base_url.rstrip("/")) as base_url,

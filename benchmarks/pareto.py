@@ -1,10 +1,10 @@
-"""What accuracy costs: images/s per core against one-shot accuracy on held-out classes, for several artefacts.
+"""The cost of accuracy: images/s per core against one-shot accuracy on held-out classes, for several artefacts.
 
     python -m benchmarks.pareto model/pretrained/omniglot runs/wide runs/narrow
 
-Each is measured on the classes that its own recipe held out: those to choose by. Speed is that of the network on one
-thread in batches of 64, the artefacts in turn, so that a machine that slows down slows all of them. The knee is the
-artefact of the front that is farthest from the line between the front's ends, both axes scaled to it.
+Accuracy is measured on the classes that the artefact's own recipe held out. Speed is that of the network on one thread
+in batches of 64; the artefacts alternate, so that changes in the machine's load affect all alike. The knee is the
+artefact on the Pareto front that is farthest above the line between the front's ends, with both axes scaled to it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ BATCH, ROUNDS = 64, 15
 
 @dataclass(frozen=True)
 class Choice:
-    """An artefact: what it costs, and what it gets right on held-out classes, in percent."""
+    """An artefact with its cost, and its accuracy on held-out classes in percent."""
 
     name: str
     model_id: str
@@ -52,10 +52,10 @@ class Choice:
 
 
 def measure(artifacts: list[Path], datasets: Path, rounds: int = ROUNDS) -> list[Choice]:
-    """Measure every artefact; the clock runs over all of them in turn.
+    """Measure every artefact; the timing rounds alternate between them.
 
     Raises:
-        ArtifactError: one cannot be loaded.
+        ArtifactError: an artefact cannot be loaded.
         DatasetError: the data is not in ``datasets``.
     """
     torch.set_num_threads(1)
@@ -74,7 +74,7 @@ def _speeds(subjects: list[Subject], rounds: int) -> list[float]:
         for subject, batch, own in zip(subjects, batches, rates, strict=True):
             began = time.perf_counter()
             subject.embedder.embed(batch)
-            if turn:  # the first is for caches and one-time work
+            if turn:  # the first round is a warm-up
                 own.append(BATCH / (time.perf_counter() - began))
     return [statistics.median(own) for own in rates]
 
@@ -99,7 +99,7 @@ def _choice(path: Path, subject: Subject, speed: float) -> Choice:
 
 
 def front(choices: list[Choice]) -> list[Choice]:
-    """Return those that no other beats in both speed and accuracy, the fastest first."""
+    """Return the Pareto front of speed and accuracy, fastest first."""
     best: list[Choice] = []
     for choice in sorted(choices, key=lambda choice: (-choice.images_per_second, -choice.accuracy)):
         if not best or choice.accuracy > best[-1].accuracy:
@@ -108,7 +108,7 @@ def front(choices: list[Choice]) -> list[Choice]:
 
 
 def knee(choices: list[Choice]) -> Choice:
-    """Return the artefact of the front that is farthest above the line between its ends; of two or fewer the best."""
+    """Return the artefact of the front farthest above the line between its ends, or the most accurate of up to two."""
     line = front(choices)
     if len(line) < 3:
         return line[-1]
@@ -119,7 +119,7 @@ def knee(choices: list[Choice]) -> Choice:
 
 
 def page(choices: list[Choice]) -> str:
-    """Return the table."""
+    """Return the page with the table."""
     chosen, best = knee(choices), front(choices)
     lines = [
         "# What accuracy costs",
@@ -141,7 +141,7 @@ def page(choices: list[Choice]) -> str:
 
 
 def plot(choices: list[Choice], file: Path) -> None:
-    """Draw all of them, the front as a line, the knee named."""
+    """Plot all artefacts, with the front as a line and the knee labelled."""
     best, chosen = front(choices), knee(choices)
     figure, axis = plt.subplots(figsize=(7, 4.4), layout="constrained")
     axis.step(

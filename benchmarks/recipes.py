@@ -1,9 +1,9 @@
-"""The table of all recipes, made from the reports of ``oneshot-train evaluate``:
+"""The table of all recipes, generated from the reports of ``oneshot-train evaluate``:
 
     python -m benchmarks.recipes reports/omniglot runs/other ...
 
-takes the ``report.json`` of each folder into docs/reports/ (without images of the data), and writes docs/recipes.md
-from all that are there. Runs of one recipe that differ by their seed alone become one row: mean and standard deviation.
+copies the ``report.json`` of each folder to docs/reports/ (without images of the data), and writes docs/recipes.md from
+all reports there. Runs that differ only in their seed become one row with mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ supports); several seeds show mean ± standard deviation.
 
 
 def collect(folders: list[Path], reports: Path) -> None:
-    """Take the reports in ``folders`` into ``reports``, by the artefact's name, seed and digest.
+    """Copy the reports in ``folders`` to ``reports``, filed by the artefact's name, seed and digest.
 
     Raises:
         ReportError: a folder holds no report.
@@ -49,7 +49,7 @@ def collect(folders: list[Path], reports: Path) -> None:
 
 
 def grouped(reports: list[Report]) -> list[list[Report]]:
-    """Return the reports by recipe: those that differ by the seed alone stand together, the latest of each seed."""
+    """Group the reports that differ only in the seed, with the latest report of each seed."""
     groups: dict[str, dict[int | None, Report]] = {}
     for report in sorted(reports, key=lambda report: report.origin.date):
         origin = report.origin
@@ -60,7 +60,7 @@ def grouped(reports: list[Report]) -> list[list[Report]]:
 
 
 def page(reports: list[Report], faces: list[dict[str, Any]], tried: list[dict[str, Any]]) -> str:
-    """Return docs/recipes.md; ``faces`` is what ``benchmarks.faces`` wrote, ``tried`` what ``faces_tried`` did."""
+    """Return docs/recipes.md; ``faces`` are the rows of ``benchmarks.faces``, ``tried`` those of ``faces_tried``."""
     groups = grouped(reports)
     lines = [_HEAD, "## Accuracy", ""]
     lines += _table(
@@ -148,7 +148,7 @@ def _published(key: str) -> str:
 
 
 def _joined(origin: Origin) -> bool:
-    """Whether it was made of several trained models: it has a name of its own, and the recipe of the first of them."""
+    """Whether the model is an ensemble: its name differs from that in its recipe, which is the first member's."""
     return origin.name != origin.recipe.get("name", origin.name)
 
 
@@ -171,7 +171,7 @@ def _accuracy(group: list[Report]) -> tuple[str, ...]:
 
 
 def spread(values: list[float]) -> str:
-    """Return the mean, and the standard deviation where there are several values."""
+    """Return the mean as text, with the standard deviation if there are several values."""
     return f"{mean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
 
 

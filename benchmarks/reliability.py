@@ -1,7 +1,7 @@
-"""Writes docs/reliability.md from what the proofs recorded: python -m benchmarks.reliability
+"""Writes docs/reliability.md from the recorded proofs: python -m benchmarks.reliability
 
-`make bench-reliability` runs the proofs first. A proof that could not run leaves the record of its last run, which says
-when and on which version that was.
+`make bench-reliability` runs the proofs first. A proof that cannot run keeps the record of its last run, with its date
+and versions.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _run(proof: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     found = json.loads((DOCS / "reliability.json").read_text("utf-8"))
     (DOCS / "reliability.md").write_text(render(found), "utf-8")
 

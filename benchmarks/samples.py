@@ -1,6 +1,6 @@
 """Writes the sample answers in the README, and the model's name in those of docs/api.md: python -m benchmarks.samples
 
-They are what the service answers as `make serve` starts it, to the requests beside them. A test makes them again.
+They are the answers of the service with its default settings, as `make serve` starts it. A test reproduces them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BLOCK = re.compile(
 )
 _MODEL = re.compile(r"omniglot@[0-9a-f]{12}")
 _LABELS = ("arrow", "house", "ladder", "spiral")
-#: Decimals that are shown; what is not named has two.
+#: Decimals to show; the default is two.
 _DECIMALS = {"similarity": 4, "distance": 3, "threshold": 4, "fpir": 4, "fmr": 4, "value": 4, "low": 4, "high": 4}
 
 _TEXT = """Each answers, once it is on disk:
@@ -51,13 +51,13 @@ $ curl -F image1=@images/known/house.png -F image2=@images/new/house.png localho
 
 
 def draw(folder: Path) -> Path:
-    """Draw the images of the guides into the folder."""
+    """Draw the guides' example images into the folder."""
     subprocess.run([sys.executable, ROOT / "examples" / "symbols.py", folder], check=True)
     return folder
 
 
 async def answers(images: Path) -> dict[str, Any]:
-    """The service's answers, on images that `examples/symbols.py` drew."""
+    """The service's answers for the images of `examples/symbols.py`."""
     with tempfile.TemporaryDirectory() as home:
         app = create_app(load_settings(home=Path(home)))
         async with (
@@ -81,7 +81,7 @@ async def answers(images: Path) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> str:
-    """The part of the README between its two marks."""
+    """The text between the two markers in the README."""
     return _TEXT.format(**{name: _lines(_short(answer)) for name, answer in found.items()})
 
 
@@ -91,7 +91,7 @@ def with_samples(readme: str, found: dict[str, Any]) -> str:
 
 
 def with_model(page: str, found: dict[str, Any]) -> str:
-    """A page with the name of the model that answers."""
+    """The page with the name of the current model."""
     return _MODEL.sub(found["house"]["model"], page)
 
 
@@ -104,7 +104,7 @@ def _short(value: Any, name: str = "") -> Any:
 
 
 def _lines(answer: Any) -> str:
-    """An answer as it is sent, broken where a reader would."""
+    """An answer as compact JSON, with line breaks for readability."""
     text = json.dumps(answer, separators=(",", ":"), ensure_ascii=False)
     for key in ("updated_at", "candidates", "fnmr", "model"):
         text = text.replace(f',"{key}"', f',\n "{key}"')
@@ -113,7 +113,7 @@ def _lines(answer: Any) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(answers(draw(Path(folder))))
     README.write_text(with_samples(README.read_text("utf-8"), found), "utf-8")

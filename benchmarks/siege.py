@@ -36,7 +36,7 @@ _SMALL = encoded(drawing(), "PNG")
 
 
 class Neighbour:
-    """A client who asks all along, in two threads; how often, what went wrong, and the slowest answers."""
+    """A well-behaved client with two threads; it counts requests, failures and the slowest answers."""
 
     def __init__(self, url: str) -> None:
         self.asked: Counter[str] = Counter()
@@ -86,7 +86,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Result:
-    """What an attack did: megabytes of the idle server, at the peak and after it; seconds until it had recovered."""
+    """The effect of an attack: the server's megabytes when idle, at the peak and after; seconds to recover."""
 
     name: str
     attack: Attack
@@ -102,7 +102,7 @@ class Result:
     exit_code: int
 
     def faults(self) -> list[str]:
-        """Whatever is not as it should be."""
+        """Every violated criterion, in words."""
         found = [f"{count} x {what}" for what, count in self.outcomes.items() if what not in self.attack.right]
         found += [f"neighbour: {what}" for what in self.harmed]
         if self.peak - self.idle > self.attack.most_mb:
@@ -114,7 +114,7 @@ class Result:
         return found + ([f"exit code {self.exit_code}"] if self.exit_code else [])
 
     def proof(self) -> Proof:
-        """As it goes into the table."""
+        """The entry for the page of proofs."""
         answers = ", ".join(f"{count:,} x {what}" for what, count in sorted(self.outcomes.items()))
         slowest = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in sorted(self.slowest.items()))
         return Proof(
@@ -140,7 +140,7 @@ def besiege(name: str, attack: Attack, home: Path, model: Path | None, send_time
                 enroll(client, label, image).raise_for_status()
             stored = client.get("/classes").json()
             with Neighbour(server.url) as neighbour:
-                time.sleep(_LOOK_AHEAD_SECONDS)  # what a server takes for its first answers is none of the attack
+                time.sleep(_LOOK_AHEAD_SECONDS)  # memory for the first answers is not due to the attack
                 peak(pid)
                 idle = look(pid, 0).resident
                 with attack.strike(address) as outcomes:
@@ -155,7 +155,7 @@ def besiege(name: str, attack: Attack, home: Path, model: Path | None, send_time
 
 
 def _recovered(attack: Attack, address: str) -> float:
-    """Seconds until the attacker's own good request is answered as ever."""
+    """Seconds until the attacker's legitimate request is answered with 200 again."""
     began = time.monotonic()
     while attack.good.status(address) != 200 and time.monotonic() - began < _RECOVERY_SECONDS:
         time.sleep(_PAUSE)
@@ -163,7 +163,7 @@ def _recovered(attack: Attack, address: str) -> float:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     known = dict(attacks())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=known, default=list(known), metavar="NAME", help=", ".join(known))

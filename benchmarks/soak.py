@@ -37,7 +37,7 @@ _HEAD = b"POST /classify HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\
 
 
 class Soak:
-    """The clients' work and what became of it: `rate` requests a second of all of them together, at random moments."""
+    """The clients' work and its outcomes: `rate` requests per second in total, at random times."""
 
     def __init__(self, url: str, rate: float) -> None:
         self.url = url
@@ -49,7 +49,7 @@ class Soak:
         self._lock = threading.Lock()
 
     def work(self, seed: int) -> None:
-        """One client, until `stop`."""
+        """Run one client until `stop`."""
         rng = random.Random(seed)
         hostile = mutations(seed, 10**9)
         acts: list[Callable[[httpx.Client], httpx.Response]] = [
@@ -104,7 +104,7 @@ class Soak:
                 self._count(self.statuses, "no connection")
 
     def drip(self) -> None:
-        """A client whose bodies never end, until `stop`."""
+        """Run a client that never finishes its bodies, until `stop`."""
         while not self.stop.wait(1):
             try:
                 with self._connect(60) as connection:
@@ -118,9 +118,9 @@ class Soak:
                     self._count(self.statuses, "no connection")
 
     def fill_disk(self, pid: int, pause: float) -> None:
-        """Let the server's disk be full for two seconds, again and again, until `stop`."""
+        """Simulate a full disk for two seconds, repeatedly, until `stop`."""
         while not self.stop.wait(pause) and not self.leaving.is_set():
-            with contextlib.suppress(ProcessLookupError):  # it may end meanwhile: the soak stops it under load
+            with contextlib.suppress(ProcessLookupError):  # the soak may have stopped the server meanwhile
                 before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
                 self._count(self.faults, "disk full for 2 s")
                 self.stop.wait(2)
@@ -145,7 +145,7 @@ def _label(rng: random.Random) -> str:
 
 @dataclass(frozen=True)
 class Result:
-    """What a soak found; `statuses` counts answers by status and what was not answered by what became of it."""
+    """The result of a soak; `statuses` counts answers by status, and unanswered requests by outcome."""
 
     minutes: float
     faults: dict[str, int]
@@ -156,21 +156,21 @@ class Result:
 
     @property
     def requests(self) -> int:
-        """Requests that were sent."""
+        """Number of requests sent."""
         return sum(self.statuses.values()) - self.statuses.get("turned away", 0)
 
     @property
     def lost(self) -> int:
-        """Requests that got no answer."""
+        """Number of requests without an answer."""
         return self.statuses.get("lost", 0) + self.statuses.get("no connection", 0)
 
     @property
     def errors_5xx(self) -> int:
-        """Answers that no client is to blame for, but those that ask it to come back."""
+        """Number of answers with a 5xx status other than 503."""
         return sum(count for status, count in self.statuses.items() if status[:1] == "5" and status != "503")
 
     def proof(self) -> Proof:
-        """As it goes into the table."""
+        """The entry for the page of proofs."""
         first, last = self.samples[0], self.samples[-1]
         most = max(each.descriptors for each in self.samples)
         return Proof(
@@ -194,7 +194,7 @@ def soak(
     rate: float,
     seen: Callable[[Sample], None] = lambda _sample: None,
 ) -> Result:
-    """Run it all."""
+    """Run the load and the faults against a new server, and stop it under load."""
     with Server(home, model) as server:
         load = Soak(server.ready().url, rate)
         threads = [threading.Thread(target=load.work, args=(seed,)) for seed in range(_CLIENTS)]
@@ -219,7 +219,7 @@ def soak(
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--rate", type=float, default=10, help="requests a second (default: %(default)s)")

@@ -40,7 +40,7 @@ def milliseconds(act: Callable[[], object], seconds: float) -> float:
 
 
 def engines(seconds: float) -> dict[str, list[int]]:
-    """Images a CPU second of each engine, at each of SIZES."""
+    """Images per CPU second of each engine, for each batch size in SIZES."""
     found = {}
     for name in [each for each in get_args(EngineName) if each not in {"auto", "torch-half"}]:
         folder = DEFAULT_ARTIFACT / INT8_FOLDER if name == "openvino-int8" else DEFAULT_ARTIFACT
@@ -73,7 +73,7 @@ def steps(datasets: Path, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1)
     parser.add_argument("--datasets", type=Path, default=os.environ.get("ONESHOT_DATASETS", "datasets"))

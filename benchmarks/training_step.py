@@ -29,7 +29,7 @@ _WARM_UP = 3
 
 
 def measure(run: Run, batches: Batches, steps: int) -> tuple[float, float]:
-    """Return the median seconds of a step, and of its data path alone."""
+    """Return the median seconds of a training step, and of drawing a batch alone."""
     whole, data = [], []
     for step in range(_WARM_UP + steps):
         began = time.perf_counter()

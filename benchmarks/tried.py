@@ -1,8 +1,8 @@
-"""What one setting of the recipe ``omniglot`` does: short trainings of a narrow net that differ by it alone.
+"""Ablations of the recipe ``omniglot``: short trainings of a narrow net, each with one setting changed.
 
     python -m benchmarks.tried
 
-trains what is not in ``--runs`` yet, measures all on the held-out background alphabets, and writes
+trains the variants that ``--runs`` does not have yet, measures all on the held-out background alphabets, and updates
 docs/recipes-tried.md after each. The evaluation alphabets are not read.
 """
 
@@ -62,7 +62,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One training: percent right, its difference from the first in points with the 95 % interval, and its minutes."""
+    """One training: accuracy in percent, difference from the first in points with its 95 % interval, and minutes."""
 
     name: str
     settings: tuple[str, ...]
@@ -74,7 +74,7 @@ class Row:
 
 
 def right_of(folder: Path, datasets: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return for each trial whether it was right, and its alphabet; the trials are the same for all."""
+    """Return whether each trial was correct, and its alphabet; all variants have the same trials."""
     subject = open_subject(load_artifact(folder), datasets, "held-out", threads=1)
     trials = subject.trials(N_WAY, TRIALS, SEED, within=True)
     right = judge_trials(subject.embedder.metric, subject.vectors, trials)
@@ -82,9 +82,9 @@ def right_of(folder: Path, datasets: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(name: str, datasets: Path, runs: Path, first: torch.Tensor | None) -> tuple[Row, torch.Tensor]:
-    """Train (unless that is done) and measure one variant, and return which trials were right, too.
+    """Train one variant (unless done already) and measure it; also returns which trials were correct.
 
-    ``first`` is that of the first variant; None for the first itself.
+    ``first`` holds the correct trials of the first variant, or None for the first variant itself.
     """
     folder = folder_of(name, runs)
     if not (folder / "manifest.json").exists():
@@ -99,7 +99,7 @@ def measure(name: str, datasets: Path, runs: Path, first: torch.Tensor | None) -
 
 
 def folder_of(name: str, runs: Path) -> Path:
-    """Where the training of this name is."""
+    """The folder of the variant with this name."""
     return runs / "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 

@@ -1,1 +1,1 @@
-"""`make bench`: this service and other ways to serve the same model, on one machine, in one run."""
+"""`make bench`: this service against other servers of the same model, on one machine in one run."""

@@ -27,12 +27,12 @@ from benchmarks.peers.report import OURS, facts, write
 _ROOT = Path(__file__).parents[2]
 _RECORD = _ROOT / "docs" / "benchmarks.json"
 _PORT = 8137
-#: Offered load in the open loop, as multiples of what wrk reached with 64 connections.
+#: Offered load in the open loop, as multiples of wrk's best rate.
 _STEPS = (0.5, 0.8, 1.0, 1.5, 2.0)
 
 
 def main() -> None:
-    """The command."""
+    """Run the command line."""
     options = _options()
     record: dict[str, Any] = {"looks": [], "open_loop": [], "starts": [], "failed": {}}
     if options.record.exists() and not options.fresh:
@@ -71,7 +71,7 @@ def _visit(contestant: Contestant, material: Path, round_: int, options: argpars
                 record.setdefault("bundles", []).extend(asdict(each) for each in bundled)
             if options.sweep and contestant.name in options.sweep:
                 _sweep(contestant, server, queries, options, record)
-    except Exception as error:  # one that does not run here is reported, and the others go on
+    except Exception as error:  # a contestant that fails is reported, and the others still run
         print(f"{contestant.name}: {error}", flush=True)
         record["failed"][contestant.name] = str(error)[-300:]
 

@@ -1,7 +1,7 @@
-"""`/embed` with many images a request, against the network alone in as many processes on the same cores.
+"""`/embed` with many images per request, against the network alone in as many processes on the same cores.
 
-`python -m benchmarks.peers.bundles ENGINE SECONDS` is one such process: it prints the images that it embedded a second,
-in batches of a bundle, on one thread, from images that were decoded and prepared before.
+`python -m benchmarks.peers.bundles ENGINE SECONDS` is one such process. It embeds prepared images in batches of `SIZE`
+on one thread, and prints the images per second.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from model.artifact import INT8_FOLDER, load_artifact
 from model.embedder import Embedder
 
 SIZE = 64
-#: What the network alone is run by: as the service runs it on CPUs, and as it was trained.
+#: Engines of the network alone: the service's on CPUs, and the one used in training.
 ENGINES = ("openvino-int8", "torch")
 SERVICE = "oneshot, /embed"
 
 
 @dataclass(frozen=True)
 class Bundles:
-    """Images a second in a round, by the service (of so many connections) or by the network alone."""
+    """Images per second in one round, by the service or by the network alone."""
 
     name: str
     round: int
@@ -40,17 +40,17 @@ class Bundles:
 
 
 def measure(server: Running, files: Sequence[Path], workers: int, *, seconds: float, round_: int) -> list[Bundles]:
-    """The service first, then the network alone, each for so many seconds."""
+    """Measure the service, then the network alone with each engine, for `seconds` each."""
     load = partial(wrk, server.url, files, 2 * workers, path="/embed", form=True, bundle=SIZE)
     load(seconds=1)
     found = load(seconds=seconds)
-    answered = found["requests"] - found["status"]  # the rest was refused
+    answered = found["requests"] - found["status"]  # refused requests do not count
     rate = 1e6 * SIZE * answered / found["microseconds"]
     return [Bundles(SERVICE, round_, rate), *(Bundles(name, round_, alone(name, workers, seconds)) for name in ENGINES)]
 
 
 def alone(engine: str, workers: int, seconds: float) -> float:
-    """Images a second of so many processes together."""
+    """Total images per second of `workers` processes."""
     command = [sys.executable, "-m", __spec__.name if __spec__ else __name__, engine, str(seconds)]
     variables = {**os.environ, "OMP_NUM_THREADS": "1"}
     runs = [subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True) for _ in range(workers)]
@@ -61,7 +61,7 @@ def alone(engine: str, workers: int, seconds: float) -> float:
 
 
 def table(bundles: Sequence[dict[str, Any]]) -> list[str]:
-    """The rows of the page; each ratio is within a round, and their median over the rounds is told."""
+    """The section of the page. Ratios are taken within a round; the table shows their median over rounds."""
     if not bundles:
         return []
     rates = {
@@ -91,7 +91,7 @@ def _names(bundles: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    """One process of the network alone."""
+    """Run one process of the network alone."""
     engine, seconds = sys.argv[1], float(sys.argv[2])
     folder = DEFAULT_ARTIFACT / INT8_FOLDER if engine == "openvino-int8" else DEFAULT_ARTIFACT
     embedder = Embedder(load_artifact(folder), "cpu", 1, engine)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Starting and stopping the service and its peers, and what their processes use."""
+"""Start and stop the service and its peers, and measure what their processes use."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _PARENT, _SESSION, _USER, _SYSTEM, _STARTED, _PAGES = 1, 3, 11, 12, 19, 21  # fi
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to serve: `form` says that it takes the image as a form's field, else as the raw body.
+    """One server: with `form` it takes the image as a form field, otherwise as the raw body.
 
-    With `keys` a oneshot service asks for a key, and is asked with one that has no limits.
+    With `keys` a oneshot service requires an API key, and the load uses one without limits.
     """
 
     name: str
@@ -53,7 +53,7 @@ def _peer(
 
 
 def contestants(port: int, workers: int) -> list[Contestant]:
-    """All of them: the peers with torch, mosec also with the engine that oneshot uses."""
+    """All contestants; peers use torch, and mosec also runs with oneshot's engine."""
     python = Path(sys.executable)
     serve = [
         str(python.with_name("oneshot")),
@@ -84,14 +84,14 @@ def contestants(port: int, workers: int) -> list[Contestant]:
 
 @dataclass
 class Usage:
-    """CPU seconds since the start, and resident memory in MB, of a process and all its descendants."""
+    """CPU seconds since the start and resident MB, of a process and all its descendants."""
 
     cpu: float
     memory: float
 
 
 class Running:
-    """A started contestant, and the key that it is asked with, if it needs one."""
+    """A started contestant, and the API key for it, if it needs one."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], url: str, ready_seconds: float, key: str | None = None
@@ -100,7 +100,7 @@ class Running:
         self._process = process
 
     def usage(self) -> Usage:
-        """What all its processes use (shared pages are counted in each)."""
+        """The usage of all its processes (shared pages are counted in each)."""
         cpu = memory = 0.0
         for stat in _processes_of(self._process.pid).values():
             cpu += (int(stat[_USER]) + int(stat[_SYSTEM])) / _TICKS
@@ -109,14 +109,14 @@ class Running:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on."""
+    """The fields of /proc/PID/stat, from the third on."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def _processes_of(root: int) -> dict[int, list[str]]:
-    """All processes of the root's session, all descendants, and what `_stat` says of them.
+    """The processes of the root's session and all their descendants, with the fields of `_stat`.
 
-    Some peers' processes are in sessions of their own, and some lose their parent.
+    Some peers' processes start sessions of their own, and some are orphaned.
     """
     found: dict[int, list[str]] = {}
     for folder in Path("/proc").iterdir():
@@ -183,13 +183,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait(10)
     for pid, stat in (everything | _processes_of(process.pid)).items():
         with contextlib.suppress(OSError):
-            if _stat(pid)[_STARTED] == stat[_STARTED]:  # else the number is another process's by now
+            if _stat(pid)[_STARTED] == stat[_STARTED]:  # otherwise the PID has been reused
                 os.kill(pid, signal.SIGKILL)
     process.wait()
 
 
 def enrol(url: str, material: Path, key: str | None = None) -> None:
-    """Enrol the gallery's images in a oneshot service, unless they are there."""
+    """Enrol the gallery's images in a oneshot service, unless it already has classes."""
     files = sorted((material / "gallery").glob("*.png"))
     headers = {"X-API-Key": key} if key else {}
     with httpx.Client(base_url=url, timeout=120, trust_env=False, headers=headers) as client:

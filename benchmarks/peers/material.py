@@ -1,4 +1,4 @@
-"""What every service is asked with: a gallery and queries of Omniglot, and photographs of a megapixel."""
+"""The test material: a gallery and queries from Omniglot, and one-megapixel photographs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PHOTO_SIDE = (1152, 896)
 
 @dataclass(frozen=True)
 class Material:
-    """Folders: ``gallery`` holds one PNG a class, ``queries`` other drawers' PNGs, ``photos`` JPEGs."""
+    """Folders: ``gallery`` has one PNG per class, ``queries`` PNGs by other drawers, ``photos`` JPEGs."""
 
     gallery: Path
     queries: Path
@@ -29,7 +29,7 @@ class Material:
 
 
 def make(datasets: Path, folder: Path) -> Material:
-    """Write the material into ``folder``; the same each time."""
+    """Write the material into ``folder``, the same files each time."""
     material = Material(folder / "gallery", folder / "queries", folder / "photos")
     for each in (material.gallery, material.queries, material.photos):
         each.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def make(datasets: Path, folder: Path) -> Material:
 
 
 def photo(rng: np.random.Generator) -> bytes:
-    """A JPEG file of a made-up scene: texture at all scales, as in photographs (power falls as 1/f²), and a sign."""
+    """A JPEG file of a synthetic scene: a sign on texture with a 1/f² power spectrum, as in photographs."""
     width, height = _PHOTO_SIDE
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
     frequency[0, 0] = 1

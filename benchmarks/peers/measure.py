@@ -1,4 +1,4 @@
-"""One look at one contestant: wrk at several numbers of connections."""
+"""One measurement of one contestant with wrk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SCRIPT = Path(__file__).with_name("drive.lua")
 
 @dataclass(frozen=True)
 class Look:
-    """Requests a second, latencies in milliseconds, CPU milliseconds a request, memory in MB, failures."""
+    """One measurement: requests/s, latencies in ms, CPU ms per request, memory in MB, failures."""
 
     contestant: str
     material: str
@@ -33,7 +33,7 @@ class Look:
 def look(
     contestant: Contestant, server: Running, files: Sequence[Path], connections: int, *, seconds: float, round_: int
 ) -> Look:
-    """Load it for `seconds` after a moment of warming up."""
+    """Load the server for `seconds`, after a one-second warm-up."""
     load = partial(wrk, server.url, files, connections, form=contestant.form, key=server.key)
     load(1)
     before = server.usage()
@@ -66,9 +66,9 @@ def wrk(
     targets: Sequence[str] = (),
     key: str | None = None,
 ) -> dict[str, int]:
-    """What wrk counted: requests, failures by kind, times in microseconds. A form has `bundle` files.
+    """Run wrk and return its counts: requests, failures by kind, times in microseconds. A form has `bundle` files.
 
-    With `key`, each request has it. The connections go to `targets`, shared out evenly, where there are any.
+    Each request has the API key `key`, if given. The connections are spread evenly over `targets`, if given.
     """
     variables = {"FORM": "1" if form else "0", "BUNDLE": str(bundle), "KEY": key or ""}
     listing = files[0].parent.with_suffix(".list")

@@ -1,8 +1,8 @@
-"""An open-loop load: requests leave at their times, whether or not those before have been answered.
+"""Open-loop load: requests are sent at their due times, whether or not earlier ones have been answered.
 
-wrk waits for an answer before it asks again, so it cannot overload a service; the generators that can are in none of
-the registries that this project installs from. One process of asyncio is enough for the rates here; its own CPU time
-is reported, because it is taken from the service.
+wrk waits for an answer before it sends the next request, so it cannot overload a service. Open-loop generators are not
+in the registries that this project installs from. One asyncio process is enough for the rates here. Its CPU time is
+reported, because it shares the cores with the service.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_CONNECTIONS = 2000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the requests; times in milliseconds, from the moment at which a request was due."""
+    """The outcomes of the requests; latencies in milliseconds, from the time at which a request was due."""
 
     rate: float
     sent: int
@@ -37,7 +37,7 @@ class Outcome:
 
 
 class _Connection(asyncio.Protocol):
-    """A kept connection with at most one request on its way."""
+    """A keep-alive connection with at most one request in flight."""
 
     def __init__(self, load: _Load) -> None:
         self._load = load
@@ -46,7 +46,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's has the interface, but not the base class
 
     def ask(self, body: bytes, due: float) -> None:
         """Send one request."""
@@ -54,7 +54,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(body)
 
     def close(self) -> None:
-        """Close it."""
+        """Close the connection."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -104,13 +104,13 @@ class _Load:
             self.other += 1
 
     def lost(self, connection: _Connection) -> None:
-        """Forget a connection that the server closed."""
+        """Remove a connection that the server closed."""
         self._open -= 1
         if connection in self.idle:
             self.idle.remove(connection)
 
     async def run(self, rate: float, seconds: float) -> int:
-        """Send `rate` requests a second; returns how many."""
+        """Send `rate` requests per second for `seconds`; returns their number."""
         for _ in range(64):
             await self.connect()
         began, sent, total = time.perf_counter(), 0, int(rate * seconds)

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plot, from what was measured."""
+"""Generates docs/benchmarks.md and its plot from the measurements."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def facts(workers: int, seconds: float) -> dict[str, Any]:
 
 
 def cpus() -> list[str]:
-    """The processors that the system shows."""
+    """The CPUs listed by the system."""
     return [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("processor")]
 
 
@@ -188,7 +188,7 @@ def _failed(record: dict[str, Any]) -> list[str]:
 
 
 def plot(record: dict[str, Any], file: Path) -> None:
-    """Bars of requests a second at the most connections."""
+    """Plot requests per second at the highest number of connections."""
     import matplotlib as mpl  # noqa: PLC0415 - of the extra `train`
 
     mpl.use("Agg")

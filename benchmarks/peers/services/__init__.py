@@ -1,1 +1,1 @@
-"""The peers: the same model behind other ways to serve it. They run in an environment of their own."""
+"""The peers: the same model behind other serving frameworks. They run in their own environment."""

@@ -1,4 +1,4 @@
-"""What all peers share: bytes to a prepared image, a batch of those to vectors, a vector to an answer.
+"""Shared by all peers: bytes to a prepared image, a batch of images to vectors, a vector to an answer.
 
 The gallery is a matrix in memory: no store, no validation, no metrics, no open-set decision.
 """
@@ -20,13 +20,13 @@ from model.preprocess import Prepared
 
 WORKERS = int(os.environ.get("BENCH_WORKERS", "2"))
 MAX_BATCH = 32
-#: How long a batch waits to be filled, in seconds.
+#: How long a batch waits for more images, in seconds.
 WAIT = 0.005
 PORT = int(os.environ.get("BENCH_PORT", "8000"))
 
 
 class Recogniser:
-    """The model on one thread, by torch or (``BENCH_ENGINE``) by the engine that oneshot uses."""
+    """The model on one thread, with torch or with the engine that ``BENCH_ENGINE`` names."""
 
     def __init__(self) -> None:
         folder = Path(os.environ["BENCH_FOLDER"])
@@ -42,7 +42,7 @@ class Recogniser:
         return self._embedder.prepare(decode_image(data))
 
     def embed(self, batch: Prepared) -> Vectors:
-        """Vectors of a batch."""
+        """Embed a batch."""
         return self._embedder.embed(batch)
 
     def answer(self, vector: Vectors) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Recogniser:
         }
 
     def batch(self, prepared: list[Prepared]) -> list[dict[str, Any]]:
-        """Answers of a batch."""
+        """The answers for a batch."""
         return [self.answer(vector) for vector in self.embed(np.stack(prepared))]
 
     def one(self, data: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """LitServe, with batching and several workers."""
 
-# no "from __future__ import annotations": LitServe reads the types of requests from the annotations themselves
+# no "from __future__ import annotations": LitServe needs real types in the annotations, not strings
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""FastAPI as most write it: a synchronous endpoint, an uploaded file, one forward pass a request."""
+"""A typical FastAPI service: a synchronous endpoint, an uploaded file, one forward pass per request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ceiling: reads the body and answers nothing."""
+"""The ceiling: reads the body and returns an empty object."""
 
 from __future__ import annotations
 
