@@ -148,7 +148,7 @@ def classify(client: httpx.Client, gallery: str, image: bytes, **parameters: flo
 
 
 def play(client: httpx.Client, run: Run) -> list[Answer]:
-    """Enrol the run's training images into a gallery of its name, then classify each test image, closed and open set."""
+    """Enrol the run's training images into a gallery of its name, then classify each test image twice."""
     for label, image in run.training.items():
         form = {"label": label, "gallery": run.name, "on_conflict": "fail"}
         _checked(client.post("/enroll", data=form, files={"image": (f"{label}.png", image, "image/png")}))

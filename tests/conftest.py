@@ -1,4 +1,4 @@
-"""How the suite is run: the quick tests side by side, the slow proofs one by one."""
+"""How the suite runs: quick tests in parallel, slow proofs one by one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Processes for `-n auto`: the slow proofs measure time and memory, so each has the machine for itself."""
+    """Processes for `-n auto`: slow proofs measure time and memory, so each runs alone on the machine."""
     return (os.cpu_count() or 1) if config.option.markexpr == "not slow" else 0
 
 

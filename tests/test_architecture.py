@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may import whom, and how large a piece may grow."""
+"""Architecture rules, checked on the source: allowed imports, and size limits of files and functions."""
 
 import ast
 import graphlib
@@ -25,12 +25,12 @@ FORBIDDEN_PACKAGES = {
     "training": {"app", "oneshot_client", "benchmarks", "testing", "tests"},
     "benchmarks": {"tests"},
     "testing": {"benchmarks", "tests"},
-    "tests": {"benchmarks"},  # but for the tests of the benchmarks themselves
+    "tests": {"benchmarks"},  # except the tests of the benchmarks
 }
 
 _BASE = {"ground", "telemetry"}
 _PARTS = {*_BASE, "concurrency", "store", "home", "gallery", "inference", "access", "recognition"}
-#: The rooms of app/, from the ground up: which rooms each may import from. What lies in app/ itself is the ground,
+#: The rooms of app/, bottom up, with the rooms that each may import from. Modules directly in app/ are the ground,
 #: except the command.
 ROOMS = {
     "ground": set[str](),
@@ -50,10 +50,10 @@ ROOMS = {
     "cli": {"ground", "server", "commands"},
 }
 MAX_GROUND_MODULES = 12
-# Loading any of these runs code that a file chose.
+# These can run code chosen by the loaded file.
 UNSAFE_MODULES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 UNSAFE_CALLS = {"torch.load", "torch.save", "torch.jit.load"}
-# Of the extras: a service installed without them must start.
+# Packages of the extras: a service installed without them must start.
 EXTRAS = {
     "hypothesis",
     "matplotlib",
@@ -69,12 +69,12 @@ EXTRAS = {
     "tensorboard",
     "torch",
 }
-# What is imported only where torch is asked for: the networks, how torch runs them, how a graph is made of them.
+# Modules that need torch and are imported on demand: the networks, the torch engine, the graph export.
 WITH_TORCH = {"model/focus.py", "model/gradients.py", "model/graph.py", "model/networks.py", "model/similarity.py"}
 WITH_TORCH |= {"model/torch_engine.py"}
 
 
-# How often tests still reach into what is private, by file. These numbers only go down.
+# How often tests still access private names, by file. These numbers may only go down.
 REACHES_INSIDE: dict[str, int] = {
     "tests/app/gallery/test_index.py": 2,
     "tests/benchmarks/test_domains.py": 1,
@@ -93,7 +93,7 @@ def sources(*packages: str) -> list[Path]:
 
 
 def imported_modules(tree: ast.AST, package: tuple[str, ...]) -> set[str]:
-    """Every module that the tree imports, by its absolute dotted name; `package` resolves relative imports."""
+    """The absolute dotted names of all modules that the tree imports; `package` resolves relative imports."""
     found: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -128,7 +128,7 @@ def imports_of(path: Path) -> set[str]:
 
 
 def imported_at_once(path: Path) -> set[str]:
-    """What the module imports when it is imported itself: not in functions, and not for types alone."""
+    """What the module imports at import time: not in functions, and not under TYPE_CHECKING."""
     body = ast.parse(path.read_text("utf-8")).body
     package = path.relative_to(ROOT).parent.parts
     found = {
@@ -145,7 +145,7 @@ def top_levels(modules: set[str]) -> set[str]:
 
 
 def unpickles(call: ast.Call) -> bool:
-    """Whether the call may run code from a file: torch's loaders, and numpy's when told to allow pickles."""
+    """Whether the call may run code from a file: torch's loaders, or numpy's with `allow_pickle`."""
     allows = any(
         keyword.arg == "allow_pickle" and not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
         for keyword in call.keywords
@@ -154,7 +154,7 @@ def unpickles(call: ast.Call) -> bool:
 
 
 def functions(path: Path) -> Iterator[tuple[str, int]]:
-    """Name and length in lines, decorators included, of each function in the file."""
+    """Yield name and length in lines, decorators included, of each function in the file."""
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
@@ -173,13 +173,13 @@ def test_a_package_imports_only_what_it_may(package: str):
 
 
 def room_of(parts: Sequence[str]) -> str:
-    """The room of a module of app/, given the parts of its name after `app`, or of its path."""
+    """The room of a module in app/, from the parts of its name or path after `app`."""
     first = parts[0] if parts else ""
     return first if (ROOT / "app" / first).is_dir() and first else "cli" if first in {"cli", "cli.py"} else "ground"
 
 
 def test_a_room_imports_only_from_those_that_it_may():
-    """Imports in functions and for types alone count as well."""
+    """Imports in functions and under TYPE_CHECKING count too."""
     broken: dict[str, set[str]] = {}
     for path in sources("app"):
         room = room_of(path.relative_to(ROOT / "app").parts)
@@ -200,7 +200,7 @@ def test_every_folder_of_the_services_tests_is_a_room():
 
 
 def module_graph() -> dict[str, set[str]]:
-    """All modules by name, and those of them that each imports, wherever in its text."""
+    """All modules by name, each with the project's modules that it imports anywhere."""
     names = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__").removeprefix("client."): path
         for path in sources(*EVERYTHING)
@@ -225,7 +225,7 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_the_client_needs_what_it_declares():
-    """Pillow is imported only by a caller who gives a Pillow image."""
+    """Pillow is needed only by callers that pass a Pillow image."""
     project = tomllib.loads((ROOT / "client/pyproject.toml").read_text("utf-8"))["project"]
     declared = {Requirement(line).name for line in project["dependencies"]}
     imported = {name for path in sources("client/oneshot_client") for name in top_levels(imports_of(path))}
@@ -238,7 +238,7 @@ def test_only_the_gallery_imports_faiss():
 
 
 def test_serving_needs_no_extra():
-    """Nor torch; functions may import it, and the modules made with it, where they have seen that it is there."""
+    """Nor torch; functions may import it, and modules that need it, once they have checked that it is installed."""
     for_torch = {path.removesuffix(".py").replace("/", ".") for path in WITH_TORCH}
     broken = {
         str(path.relative_to(ROOT)): sorted(bad)
@@ -256,7 +256,7 @@ def test_only_the_model_reaches_torch():
 
 
 def test_ray_is_imported_only_where_it_was_asked_for():
-    """The modules that need Ray are imported by functions alone."""
+    """Modules that need Ray are imported only inside functions."""
     broken = {
         str(path.relative_to(ROOT))
         for path in sources(*PACKAGES)
@@ -307,11 +307,11 @@ def _is_private(name: str) -> bool:
 
 
 def reaches_inside(tree: ast.AST) -> Iterator[str]:
-    """What a test reads or replaces that is private: an attribute, a name that it imports, a target of setattr."""
+    """Private names that a test reads or replaces: attributes, imported names, targets of setattr."""
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls" | "super")):
-                pass  # its own
+                pass  # the object's own
             case ast.Attribute(attr=name) if _is_private(name):
                 yield ast.unparse(node)
             case ast.ImportFrom(module=str(module), names=names):
@@ -322,7 +322,7 @@ def reaches_inside(tree: ast.AST) -> Iterator[str]:
 
 
 def test_tests_leave_private_state_alone():
-    """They go through what is public, and give clocks and intervals as arguments. The exceptions may only shrink."""
+    """Tests use the public interface, and pass clocks and intervals as arguments. The exceptions may only shrink."""
     counts = {
         str(path.relative_to(ROOT)): len([*reaches_inside(ast.parse(path.read_text("utf-8")))])
         for path in sources("tests", "testing")

@@ -1,8 +1,8 @@
-"""The compose file of a cluster, run for real: a server killed under load, the database stopped and started again.
+"""The cluster's Compose file, run for real: a server killed under load, the database stopped and started again.
 
-The images of PostgreSQL and HAProxy are stand-ins from Debian's packages (tests/standins), because no registry may
-be at hand; compose file and configuration are the project's own. What was acknowledged is compared as in
-`testing.torture`, through the balancer.
+The images of PostgreSQL and HAProxy are built from Debian packages (tests/standins), because a registry may not be
+reachable. Compose file and configuration are the project's own. Acknowledged operations are compared as in
+`testing.torture`, through the load balancer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from testing.torture import Report, Worker, at_work, compare, compare_all
 PROJECT = "oneshot-test-cluster"
 FILES = ("docker-compose.yml", "docker-compose.cluster.yml")
 SERVERS = 3
-#: 502 and 504 come from the balancer, too, where a server ended in the middle of a request.
+#: 502 and 504 also come from the load balancer, when a server dies during a request.
 IN_DOUBT = frozenset({502, 504})
 
 
@@ -42,7 +42,7 @@ def cluster() -> Iterator[Engine]:
             target = image.rpartition("-")[2]
             engine.docker("build", "--network=host", "--target", target, "--tag", image, str(ROOT / "tests/standins"))
             undo.callback(engine.docker, "image", "rm", "--force", image)
-        undo.callback(engine.compose, "down", "--volumes", "--timeout", "5")  # while the engine still runs
+        undo.callback(engine.compose, "down", "--volumes", "--timeout", "5")  # runs before the engine stops
         yield engine
 
 
@@ -51,7 +51,7 @@ def classify(client: httpx.Client, image: bytes) -> httpx.Response:
 
 
 class Load:
-    """Clients that classify without a pause, and what they were answered."""
+    """Clients that classify continuously, and the counts of their answers."""
 
     def __init__(self, url: str, image: bytes) -> None:
         self._url, self._image = url, image
@@ -72,12 +72,12 @@ class Load:
 
 
 def under_load(url: str, workers: Sequence[Worker], load: Load) -> AbstractContextManager[None]:
-    """Workers that write, and two clients that classify, until the block is left."""
+    """Run the writing workers and two classifying clients while the block runs."""
     return at_work([*(partial(worker.run, url) for worker in workers), load.run, load.run])
 
 
 def all_ready(cluster: Engine) -> bool:
-    """Whether every server says so itself, and the balancer lets requests through to one."""
+    """Whether every server is ready, and the load balancer forwards requests."""
     probe = "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz', timeout=4)"
     for container in cluster.containers():
         cluster.docker("exec", container, "python", "-c", probe)
@@ -88,7 +88,7 @@ def settled(cluster: Engine) -> None:
     def ready() -> bool:
         try:
             return all_ready(cluster)
-        except AssertionError:  # a probe that failed
+        except AssertionError:  # a failed probe
             return False
 
     wait_for("readiness of all servers", ready)

@@ -1,6 +1,6 @@
-"""The container, built and run for real: the image, the compose file, and what survives which kind of end.
+"""The container, built and run for real: the image, the Compose file, and what survives each kind of stop.
 
-See testing/containers.py for the engine that it needs; where there is none, everything here is skipped.
+Needs a container engine (testing/containers.py); without one, everything here is skipped.
 """
 
 import io
@@ -67,13 +67,13 @@ def test_hadolint_finds_nothing():
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    with composed(IMAGE, IMAGE, extras="postgres") as running:  # as in test_cluster.py, whose layers are there
+    with composed(IMAGE, IMAGE, extras="postgres") as running:  # as in test_cluster.py, to reuse its layers
         yield running
 
 
 @pytest.fixture
 def service(engine: Engine) -> Iterator[Engine]:
-    """The composed project, up and ready, without data."""
+    """The Compose project, up and ready, without data."""
     engine.compose("down", "--volumes", "--timeout", "5")
     engine.up()
     yield engine
@@ -95,7 +95,7 @@ def enrolled(client: httpx.Client) -> list[str]:
 
 
 def named(client: httpx.Client, label: str) -> str | None:
-    """What the service calls another drawing of the label."""
+    """The label that the service gives to another drawing of the character."""
     image = character(label, hand=2)
     answer = client.post("/classify", params={"threshold": 0}, content=image, headers={"Content-Type": "image/png"})
     name: str | None = answer.raise_for_status().json()["label"]
@@ -141,7 +141,7 @@ def test_what_was_acknowledged_survives_kill_and_down(service: Engine):
 
 
 def large_uploads() -> list[bytes]:
-    """Bodies at the limit, and small files of 40 million pixels in what takes most memory to decode."""
+    """Bodies at the size limit, and small files of 40 million pixels in the modes that need most memory to decode."""
     side = 6_300
     files = [b"\x89PNG\r\n\x1a\n" + os.urandom(10_000_000)]
     for mode in ("RGBA", "RGB", "L"):
@@ -152,7 +152,7 @@ def large_uploads() -> list[bytes]:
 
 
 def flood(url: str, clients: int, seconds: float) -> Counter[str]:
-    """What became of the uploads of so many clients at once."""
+    """The outcomes of uploads by `clients` concurrent clients for `seconds`."""
     files, outcomes, end = large_uploads(), Counter[str](), time.monotonic() + seconds
 
     def upload(number: int) -> None:
@@ -173,7 +173,7 @@ def flood(url: str, clients: int, seconds: float) -> Counter[str]:
 
 
 def memory_peak(service: Engine) -> int:
-    """The most memory that the container has held, in bytes: control groups' second version names it, or the first."""
+    """The container's peak memory in bytes, from cgroup v2 or v1."""
     files = [f"/sys/fs/cgroup/{name}" for name in ("memory.peak", "memory/memory.max_usage_in_bytes")]
     return int(service.in_container("sh", "-c", f"cat {files[0]} 2>/dev/null || cat {files[1]}"))
 
@@ -209,7 +209,7 @@ def test_a_flood_of_uploads_stays_within_the_memory(service: Engine):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_stop_is_orderly(service: Engine):
-    # a login shell, as the operator of Ray clusters starts what it starts
+    # a login shell, as used by the operator of Ray clusters
     assert service.in_container("bash", "-lc", "command -v oneshot") == "/opt/oneshot/bin/oneshot"
     started = time.monotonic()
     service.compose("stop")
@@ -253,10 +253,10 @@ def test_the_image_holds_the_service_and_no_tools(engine: Engine):
         "print(json.dumps([[n for n in sys.argv[1:] if u.find_spec(n)], "
         "[n for n in ('gcc', 'make', 'curl') if shutil.which(n)]]))"
     )
-    # of the extra that was asked for
+    # only the package of the requested extra is installed
     assert json.loads(engine.docker(*inside, script, "pip", *sorted(EXTRAS))) == [["psycopg"], []]
     size = (
         "import pathlib; print(sum(f.stat().st_size for f in pathlib.Path('/opt/oneshot').rglob('*') if f.is_file()))"
     )
-    # 1.12 GB when last measured, more than half of it torch: room for a small dependency, not for CUDA or the extras.
+    # 1.12 GB when last measured, more than half of it torch. The limit leaves room for a small dependency only.
     assert int(engine.docker(*inside, size)) < 1_200_000_000

@@ -1,7 +1,7 @@
-"""The guides are true: what they say to run runs, what they link to is there, and every verb and option is described.
+"""The guides are correct: their commands run, their links resolve, and every verb and option is described.
 
-Convention: a fenced block of `sh` or `python` is run, a page from top to bottom in one folder, against a service of its
-own with the shipped model. Blocks of any other language (`text`, `json`, `toml`) are for reading.
+Convention: fenced blocks of `sh` and `python` are run, page by page from top to bottom in one folder, against a new
+service with the shipped model. Blocks of other languages (`text`, `json`, `toml`) are not run.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ def is_runnable(page: Path) -> bool:
 
 @pytest.fixture
 def workplace(tmp_path: Path) -> Path:
-    """An empty folder with the examples in it, as in a clone."""
+    """A folder with only the examples, as in a clone."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
 
 def environment(url: str) -> dict[str, str]:
-    """As after `source .venv/bin/activate`."""
+    """The environment after `source .venv/bin/activate`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "ONESHOT_URL": url, "OMP_NUM_THREADS": "1", "ONESHOT_THREADS": "1"}
 
@@ -62,7 +62,7 @@ def run_shell(text: str, folder: Path, url: str) -> str:
 
 
 def run_page(page: Path, folder: Path, url: str) -> str:
-    """Run all blocks of a page, and return what they printed."""
+    """Run all blocks of a page and return their output."""
     printed = io.StringIO()
     variables: dict[str, object] = {"url": url}
     for block in blocks(page):
@@ -100,11 +100,11 @@ def test_a_folder_becomes_a_served_recogniser(workplace: Path):
     run_shell("python examples/symbols.py images", workplace, "")
     known = workplace / "images/known"
     with Image.open(known / "house.png") as image:
-        image.convert("RGB").save(known / "house.jpg")  # a second image of one class, and of another format
-    with Server(workplace / "unused", None) as probe:  # a port that is free
+        image.convert("RGB").save(known / "house.jpg")  # a second image of a class, in another format
+    with Server(workplace / "unused", None) as probe:  # finds a free port
         port = probe.ready().url.rpartition(":")[2]
     url = f"http://127.0.0.1:{port}"
-    for _ in range(2):  # a second start enrols nothing twice
+    for _ in range(2):  # a second start must not enrol anything twice
         with serving_folder(workplace, "images/known", port) as lines:
             assert lines[0].startswith("11 images of 10 classes")
             assert lines[1].startswith("ready")
@@ -116,7 +116,7 @@ def test_a_folder_becomes_a_served_recogniser(workplace: Path):
 
 @contextlib.contextmanager
 def serving_folder(workplace: Path, folder: str, port: str) -> Iterator[list[str]]:
-    """The example at work; gives the first two lines that it prints."""
+    """Run the example; yields the first two lines that it prints."""
     command, url = [sys.executable, "examples/serve_folder.py", folder, port], f"http://127.0.0.1:{port}"
     with subprocess.Popen(
         command, cwd=workplace, env=environment(url), stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -157,7 +157,7 @@ for person, strokes in enumerate(list(SYMBOLS.values())[:4], 1):
         draw(strokes, 100 * person + number, 92).save(folder / f"{number}.pgm")
 """
     run_shell(f"python - <<'END'{make}END", workplace, server.url)
-    for _ in range(2):  # also when the gallery is there already
+    for _ in range(2):  # the second time the gallery already exists
         text = run_shell("python examples/faces.py att", workplace, server.url)
         assert text.startswith("4 people, 8 photographs asked for\nthe nearest is the right person: 100.0%")
 
@@ -186,7 +186,7 @@ def test_every_page_is_in_the_index():
 
 
 def verbs(command: Any, name: str = "oneshot") -> Iterator[tuple[str, Any]]:
-    """Every verb with its full name."""
+    """Yield every verb with its full name."""
     subcommands = getattr(command, "commands", None)
     if subcommands is None:
         yield name, command
@@ -199,7 +199,7 @@ VERBS = dict(verbs(typer.main.get_command(cli)))
 
 
 def sections() -> dict[str, str]:
-    """The sections of cli.md by their headings."""
+    """The sections of cli.md by heading."""
     parts = re.split(r"^## (.+)$", (DOCS / "cli.md").read_text("utf-8"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -208,7 +208,7 @@ def sections() -> dict[str, str]:
 def test_every_verb_and_option_is_described(name: str):
     text = sections()[name]
     where = sections()["Where a verb works"]
-    if name == "oneshot serve":  # its options are the settings, and tests/app/test_docs.py checks these
+    if name == "oneshot serve":  # its options are the settings, which tests/app/test_docs.py checks
         return
     for parameter in VERBS[name].params:
         if getattr(parameter, "param_type_name", "") != "option" or parameter.name == "help":

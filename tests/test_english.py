@@ -1,4 +1,4 @@
-"""The guides are written in today's English."""
+"""The guides contain no archaic words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ARCHAIC = re.compile(r"\b(anew|at need|whoever|but for|told|somebody who)\b", r
 
 
 def archaisms(page: Path) -> list[str]:
-    """The words of a page's prose that nobody writes any more, also where a line breaks inside one."""
+    """Archaic words in a page's prose, including phrases broken across lines."""
     return _ARCHAIC.findall(re.sub(r"\s+", " ", prose(page)))
 
 

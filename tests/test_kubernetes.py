@@ -1,8 +1,8 @@
-"""The manifests, as `kubectl` builds them, against Kubernetes' own schemas; without a cluster.
+"""The manifests, as `kubectl` builds them, validated against Kubernetes' own schemas, without a cluster.
 
-kubernetes-validate carries the schemas, so nothing is fetched. Of a RayService, whose schema no package carries, the
-pods are checked against Kubernetes' schema, the application against Ray's own where Ray is installed, and the names of
-the fields between them against those of KubeRay's reference.
+The package kubernetes-validate contains the schemas, so nothing is fetched. No package has a schema for RayService: its
+pods are checked against Kubernetes' schema, the application against Ray's if Ray is installed, and the other field
+names against KubeRay's reference.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ yaml = pytest.importorskip("yaml")
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"
-#: The oldest of the releases that are still maintained, and the newest that the schemas know.
+#: The oldest maintained release, and the newest one with schemas.
 RELEASES = ("1.34", "1.37")
 FIELDS = {
     "spec": "serveConfigV2 rayClusterConfig serveService upgradeStrategy excludeHeadPodFromServeSvc",
@@ -38,13 +38,13 @@ FIELDS = {
 
 
 def raw(name: str) -> list[dict[str, Any]]:
-    """The objects as they are written."""
+    """The objects as written in the files."""
     named = yaml.safe_load((FOLDER / name / "kustomization.yaml").read_text("utf-8"))["resources"]
     return [each for file in named for each in yaml.safe_load_all((FOLDER / name / file).read_text("utf-8"))]
 
 
 def built(name: str) -> list[dict[str, Any]]:
-    """The objects as they are applied."""
+    """The objects as built by kustomize."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("no kubectl on this machine")

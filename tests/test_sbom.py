@@ -1,4 +1,4 @@
-"""The bill of materials that `make sbom` wrote: all that serving installs, at the tested versions, and nothing else."""
+"""The SBOM written by `make sbom`: exactly the packages that serving installs, at the tested versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, str]:
-    """Versions of the listed packages by name."""
+    """The versions of the listed packages, by name."""
     bill: dict[str, Any] = json.loads(SBOM.read_text("utf-8"))
     assert bill["bomFormat"] == "CycloneDX"
     assert bill["metadata"]["component"]["name"] == "oneshot"

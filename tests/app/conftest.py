@@ -1,4 +1,4 @@
-"""The real service on a real socket: uvicorn in a thread, a small real artefact, a home folder of its own."""
+"""Fixtures: the real service on a real socket (uvicorn in a thread), a small artefact, a home folder of its own."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def artifact(artifact_of: Callable[[SimilarityKind], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def served(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """One service for a file of tests; each test enrols into a gallery of its own."""
+    """One service per test module; each test enrols into a gallery of its own."""
     with running(make_settings(model=artifact, home=tmp_path_factory.mktemp("home"))) as server:
         yield server
 
 
 @pytest.fixture
 def forward(monkeypatch: pytest.MonkeyPatch) -> Forward:
-    """The forward pass of the services that start from now on."""
+    """The forward pass of services started after this."""
     placed = Forward()
     monkeypatch.setattr(Embedder, "embed", placed.around(Embedder.embed))
     return placed
@@ -66,7 +66,7 @@ def forward(monkeypatch: pytest.MonkeyPatch) -> Forward:
 
 @pytest.fixture
 def serve(artifact: Path, tmp_path: Path) -> Callable[..., Any]:
-    """Starts a fresh service with the settings given."""
+    """Starts a new service with the given settings."""
 
     def start(pace: Pace = PACE, **changes: Any) -> Any:
         return running(make_settings(**{"model": artifact, "home": tmp_path / "home", **changes}), pace=pace)
@@ -76,7 +76,7 @@ def serve(artifact: Path, tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def gallery(request: pytest.FixtureRequest) -> str:
-    """A gallery's name that no other test uses."""
+    """A gallery name that no other test uses."""
     return f"g{abs(hash(request.node.nodeid)):x}"
 
 
@@ -88,7 +88,7 @@ def images() -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server; a test that asks for it is skipped where there can be none."""
+    """A PostgreSQL server; tests that use it are skipped if it is not installed."""
     if why := missing():
         pytest.skip(why)
     with Postgres() as server:
@@ -97,7 +97,7 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """A new store on it."""
+    """The URL of a new store on the PostgreSQL server."""
     url = postgres.new_store()
     yield url
     postgres.drop(url)
@@ -110,7 +110,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def where(request: pytest.FixtureRequest) -> Where:
-    """Where a new store is: what `SqlStore` opens. On SQLite, but for tests that are generated for both."""
+    """The location of a new store, for `SqlStore`. SQLite, except in tests generated for both databases."""
     if getattr(request, "param", "sqlite") == "sqlite":
         return put_new_store(request.getfixturevalue("path"))
     return str(request.getfixturevalue("postgres_url"))
@@ -125,5 +125,5 @@ def store(where: Where) -> Iterator[SqlStore]:
 
 @pytest.fixture
 def odd_labels(where: Where) -> list[str]:
-    """Labels that careless code confuses; PostgreSQL has no text with U+0000, which the service refuses anyway."""
+    """Labels that careless code confuses. PostgreSQL text cannot contain U+0000, which the service refuses anyway."""
     return [label for label in ODD_LABELS if "\0" not in label or not isinstance(where, str)]

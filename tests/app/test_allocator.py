@@ -1,4 +1,4 @@
-"""Blocks of all sizes leave nothing behind once the allocator's thresholds are fixed."""
+"""With fixed allocator thresholds, freed blocks of all sizes return to the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# 12 to 31 MB: after one block of 32 MB was freed, glibc by itself would take all of these from its heap
+# 12 to 31 MB: by default, after a block of 32 MB was freed, glibc would take all of these from its heap
 SCRIPT = """
 import sys
 from app.allocator import give_large_blocks_back

@@ -1,4 +1,4 @@
-"""The command, run as a person runs it."""
+"""The command, as a user runs it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def fails(folder: Path, *options: str, **variables: str) -> str:
-    """Run `oneshot serve`, which must stop with code 2 and one line on stderr; return the line."""
+    """Run `oneshot serve`, which must exit with code 2 and one line on stderr; return the line."""
     done = subprocess.run(
         [ONESHOT, "serve", *options],
         cwd=folder,
@@ -45,7 +45,7 @@ def fails(folder: Path, *options: str, **variables: str) -> str:
 
 
 class Process:
-    """`oneshot serve` in a process of its own, on a free port, ready to answer."""
+    """`oneshot serve` as a separate process on a free port, ready to answer."""
 
     def __init__(self, home: Path, artifact: Path, **variables: str) -> None:
         self.process = subprocess.Popen(
@@ -75,7 +75,7 @@ class Process:
         self.process.communicate()
 
     def stop(self) -> None:
-        """End it as a supervisor does, and read the rest of its log."""
+        """Stop it with SIGTERM, as a supervisor does, and read the rest of its log."""
         self.process.terminate()
         self.log += [json.loads(line) for line in self.process.communicate(timeout=30)[1].splitlines()]
 
@@ -100,7 +100,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["galleries", "list", "--local", "--home", "{home}"]])
 def test_a_reader_may_leave_before_anything_is_written(words: list[str], tmp_path: Path):
     reader, writer = os.pipe()
-    os.close(reader)  # not `| head`, which may or may not be gone by then
+    os.close(reader)  # unlike `| head`, certainly gone by then
     try:
         done = subprocess.run(
             [ONESHOT, *(word.format(home=tmp_path / "data") for word in words)],
@@ -180,7 +180,7 @@ def test_an_answered_enrolment_survives_sigkill_and_the_log_is_json(
 
 
 def check_log(log: list[dict[str, Any]]) -> None:
-    """A typo in a variable's name is told, and each request has an entry with its id."""
+    """Check that a mistyped variable is reported, and that a request has an entry with its id."""
     [typo] = [entry for entry in log if entry["event"] == "unknown_setting"]
     assert (typo["level"], typo["variable"], typo["did_you_mean"]) == (
         "warning",

@@ -1,4 +1,4 @@
-"""The Python client against the real service; only its patience is tested against a script of answers."""
+"""The Python client against the real service; only its retries are tested with scripted answers."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_the_asynchronous_client_does_the_same(served: Running, gallery: str, im
 
 
 def test_an_overloaded_service_is_asked_again(serve: Callable[..., Any], images: list[bytes]):
-    """A queue of one image refuses most of eight at once, with Retry-After; nothing is lost, and no call fails."""
+    """A queue of one image refuses most of eight concurrent requests with Retry-After; no call fails."""
     with serve(max_queue=1, max_batch=1, max_images=1) as server, Client(server.url, retry=Retry(9)) as client:
         outcomes = list(client.enroll_many([(f"c{i}", images[i % 8]) for i in range(24)], concurrency=8))
         assert [outcome.get().class_.label for outcome in outcomes] == [f"c{i}" for i in range(24)]
@@ -267,7 +267,7 @@ def test_an_overloaded_service_is_asked_again(serve: Callable[..., Any], images:
 
 
 class Script:
-    """Answers with the given status codes, then with a gallery list; remembers when it was asked."""
+    """Answers with the given status codes, then with a gallery list; records the time of each request."""
 
     def __init__(self, *statuses: int, **headers: str) -> None:
         self.statuses = list(statuses)

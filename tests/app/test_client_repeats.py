@@ -1,4 +1,4 @@
-"""The client sends an enrolment again when its answer was lost, and it is done once."""
+"""The client retries an enrolment after a lost answer, and it is done once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Failure = type[httpx.TransportError] | int
 
 
 class Losing(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Passes requests on to a real service, and loses the answer to the first ones."""
+    """Forwards requests to a real service, and drops the first answers."""
 
     def __init__(self, *failures: Failure, slug: str = "write-in-doubt") -> None:
         self._failures = list(failures)

@@ -1,4 +1,4 @@
-"""What can be set, asked for or go wrong is documented, and the documents name nothing that doesn't exist."""
+"""All settings, routes and errors are documented, and the documents name nothing that does not exist."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from app.settings import READ_ELSEWHERE, Settings, allowed, variable
 from app.telemetry.metrics import Metrics
 from testing.served import make_settings
 
-#: Where the service's own errors are.
+#: The modules of the service's own errors.
 MODULES = {"app.errors", "app.request_errors"}
 DOCS = Path(__file__).parents[2] / "docs"
 
 
 def rows(name: str) -> dict[str, list[str]]:
-    """The rows of all tables of a document: the first cell's code, then all cells."""
+    """The rows of all tables in a document, by the code in the first cell."""
     lines = (DOCS / name).read_text("utf-8").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
     return {row[0].strip("`"): row for row in cells}

@@ -1,4 +1,4 @@
-"""The path of a classification is the one that `docs/architecture.md` draws."""
+"""The call path of a classification matches `docs/architecture.md`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def drawn() -> list[tuple[str, str]]:
 
 @contextmanager
 def watched(called: list[tuple[str, str]]) -> Iterator[None]:
-    """Note the first call of each function of the project in any thread, once `called` has been cleared."""
+    """Record the first call of each project function in any thread; clearing `called` starts over."""
     root = f"{ROOT}/"
 
     def note(frame: FrameType, event: str, _argument: object) -> None:
@@ -49,7 +49,7 @@ def watched(called: list[tuple[str, str]]) -> Iterator[None]:
 
 
 async def classified(home: Path, artifact: Path, image: bytes, called: list[tuple[str, str]]) -> None:
-    """Enrol an image, classify it twice, and leave in `called` what the second time went through."""
+    """Enrol an image and classify it twice; `called` then holds the path of the second classification."""
     app = create_app(make_settings(model=artifact, home=home))
     async with (
         app.router.lifespan_context(app),

@@ -1,4 +1,4 @@
-"""Where settings come from, and what is said of a wrong one."""
+"""Sources of settings, and errors for invalid ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.settings import Settings, SettingsError, allowed, load_settings, option
 
 @pytest.fixture(autouse=True)
 def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # no .env but the test's own
+    monkeypatch.chdir(tmp_path)  # only the test's own .env
 
 
 def test_defaults():

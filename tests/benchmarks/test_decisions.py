@@ -1,4 +1,4 @@
-"""The decisions benchmark measures, prints and draws on a small tree; its figures are those of the page."""
+"""The decisions benchmark measures, prints and plots a small data set; the page has its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark beyond handwriting: what it reads, what it counts, and that it asks a real service."""
+"""The domains benchmark: what it reads and counts, and that it queries a real service."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_templates_are_supports_and_all_photographs_are_queries(tmp_path, client
     assert len(images.files) == len(images.templates) == 22
     right, n = closed_set(client, images)
     assert n == 66
-    assert right > 40  # even an untrained net tells such drawings apart
+    assert right > 40  # even an untrained network separates these drawings
     assert embed(client, images.files["class 03"]).shape == (3, 16)
 
 

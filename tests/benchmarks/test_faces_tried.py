@@ -1,4 +1,4 @@
-"""What was tried for faces is measured on people that the final test does not ask about."""
+"""The variants tried for faces are measured on people outside the final test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Servers and databases that are killed at random moments lose nothing that was acknowledged."""
+"""Servers and databases killed at random moments lose no acknowledged write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from testing.factories import draw_character, make_artifact, png_bytes
 from testing.postgres import missing
 
 pytestmark = pytest.mark.slow
-#: How long the server is killed again and again; `python -m benchmarks.faults --kills 300` does it for longer.
+#: How long to keep killing the server; `python -m benchmarks.faults --kills 300` runs longer.
 SECONDS = float(os.environ.get("FAULT_SECONDS", "45"))
 
 

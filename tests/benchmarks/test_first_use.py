@@ -1,4 +1,4 @@
-"""The page of the first use is made of what was recorded, and live answers are timed in a real browser."""
+"""The first-use page is generated from recorded results, and live answers are timed in a real browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a set-up costs: the processes that are counted, and the table."""
+"""The footprint benchmark: which processes it counts, and its table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of galleries is made of what was recorded, and a part that is measured anew leaves the other."""
+"""The gallery page is generated from recorded results; new results of one part keep the other."""
 
 from __future__ import annotations
 

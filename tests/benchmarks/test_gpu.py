@@ -1,4 +1,4 @@
-"""The GPU benchmark runs where there is no GPU and no service, and its page says what was and wasn't measured."""
+"""The GPU benchmark runs without a GPU and without the service; its page says what was and was not measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.recipe import load_recipe
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[2]
 
-#: Keeps everything from being imported that a machine for training may lack.
+#: Blocks the import of packages that a training machine may lack.
 BARE = """
 import sys
 sys.modules.update(dict.fromkeys(["openvino", "faiss", "fastapi", "starlette", "structlog", "opentelemetry",

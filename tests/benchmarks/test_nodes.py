@@ -1,4 +1,4 @@
-"""The comparison of arrangements: its page, and a small round of the real thing."""
+"""The comparison of deployments: its page, and a small real round."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's own reading and arithmetic, and whole benchmarks against a real service; none needs the data set."""
+"""The benchmark's parsing and arithmetic, and complete runs against a real service, without the data set."""
 
 import json
 import zipfile
@@ -117,7 +117,7 @@ def test_a_service_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.
 
 
 def write_drawn_archive(path: Path) -> Path:
-    """Two runs of three classes; run01's test images are the classes' own images, run02 gives one a false class."""
+    """Two runs of three classes; test images equal the training images, and run02 has one wrong label."""
     with zipfile.ZipFile(path, "w") as archive:
         for run, truth in (("run01", (1, 2, 3)), ("run02", (1, 2, 1))):
             lines = [

@@ -1,4 +1,4 @@
-"""The front, the knee and the table, by hand; and the whole way on two small artefacts."""
+"""The front, the knee and the table on given numbers, and a complete run on two small artefacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark's own parts: its load says what happened, its page says what was measured."""
+"""Parts of the peers benchmark: the load reports its outcomes, and the page its measurements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from benchmarks.peers.report import page
 
 
 async def _serve(ready: threading.Event, address: list[int], stop: threading.Event) -> None:
-    """Answers every request by 200, each fourth by 503."""
+    """Answer requests with 200, and every fourth with 503."""
     asked = itertools.count(1)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,7 +122,7 @@ def test_a_peers_process_in_a_session_of_its_own_is_counted_and_ended():
         assert parent.returncode is not None
     [child] = found.keys() - {parent.pid}
     end = time.monotonic() + 10
-    with contextlib.suppress(FileNotFoundError):  # gone
+    with contextlib.suppress(FileNotFoundError):  # the process is gone
         while _stat(child)[0] != "Z":
             assert time.monotonic() < end
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""Reports become rows: seeds of one recipe together, everything else apart, and no image of the data is kept."""
+"""Reports become rows: seeds of one recipe share a row, everything else is separate, and no data images are kept."""
 
 from __future__ import annotations
 

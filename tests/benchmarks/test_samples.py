@@ -1,4 +1,4 @@
-"""The sample answers in the guides are those of the service as it comes."""
+"""The sample answers in the guides are those of the service with default settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_readme_shows_what_the_service_answers(found: dict[str, Any]):
     shown = README.read_text("utf-8")
     made = with_samples(shown, found)
     assert words(made) == words(shown), "run: python -m benchmarks.samples"
-    # another CPU adds in another order
+    # CPUs differ in rounding
     assert numbers(made) == pytest.approx(numbers(shown), rel=0.02, abs=0.02)
     page = API.read_text("utf-8")
     assert with_model(page, found) == page, "run: python -m benchmarks.samples"

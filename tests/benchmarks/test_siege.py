@@ -1,4 +1,4 @@
-"""A short siege: each attack in small, on a server of its own."""
+"""A short siege: a small version of each attack, on its own server."""
 
 from __future__ import annotations
 

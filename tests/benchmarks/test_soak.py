@@ -1,4 +1,4 @@
-"""A short soak, the slope of a process's memory, and the page that is made of what the proofs recorded."""
+"""A short soak, the slope of a process's memory, and the page generated from the recorded proofs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_short_soak_loses_and_leaks_nothing(tmp_path: Path):
 
 
 def samples(per_hour: float) -> list[Sample]:
-    """An hour of a process that grows so many megabytes an hour, in steps and with noise."""
+    """An hour of samples of a process that grows by `per_hour` megabytes, in steps and with noise."""
     rng = random.Random(1)
     sizes = [100 + per_hour * (number // 10) / 24 + rng.gauss(0, 0.3) for number in range(240)]
     return [Sample(15.0 * number, size, size, 20, 10) for number, size in enumerate(sizes)]

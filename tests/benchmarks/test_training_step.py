@@ -1,4 +1,4 @@
-"""The benchmark of a training step counts what it says it counts."""
+"""The training-step benchmark measures what it claims."""
 
 from __future__ import annotations
 

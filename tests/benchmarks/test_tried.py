@@ -1,4 +1,4 @@
-"""The page of what was tried in training: its variants are recipes, and its table says what differs."""
+"""The page of training variants: the variants are valid recipes, and the table shows the differences."""
 
 from __future__ import annotations
 

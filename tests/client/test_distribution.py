@@ -1,4 +1,4 @@
-"""The client as a stranger has it: installed alone, where `app` is another package, and his program type-checked."""
+"""The client as a distribution: installed alone next to a foreign package `app`, with a user's script type-checked."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def succeed(*command: str | Path, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment that has the client and a package of somebody else called `app`."""
+    """The interpreter of an environment with the client and a foreign package called `app`."""
     folder = tmp_path_factory.mktemp("stranger")
     venv.create(folder, with_pip=True)
     made = folder / "bin/python"

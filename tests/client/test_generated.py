@@ -1,4 +1,4 @@
-"""What stands twice in the client's folder is the same both times."""
+"""Generated and copied files in the client's folder are up to date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Formats that a process apart decodes: the picture is the same, and no file takes more than it may."""
+"""Formats decoded in a separate process: the picture is the same, and the limits hold."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ needs_avif = pytest.mark.skipif(not features.check("avif"), reason="Pillow has n
 
 @pytest.fixture
 def decoders() -> Iterator[list[apart.Decoder]]:
-    """The processes that wait; none at first."""
+    """The idle processes; none at first."""
     apart.decoders.close()
     yield apart.decoders.idle
     apart.decoders.close()
@@ -141,11 +141,11 @@ def test_a_process_that_ends_while_it_decodes(decoders, number, error):
     with ThreadPoolExecutor() as pool:
         decode_image(encode(CHARACTER, "TIFF", compression="tiff_lzw"))
         process = decoders[0].process
-        os.kill(process.pid, signal.SIGSTOP)  # it takes the image, and does nothing with it
+        os.kill(process.pid, signal.SIGSTOP)  # it receives the image but does not process it
         waiting = pool.submit(decode_image, encode(CHARACTER, "TIFF", compression="tiff_lzw"))
         while decoders:
             pass
-        time.sleep(0.3)  # it has been sent
+        time.sleep(0.3)  # until the image has been sent
         os.kill(process.pid, number)
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGCONT)

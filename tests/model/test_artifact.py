@@ -1,4 +1,4 @@
-"""What is saved is what is loaded, and nothing that was tampered with is loaded."""
+"""A saved artefact loads unchanged, and a tampered one is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits against distributions that are known: Gaussian classes around random centres, checked on fresh draws."""
+"""Fits to known distributions: Gaussian classes around random centres, checked on fresh draws."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pairs_of_one_group_weigh_what_was_asked():
 
 
 def test_the_probability_is_the_one_of_the_known_densities(calibration):
-    """Distances are chi with DIM degrees, scaled by the spread inside a class or across classes."""
+    """Distances are chi-distributed with DIM degrees of freedom, scaled by the spread within or across classes."""
     across = np.sqrt(2 * (1 + SPREAD**2))
     inside = np.sqrt(2) * SPREAD
     for distance in (1.8, 2.0, 2.2, 2.4):

@@ -1,4 +1,4 @@
-"""Probabilities fall with distance, thresholds invert them, and what the data cannot support is refused."""
+"""Probabilities decrease with distance, thresholds invert them, and rates too small for the data are refused."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CALIBRATION = make_calibration()
 def test_probability_by_hand():
     assert CALIBRATION.probability(5 / 12) == pytest.approx(0.5)
     assert CALIBRATION.probability([0.0])[0] == pytest.approx(1 / (1 + np.exp(-5)))
-    assert CALIBRATION.log_likelihood_ratio(2.0) == pytest.approx(5 - 24)  # the line goes on beyond its knots
+    assert CALIBRATION.log_likelihood_ratio(2.0) == pytest.approx(5 - 24)  # extrapolated beyond the knots
 
 
 @given(st.lists(st.floats(0, 100), min_size=2, max_size=20))

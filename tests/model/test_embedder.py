@@ -1,4 +1,4 @@
-"""Embeddings do not depend on their batch, and the device is the one that was asked for or an error."""
+"""Embeddings do not depend on the batch, and an unavailable device is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines: OpenVINO computes what torch computes; an int8 form is a model of its own, whole or refused."""
+"""Engines: OpenVINO matches torch, and an int8 form is a separate model that is refused if incomplete."""
 
 from __future__ import annotations
 

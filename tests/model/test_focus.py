@@ -1,4 +1,4 @@
-"""The network that looks where the symbol is."""
+"""The network with a learned window on the symbol."""
 
 from __future__ import annotations
 

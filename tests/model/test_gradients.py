@@ -1,4 +1,4 @@
-"""The oriented gradients against a direct computation in numpy, and what they promise of a mirror image."""
+"""The oriented gradients against a direct computation in numpy, and mirror invariance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def images(count: int = 3, channels: int = 1) -> torch.Tensor:
 
 
 def direct(image: np.ndarray, blur: float, place: tuple[int, int], cell: int) -> np.ndarray:
-    """One cell's answers to 8 directions, by sums over pixels that repeat the image's edge."""
+    """One cell's responses in 8 directions, by direct sums over the image with its edge pixels repeated."""
     (row, column), reach, side = place, 3, len(image)
     pixel, steps, angles = np.pad(image, reach, mode="edge"), np.arange(-reach, reach + 1), np.arange(8) * np.pi / 4
     weights = np.exp(-(steps**2) / (2 * blur**2))

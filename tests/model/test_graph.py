@@ -1,4 +1,4 @@
-"""The graph: standard ONNX that computes what torch computes, for every kind of network and similarity."""
+"""The graph: standard ONNX that matches torch for every kind of network and similarity."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from model.similarity import build_similarity
 from testing.factories import make_artifact, make_calibration
 
 TOLERANCE = 1e-5
-"""Between a number of a vector by torch and by the graph, as docs/engines.md says."""
+"""Largest absolute difference of a vector element between torch and the graph, as stated in docs/engines.md."""
 
 RESIDUAL = ResidualSpec(stem=8, widths=(8, 16), dim=12)
 CONV = ConvSpec(width=8, depth=2, dim=16)
@@ -61,7 +61,7 @@ CASES: dict[str, tuple[NetworkSpec, PreprocessSpec]] = {
 
 
 def save(folder, network_spec, preprocess, kind="cosine"):
-    """An artefact with drawn weights, the statistics of batch norm and the weights of a similarity too."""
+    """An artefact with random weights, including batch norm statistics and the similarity's parameters."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         network = build_network(network_spec, preprocess)

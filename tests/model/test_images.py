@@ -66,7 +66,7 @@ def test_every_format_and_mode_shows_the_same_character(kind, mode):
 
 
 def test_every_accepted_format_is_covered():
-    assert set(MODES) == set(MEDIA_TYPES) - {"HEIF"}  # which is an extra
+    assert set(MODES) == set(MEDIA_TYPES) - {"HEIF"}  # needs an extra
 
 
 def test_first_frame_of_a_gif():
@@ -158,7 +158,7 @@ def test_a_side_is_measured_before_the_pixels_are_decoded(size):
 
 
 def test_a_long_image_takes_no_memory():
-    """1 x 39,900,000 pixels are within the area that is allowed, and would take more than a gigabyte."""
+    """1 x 39,900,000 pixels are within the allowed area, but would take more than a gigabyte."""
     bomb = encode(Image.new("1", (1, 1)), "PNG")
     head = b"IHDR" + struct.pack(">II", 1, 39_900_000) + bomb[24:29]
     bomb = bomb[:12] + head + struct.pack(">I", zlib.crc32(head)) + bomb[33:]
@@ -175,7 +175,7 @@ def test_truncated_files_are_corrupt(kind):
         decode_image(data[: len(data) // 2])
 
 
-@pytest.mark.filterwarnings("ignore")  # of odd metadata
+@pytest.mark.filterwarnings("ignore")  # about odd metadata
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(sorted(MODES)), seed=st.integers(0, 2**32 - 1), flips=st.integers(1, 20))
 def test_mutated_files_decode_or_raise_an_image_error(kind, seed, flips):

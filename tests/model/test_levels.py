@@ -1,4 +1,4 @@
-"""Deep greys, transparency and blank pages: the picture is what its maker sees, and nothing is taken for a picture."""
+"""Deep greys, transparency and blank pages: pictures look as their maker sees them, and blank ones count as blank."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_grey_with_premultiplied_transparency():
 
 
 def tiff(bits: int, samples: int, sample_format: int, planes: int, pixels: bytes) -> bytes:
-    """A file as small as it can be: 8 x 8 pixels, nothing compressed."""
+    """A minimal TIFF file: 8 x 8 pixels, uncompressed."""
     extra = 8 + 2 + 12 * 11 + 4
     many = samples > 1
     bits_at, formats_at = extra, extra + 2 * samples

@@ -1,4 +1,4 @@
-"""Shapes and sizes of the networks."""
+"""Output shapes and parameter counts of the networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network's input does not depend on polarity, colour mode or, where asked for, place and size."""
+"""The network's input does not depend on polarity, colour mode or, with cropping, on position and size."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ PHOTO = PreprocessSpec(size=24, channels=3, polarity="as-is", fit="cover", inter
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """Red rises to the right, green downwards, blue is flat."""
+    """An image in which red increases to the right, green downwards, and blue is constant."""
     across, down = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([across, down, np.full_like(across, 60)], axis=2).round().astype(np.uint8))
 

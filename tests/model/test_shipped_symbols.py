@@ -1,4 +1,4 @@
-"""The shipped model of symbols: filled shapes stay apart, in colour and in grey, and each is like itself."""
+"""The shipped symbols model: it separates filled shapes, in colour and in grey, and matches each with itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Points = list[tuple[float, float]]
 
 
 def polygon(count: int, inner: float = 1.0, turn: float = -math.pi / 2) -> Points:
-    """A star, or with ``inner`` 1 a regular polygon, around 0 with radius 1."""
+    """A star, or a regular polygon if ``inner`` is 1, centred at 0 with radius 1."""
     corners = 2 * count
     radii = [1.0 if place % 2 == 0 else inner for place in range(corners)]
     angles = [turn + math.pi * place / count for place in range(corners)]

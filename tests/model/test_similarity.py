@@ -1,4 +1,4 @@
-"""The index form carries each similarity exactly, and the one distance equals plain arithmetic."""
+"""The index form represents each similarity exactly, and the distance equals plain arithmetic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serving on a CPU needs no torch: where it can't be imported, all works; where it can, nobody does."""
+"""Serving on a CPU needs no torch: it works without torch, and never imports it if it is installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ import importlib.util
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name in ("torch", "onnx") else find_spec(name, package)
 """
-"""As if torch were not installed."""
+"""Simulates a machine without torch."""
 
 
 def run(script: str, *arguments: str | Path, forbid: bool = True) -> subprocess.CompletedProcess[str]:

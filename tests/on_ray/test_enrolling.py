@@ -1,4 +1,4 @@
-"""Bulk enrolment by Ray Data: what is there already, what is wrong with a file, and a run that is killed."""
+"""Bulk enrolment with Ray Data: existing classes, invalid files, and a run that is killed."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from testing.ray_alone import ROOT, command_alone, environment_alone, missing
 from testing.served import make_settings
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray's modules
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # from Ray's modules
     pytest.mark.timeout(600),
     pytest.mark.skipif(bool(why := missing()), reason=why or ""),
 ]
@@ -31,7 +31,7 @@ ADD, FAIL, REPLACE = OnConflict.ADD, OnConflict.FAIL, OnConflict.REPLACE
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Many classes of three images, one of a single file, and three files that are none."""
+    """Many classes of three images, two of a single one, and three files that are not images."""
     root: Path = tmp_path_factory.mktemp("enrol") / "pictures"
     drawn = [[png_bytes(draw_character(character, jitter=shot)) for shot in range(3)] for character in range(7)]
     for character in range(CLASSES):
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-# -- what is missing ---------------------------------------------------------------------------------------
+# -- missing images ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_each_file_has_an_outcome_and_a_second_run_changes_nothing(folder: Path,
     for rule in (REPLACE, ADD, FAIL):
         assert enrol(rule) == bad | {(200, None, True): 12}
     assert with_store.head() == version
-    rows[2]["files"] = rows[3]["files"][:2]  # other images for that class
+    rows[2]["files"] = rows[3]["files"][:2]  # other images for this class
     assert enrol(FAIL)[(409, "class-exists", False)] == 2
     assert enrol(REPLACE)[(200, None, False)] == 2
     assert sorted(filter(None, with_store.read_images("g", ["c002"])["c002"])) == sorted(
@@ -126,7 +126,7 @@ def test_each_file_has_an_outcome_and_a_second_run_changes_nothing(folder: Path,
     with_store.close()
 
 
-# -- all of it ---------------------------------------------------------------------------------------------
+# -- the whole command -------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -143,7 +143,7 @@ def test_a_run_that_was_killed_is_given_again_and_goes_on(folder: Path, artifact
             os.killpg(first.pid, signal.SIGKILL)
             first.wait()
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr  # two files are no images
+    assert done.returncode == 2, done.stderr  # two files are not images
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert Counter(each.get("problem") for each in told) == {
         None: 3 * CLASSES + 2,
@@ -164,7 +164,7 @@ def test_a_run_that_was_killed_is_given_again_and_goes_on(folder: Path, artifact
 def _wait_for_classes(home: Path, process: subprocess.Popen[bytes]) -> None:
     give_up = time.monotonic() + 240
     while True:
-        there = suppress(sqlite3.OperationalError)  # else not made yet
+        there = suppress(sqlite3.OperationalError)  # the store may not exist yet
         with there, closing(sqlite3.connect(f"file:{home}/oneshot.db?mode=ro", uri=True)) as connection:
             if connection.execute("SELECT 1 FROM classes LIMIT 1").fetchone():
                 return

@@ -1,4 +1,4 @@
-"""Training by Ray's processes is training by torchrun's."""
+"""Training in Ray's processes gives the same result as under torchrun."""
 
 import json
 
@@ -24,7 +24,7 @@ def test_two_processes_on_ray_train_what_two_of_torchrun_train(tree, tmp_path):
     fit = ["fit", "tiny.toml", "--data", str(tree), "--threads", "1", "--device", "cpu"]
     told = run_alone("training", [*fit, "--out", "ray", "--engine", "ray", "--workers", "2"], 300, tmp_path)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert "held-out error" in told.stdout  # progress, though the processes are elsewhere
+    assert "held-out error" in told.stdout  # progress from the remote processes
     launcher = ["--nproc-per-node", "2", "--master-port", "29600", "-m", "training", *fit, "--out", "torchrun"]
     done = run_alone("torch.distributed.run", launcher, 300, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Distortions keep the picture in range, change it, and repeat for a seed."""
+"""Distortions change the picture, keep its range, and are reproducible for a seed."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_each_distortion_has_its_own_chance():
     image = torch.zeros(400, 1, 21, 21)
     image[:, :, 9:12, 9:12] = 1
     unchanged = torch.isclose(Augment(part)(image, seeded()), image, atol=1e-3).flatten(1).all(1)
-    assert 60 < unchanged.sum() < 140  # a quarter is neither turned nor shifted
+    assert 60 < unchanged.sum() < 140  # a quarter is neither rotated nor shifted
 
 
 def test_light_and_contrast():

@@ -1,4 +1,4 @@
-"""The camera: every setting does what it says and nothing at 0, clean pictures are clean, symbols stay to be seen."""
+"""The camera: every setting has its effect and none at 0, clean pictures are clean, symbols stay visible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OFF = CameraPart(
     photo=0, texture=0, card=0, clutter=0, occlusion=0,
     light=0, shadow=0, glare=0, exposure=0, white=0, blur=0, coarse=1, noise=0, jpeg=0, posterise=0,
 )  # fmt: skip
-"""A camera that does nothing but lay symbols on grounds of one colour."""
+"""A camera that only places symbols on plain grounds."""
 DRAWINGS = drawings()
 DISC = torch.zeros(1, 1, 4, 64, 64, dtype=torch.uint8)
 _AXIS = torch.arange(64) - 31.5
@@ -85,7 +85,7 @@ def test_a_size_that_is_no_multiple_of_8_is_refused():
 def test_the_first_image_of_a_class_is_clean_and_only_that():
     part = CameraPart(clean=1)
     pictures = taken(part, DISC.expand(60, 2, -1, -1, -1)).view(60, 2, 3, 64, 64)
-    # A clean picture of a black or white disc has few colours: those of ground and ink, and the edge between.
+    # A clean picture of a black or white disc has few colours: ground, ink and the edge between them.
     clean = [len(torch.unique((picture * 20).round().view(3, -1), dim=1).T) for picture in pictures[:, 0]]
     photographs = [len(torch.unique((picture * 20).round().view(3, -1), dim=1).T) for picture in pictures[:, 1]]
     assert np.mean(np.array(clean) < 60) == 1
@@ -146,7 +146,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_setting_changes_pictures_that_are_else_the_same(name):
-    """Chance is drawn by the same rows whatever is on, so that all else stays: each effect shows by itself."""
+    """Random numbers come from the same rows whatever is enabled, so each effect can be tested in isolation."""
     shown = batch(4, 8)
     quiet = OFF.model_copy(update={"fill": 0.4}) if name == "clutter" else OFF
     changed = quiet.model_copy(update={name: CHANGES[name]})
@@ -186,7 +186,7 @@ def test_strength_grows_from_nearly_clean_to_wild():
 
 @pytest.mark.parametrize("shape", range(4))
 def test_ink_stands_out_on_every_ground(shape):
-    """Before light and lens: the symbol's mean luminance differs from the ground's by most of the contrast asked."""
+    """Before light and lens, the symbol's mean luminance differs from the ground's by most of ``part.contrast``."""
     lit = {
         "light": 0,
         "shadow": 0,
@@ -218,7 +218,7 @@ def test_a_symbol_fills_what_was_asked():
 
 
 def test_a_small_symbol_is_antialiased():
-    """Fine stripes become grey when they are shrunk, not other stripes."""
+    """Fine stripes become grey when shrunk, without aliasing."""
     stripes = torch.zeros(100, 1, 4, 64, 64)
     stripes[..., 3, 4:60, 4:60] = (torch.arange(56) % 2).float()
     part = OFF.model_copy(update={"fill": 0.25})
@@ -231,7 +231,7 @@ def test_a_small_symbol_is_antialiased():
 
 
 class Recorder(TorchDispatchMode):
-    """Notes the operations that run."""
+    """Records the operations that run."""
 
     def __init__(self):
         super().__init__()
@@ -257,7 +257,7 @@ def test_nothing_waits_for_the_device_and_work_does_not_grow_with_the_batch():
 
 
 def test_the_camera_is_one_graph_that_torch_can_compile():
-    """A graph without a break has nothing that depends on values, so nothing that waits for them."""
+    """A graph without breaks does not depend on tensor values, so nothing synchronises with the device."""
     plain, compiled = (Camera(CameraPart(), GROUNDS, 64) for _ in range(2))
     compiled._take = torch.compile(compiled._photograph, backend="aot_eager", fullgraph=True, dynamic=False)
     for seed in (1, 2):
@@ -269,7 +269,7 @@ def test_nothing_waits_on_a_gpu():
     camera = Camera(CameraPart(), GROUNDS, 64)
     generator = torch.Generator("cuda").manual_seed(0)
     shown = batch(9, 2).cuda()
-    camera(shown, generator)  # moves the tables there
+    camera(shown, generator)  # moves the tables to the GPU
     torch.cuda.set_sync_debug_mode("error")
     try:
         pictures = camera(shown, generator)
@@ -305,7 +305,7 @@ def photographs_zip(tmp_path, names):
 
 
 def test_grounds_are_of_half_of_the_classes_and_survive_packing(tmp_path):
-    names = ["camera", "chair", "cup", "dolphin"]  # their SHA-1 begin with 2, 8, a and 4
+    names = ["camera", "chair", "cup", "dolphin"]  # their SHA-1 hashes begin with 2, 8, a and 4
     photographs_zip(tmp_path, names)
     grounds = read_grounds(tmp_path, count=64, side=32)
     assert grounds.shape == (64, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Error rates of pairs against plain counting and against what theory says."""
+"""Error rates of pairs against direct counting and against theory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_gaussian_scores_have_the_error_rate_of_theory():
 
 @pytest.fixture(scope="module")
 def points():
-    """Twelve groups of ten classes of six images by six sources; a group's classes are near each other."""
+    """Twelve groups of ten classes of six images by six sources; classes of a group are near each other."""
     rng = np.random.default_rng(1)
     groups, classes, sources = (part.ravel() for part in np.mgrid[:12, :10, :6])
     classes = classes + 10 * groups
@@ -79,7 +79,7 @@ def test_intervals_are_over_groups_and_hold_the_estimate(points):
     assert wide.eer.low < wide.eer.value < wide.eer.high
     for found in wide.fnmr_at.values():
         assert found.low <= found.value <= found.high
-    # Three groups say less than twelve.
+    # Three groups give wider intervals than twelve.
     few = groups < 3
     three = pair_curves("l2", vectors[few], classes[few], groups[few], sources[few], wanted=RATES, seed=0)["within"]
     twelve = pair_curves("l2", vectors, classes, groups, sources, wanted=RATES, seed=0)["within"]

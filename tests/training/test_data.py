@@ -1,4 +1,4 @@
-"""The Omniglot reader, its trials and its batches, on a tree that the tests draw; the real one where it is at hand."""
+"""The Omniglot reader, trials and batches, on a synthetic data set and, if available, on the real one."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_download_checks_the_published_digest(tmp_path, monkeypatch):
         (file,) = download_omniglot(tmp_path / "kept", address)
         assert file.read_bytes() == b"content"
         server.shutdown()
-    assert download_omniglot(tmp_path / "kept", address) == [file]  # complete: not fetched again
+    assert download_omniglot(tmp_path / "kept", address) == [file]  # complete, so not fetched again
     file.unlink()
     with pytest.raises(DatasetError, match="cannot be downloaded"):
         download_omniglot(tmp_path / "kept", address)
@@ -217,7 +217,7 @@ def runs():
 
 @needs_data
 def test_the_harness_counts_what_is_known_of_raw_pixels(runs):
-    """Cosine on ink makes 313 errors in the official 20 runs, Euclidean distance 324: known without any training."""
+    """Cosine on ink makes 313 errors in the official 20 runs, Euclidean distance 324: reference values."""
     assert judge_runs(runs, unit_ink, "cosine").size == 400
     assert (~judge_runs(runs, unit_ink, "cosine")).sum() == 313
     assert (~judge_runs(runs, ink, "l2")).sum() == 324
@@ -233,13 +233,13 @@ def test_the_official_runs_reward_no_constant_and_no_place(runs):
 @needs_data
 @pytest.mark.slow
 def test_the_harness_counts_what_is_known_of_the_modified_hausdorff_distance(runs):
-    """155 errors of 400, the baseline of Omniglot's own demo."""
+    """155 errors of 400, the baseline of Omniglot's demo."""
     assert (~judge_comparisons(runs, modified_hausdorff)).sum() == 155
 
 
 @needs_data
 def test_the_first_official_runs_by_the_modified_hausdorff_distance(runs):
-    """The same count on the first two runs, which takes a second."""
+    """The same count on the first two runs only, which takes a second."""
     assert (~judge_comparisons(runs[:2], modified_hausdorff)).sum() == 16
 
 
@@ -252,7 +252,7 @@ def test_the_modified_hausdorff_distance_by_hand():
 
     one, moved, longer = drawn((5, 5), (5, 7)), drawn((9, 11), (9, 13)), drawn((5, 4), (5, 6), (5, 8))
     found = modified_hausdorff([one], [one, moved, longer])
-    # Around their means: columns -1, 1 against -2, 0, 2. Each of the two has one at 1; of the three 1, 1 and 1.
+    # Centred columns: -1, 1 against -2, 0, 2. Every point's nearest neighbour is at distance 1.
     assert found.tolist() == [[0.0, 0.0, 1.0]]
     assert modified_hausdorff([drawn((0, 0))], [drawn((3, 0), (9, 0))])[0, 0] == pytest.approx(3)
 

@@ -1,4 +1,4 @@
-"""A teacher's view of a batch: pair by pair, from the artefact, and as an objective that a student follows."""
+"""Distillation: the loss pair by pair, the teacher from an artefact, and the objective in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joined artefacts compare by the mean of their members' cosines; an int8 form is measured before it is written."""
+"""Ensembles compare by the mean of their members' cosines; an int8 form is measured before it is written."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def members(tmp_path_factory) -> list[Artifact]:
-    """Two artefacts of one recipe, untrained."""
+    """Two untrained artefacts of one recipe."""
     folder = tmp_path_factory.mktemp("members")
     (folder / "tiny.toml").write_text(TINY_RECIPE.format(similarity="cosine", objective="matching"))
     recipe = load_recipe(str(folder / "tiny.toml"))

@@ -1,4 +1,4 @@
-"""The reader of the AT&T faces, on files that the test writes; the real ones where they are at hand."""
+"""The reader of the AT&T faces, on synthetic files and, if available, on the real ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PEOPLE, PHOTOGRAPHS = 12, 10
 
 
 def write_faces(root: Path, people: int = PEOPLE) -> Path:
-    """Write made-up people as ``s1/1.pgm`` and so on: a person is a pattern, a photograph adds noise to it."""
+    """Write synthetic people as ``s1/1.pgm`` and so on: a person is a random pattern, a photograph adds noise to it."""
     rng = np.random.default_rng(0)
     for person in range(1, people + 1):
         (root / f"s{person}").mkdir(parents=True)

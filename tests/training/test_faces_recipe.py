@@ -1,4 +1,4 @@
-"""The recipe `faces-gradients`: no step of training, whitening alone, to an artefact that the service loads."""
+"""The recipe `faces-gradients`: no training steps, only whitening, to an artefact that the service loads."""
 
 from __future__ import annotations
 

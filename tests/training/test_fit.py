@@ -75,7 +75,7 @@ def test_same_seed_same_weights(tree, tmp_path, recipe_file):
 
 
 def test_a_killed_run_goes_on_to_the_same_result(tree, tmp_path, recipe_file):
-    """SIGKILL in mid-training, then the same command again: bit by bit the weights of an undisturbed run."""
+    """SIGKILL in mid-training, then the same command again: the weights are bit-identical to an undisturbed run's."""
     command = [sys.executable, "-m", "training", "fit", str(recipe_file), "--data", str(tree), "--threads", "1"]
     command += ["--checkpoint-seconds", "0", "--device", "cpu", "--set", "optimizer.steps=40"]
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
@@ -106,7 +106,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(tree, tmp_path, recipe_file):
 
 
 def test_a_checkpoint_from_before_a_setting_goes_on(tree, tmp_path, recipe_file):
-    """It is the same recipe where what it lacks is at its default, and another one where it isn't."""
+    """The recipe counts as the same if the missing setting has its default, and as another one otherwise."""
     fit(load_recipe(str(recipe_file)), tree, tmp_path / "out")
     file = tmp_path / "out" / "checkpoint.safetensors"
     tensors, facts = read_checkpoint(file)
@@ -201,13 +201,13 @@ def test_patience_ends_a_run_and_keeps_its_best_weights(tree, tmp_path, recipe_f
     vectors = embed_pixels(run.network, run.similarity, held_out.pixels)
     right = judge_trials("cosine", vectors, validation_trials(held_out, 20, 300))
     assert 1 - right.mean() == pytest.approx(min(looks))
-    again = train(recipe, training, held_out, tmp_path / "out")  # from the checkpoint: nothing is left to do
+    again = train(recipe, training, held_out, tmp_path / "out")  # from the final checkpoint, so nothing is left to do
     assert again.step == run.step
     assert torch.equal(again.network.state_dict()["embed.weight"], run.network.state_dict()["embed.weight"])
 
 
 def test_curves_for_tensorboard(tree, tmp_path, recipe_file, monkeypatch):
-    """The option writes event files that TensorBoard itself reads."""
+    """The option writes event files that TensorBoard can read."""
     out = tmp_path / "out"
     command = ["oneshot-train", "fit", str(recipe_file), "--data", str(tree), "--out", str(out), "--tensorboard"]
     monkeypatch.setattr(sys, "argv", [*command, "--device", "cpu", "--threads", "1"])
@@ -256,7 +256,7 @@ needs_data = pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ON
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_shipped_figures_are_what_the_harness_measures():
-    """The manifest's accuracy, measured again on this machine (float noise may flip a trial or two)."""
+    """The manifest's accuracy, remeasured on this machine (rounding may flip a trial or two)."""
     artifact = load_artifact(DEFAULT_ARTIFACT)
     measured = measurements(measure(artifact, Path(os.environ["ONESHOT_DATASETS"]), command=""))
     assert [row.protocol for row in measured] == [row.protocol for row in artifact.manifest.accuracy]

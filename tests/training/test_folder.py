@@ -1,4 +1,4 @@
-"""A user's own folder: read, calibrated on, or refused with the file's name."""
+"""A user's own folder: read, used for calibration, or refused with the names of the bad files."""
 
 from __future__ import annotations
 

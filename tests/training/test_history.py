@@ -1,4 +1,4 @@
-"""The training curve is kept beside the checkpoint, and a run that goes on neither loses nor repeats a line."""
+"""The training curve is kept beside the checkpoint, and a resumed run neither loses nor repeats a line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_run_that_goes_on_drops_what_it_does_again(tmp_path):
     first = History(tmp_path, every=2)
     for number in range(1, 9):
         first(step(number))
-    again = History(tmp_path, every=2)  # its checkpoint was of step 4
+    again = History(tmp_path, every=2)  # resumed from a checkpoint at step 4
     for number in range(5, 11):
         again(step(number, loss=7.0, seconds=number - 4))
     looks = read_history(tmp_path)

@@ -69,7 +69,7 @@ def test_contrastive():
             pos_margin=0, neg_margin=3, distance=plain_l2(), reducer=reducers.DoNothingReducer()
         )
         found = powers(embeddings, LABELS)
-        # The library's terms are linear in the distance; Hadsell's are their squares.
+        # The library's terms are linear in the distance; Hadsell's are squared.
         return (found["pos_loss"]["losses"].square().mean() + found["neg_loss"]["losses"].square().mean()) / 2
 
     of_both(ContrastiveObjective(margin=3), "euclidean", reference)

@@ -1,4 +1,4 @@
-"""Several processes share a batch: together they learn what a single one would."""
+"""Several processes share a batch: together they compute what a single one would."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def start(folder: Path, recipe: str, machine: Machine):
 
 
 def gradients(folder: Path, recipe: str, machine: Machine) -> None:
-    """Take a step; each process writes the gradient that it took, and batch norm's statistics."""
+    """Take one step; each process writes its gradients and the batch norm statistics."""
     run, batches = start(folder, recipe, machine)
     train_step(run, batches)
     found = {name: tensor for name, tensor in run.network.state_dict().items() if "running" in name}
@@ -81,10 +81,10 @@ def tree(tmp_path_factory):
     ],
 )
 def test_two_processes_have_the_gradient_of_one(tree, tmp_path, similarity, objectives):
-    """In-batch losses see all pairs, also those of images in two processes; so does batch norm.
+    """In-batch losses and batch norm include all images, across processes.
 
-    Gradients are compared, not weights: Adam makes whole steps of what is 0 but for rounding, such as the gradient of
-    a bias that distances do not depend on.
+    Gradients are compared, not weights: Adam turns a gradient that is zero up to rounding into a full step, for example
+    that of a bias that does not affect distances.
     """
     text = TINY_RECIPE.format(similarity=similarity, objective=objectives[0])
     text += "".join(f'\n[[objective]]\nkind = "{kind}"\n' for kind in objectives[1:])

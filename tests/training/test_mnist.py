@@ -1,4 +1,4 @@
-"""The IDX reader, on files that the test writes; the real ones where they are at hand."""
+"""The IDX reader, on synthetic files and, if available, on the real ones."""
 
 from __future__ import annotations
 

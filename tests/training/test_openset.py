@@ -1,4 +1,4 @@
-"""Open-set figures against plain counting, on vectors whose answers are known."""
+"""Open-set figures against direct counting, on vectors with known answers."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_rates_by_hand():
 
 def test_areas_by_hand():
     found = searches([0.1, 0.3], [True, False], [0.2, 0.4])
-    # Pairs (known, stranger) with the known nearer: (0.1, 0.2), (0.1, 0.4), (0.3, 0.4) of four.
+    # Three of four (known, stranger) pairs have the known one nearer: (0.1, 0.2), (0.1, 0.4), (0.3, 0.4).
     assert auroc(found) == pytest.approx(3 / 4)
-    # Half of the queries are named rightly before the first stranger comes, and never more.
+    # Half of the queries are correct before the first stranger is identified, and never more.
     assert oscr(found) == pytest.approx(1 / 2)
 
 

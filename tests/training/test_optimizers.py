@@ -1,4 +1,4 @@
-"""Schedules, and what each layer is trained with."""
+"""Schedules, and the settings of each layer."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_koch_recipe_is_the_papers():
     assert isinstance(recipe.optimizer, SgdPart)
     optimizer = build_optimizer(recipe.optimizer, {"network": network, "similarity": similarity})
     penalties = {group["weight_decay"] for group in optimizer.param_groups}
-    assert len(penalties) > 2  # layer by layer, none for biases
+    assert len(penalties) > 2  # one per layer, none for biases
     assert recipe.sampler.classes * recipe.sampler.images == 128
     assert (recipe.validation_trials, recipe.patience) == (320, 20)
     changed = load_recipe("omniglot-koch", ("sampler.batches=1172", "augment.probability=1"))

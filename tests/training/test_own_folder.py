@@ -1,4 +1,4 @@
-"""The recipe `folder`: from a user's folder to an artefact that the service loads and answers with."""
+"""The recipe `folder`: from a user's folder to an artefact that the service loads and uses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SCRATCH = (
 
 
 def draw_folder(root, n_classes=20, n_images=5, colour=False):
-    """Symbols of several sizes and file formats; with ``colour``, the colour tells classes apart as well."""
+    """Draw symbols in several sizes and file formats; with ``colour``, each class also has its own colour."""
     for label in range(n_classes):
         (root / f"symbol {label:02d}").mkdir(parents=True)
         for number in range(n_images):
@@ -50,7 +50,7 @@ def draw_folder(root, n_classes=20, n_images=5, colour=False):
 
 @pytest.mark.timeout(300)
 def test_a_trained_folder_is_served_and_classifies(tmp_path):
-    """Trained on by a few steps from the shipped model, then asked about symbols that it was not trained on."""
+    """Fine-tune the shipped model for a few steps, then serve it and classify symbols that it was not trained on."""
     artifact = fit(load_recipe("folder", SMALL), draw_folder(tmp_path / "symbols"), tmp_path / "mine")
     manifest = artifact.manifest
     shipped = read_manifest(DEFAULT_ARTIFACT)
@@ -79,7 +79,7 @@ def test_a_colour_folder_from_scratch(tmp_path):
 
 
 def test_what_is_held_out_suffices_to_calibrate(tmp_path):
-    """20 classes of 5 images: ten classes have 100 pairs; with three images each, 34 would be needed."""
+    """20 classes of 5 images: ten classes give 100 pairs. With three images each, 34 classes would be needed."""
     division = FolderPart(held_out=0.1).read(draw_folder(tmp_path / "five"))
     assert (len(division.held_out.class_names), len(division.training.class_names)) == (10, 10)
     assert not set(division.held_out.class_names) & set(division.training.class_names)

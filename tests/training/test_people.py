@@ -1,4 +1,4 @@
-"""Protocol 5 on made-up people, and its two baselines on the real faces."""
+"""Protocol 5 on synthetic people, and its two baselines on the real faces."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ needs_data = pytest.mark.skipif("ONESHOT_DATASETS" not in os.environ, reason="ON
 @needs_data
 @pytest.mark.parametrize(
     ("fit", "error", "right", "tolerance"),
-    # What is known of these baselines on these splits. Pixels leave nothing to choose but the draws of the trials;
-    # the number of components and the whitening's details move the other one by half a point.
+    # Published figures of these baselines on these splits. Raw pixels depend only on the draws of the trials; the
+    # number of components and details of the whitening move the other baseline by half a point.
     [(pixels, 15.4, 80.4, 0.5), (whitened_pca, 7.8, 90.1, 1.0)],
 )
 def test_the_baselines_are_what_is_known_of_them(fit, error, right, tolerance):

@@ -1,4 +1,4 @@
-"""A report is measured once, says n, interval and seed of every figure, and is drawn from its JSON alone."""
+"""A report is measured once, has n, interval and seed for every figure, and is rendered from its JSON alone."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TRIALS = 400
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with ``data`` and with ``model``, an artefact trained for a moment that holds two alphabets out."""
+    """A folder with ``data``, and with ``model``, a briefly trained artefact that held out two alphabets."""
     root = tmp_path_factory.mktemp("report")
     write_tree(root / "data")
     recipe = root / "tiny.toml"
@@ -117,7 +117,7 @@ def test_the_manifest_gets_the_same_figures(report):
 
 
 class Outside(HTMLParser):
-    """Collects what a browser would fetch."""
+    """Collects the URLs that a browser would fetch."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Symbols to train on: concepts, drawings, packs, variants, and batches of pictures of them."""
+"""Symbols to train on: concepts, drawings, packs, variants, and batches of photographs."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_filler_joins_nothing():
 
 
 def write_packages(folder: Path) -> Path:
-    """Write packages as npm does, of a few icons, emoji and a flag."""
+    """Write a small set of packages (icons, emoji, a flag) in npm's layout."""
     sets = {
         "tabler": {"home": SQUARE, "home-filled": RING, "brand-bar": BAR},
         "mdi": {"home-outline": SQUARE + RING},
@@ -191,7 +191,7 @@ def test_a_font_is_drawn_letter_by_letter():
     assert ord("A") in font.points
     assert font.svg(ord(" ")) is None
     letter = drawing_of(font.svg(ord("L")))[:, :, 3] > 128
-    assert letter[5:30].any(0).sum() < 20  # only the stem, at the left
+    assert letter[5:30].any(0).sum() < 20  # only the stem, on the left
     assert letter[50:58].any(0).sum() > 30
 
 
@@ -273,8 +273,8 @@ def test_plates_are_coloured_and_differ_between_classes():
     drawings = data.pixels.view(12, 3, 4, 64, 64)[:, :2]
     made = make_variants(drawings, VariantsPart(plate=1, tint=0, rivals=0), torch.Generator().manual_seed(1))
     assert made.dtype == torch.uint8
-    assert (made[:, :, 3, 32, 32] == 255).all()  # the plate is there
-    assert (made[:, :, :3].float().flatten(1).std(1) > 10).all()  # and the symbol is seen on it
+    assert (made[:, :, 3, 32, 32] == 255).all()  # the plate is opaque
+    assert (made[:, :, :3].float().flatten(1).std(1) > 10).all()  # the symbol is visible on it
     assert torch.equal(made[:, 0, 3], made[:, 1, 3])  # both images have the same plate
     assert len({each.numpy().tobytes() for each in made[:, 0]}) == 12
 
@@ -330,7 +330,7 @@ learning_rate = 0.001
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
-    """A pack of bars beside a made-up Omniglot."""
+    """A pack of bars, and a synthetic Omniglot."""
     folder = tmp_path_factory.mktemp("datasets")
     write_tree(folder, alphabets={"Alpha": 5, "Gamma": 40})
     data = shapes(60)
@@ -359,7 +359,7 @@ def test_symbols_are_divided_by_concept_and_characters_by_alphabet(datasets):
 
 
 def test_the_exam_has_concepts_that_neither_train_nor_choose(datasets):
-    exam = SymbolsPart(held_out=("Gamma",), photographs=True).exam(datasets)  # without Caltech-101, which isn't here
+    exam = SymbolsPart(held_out=("Gamma",), photographs=True).exam(datasets)  # needs no Caltech-101, which is missing
     names = {f"bar-{number}" for number in range(60) if split_of([f"bar-{number}"]) == "exam"}
     assert {name.removeprefix("icon/") for name in exam.class_names} == names
     assert len(exam.images) == 3 * len(names)

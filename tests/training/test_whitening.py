@@ -1,4 +1,4 @@
-"""Whitening changes the last layer such that the embeddings' covariance becomes what was asked for."""
+"""Whitening changes the last layer so that the embeddings have the intended covariance."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_within_whitening_makes_each_class_a_sphere():
 
 
 def test_within_whitening_with_a_share_of_the_total():
-    """Nothing of it is the plain one, all of it is total whitening, and half makes the mean of both a sphere."""
+    """A share of 0 is plain within whitening, 1 is total whitening, and 0.5 whitens the mean of both covariances."""
     data = make_data()
     found = {}
     for total in (0.0, 0.5, 1.0):

@@ -1,4 +1,4 @@
-"""One browser and one service for all tests of the console; a fresh page and gallery for each."""
+"""One browser and one service for all tests of the console; each test has a new page and gallery."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def gallery(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def taught(server: Running, gallery: str) -> str:
-    """A gallery of two drawings, a box and a flash."""
+    """A gallery with two drawings, a box and a flash."""
     for name, strokes in (("box", BOX), ("flash", FLASH)):
         assert server.enroll(name, stroke_png(strokes), gallery=gallery).status_code == 201
     return gallery
@@ -44,7 +44,7 @@ def taught(server: Running, gallery: str) -> str:
 
 @pytest.fixture
 def console(browser: Browser, server: Running) -> Iterator[Console]:
-    """A console; the test fails when the browser's console had anything to say."""
+    """A console; the test fails if the browser logs an error or warning."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
     shown = Console(context.new_page(), server.url)
     yield shown
@@ -54,7 +54,7 @@ def console(browser: Browser, server: Running) -> Iterator[Console]:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    """A drawing in a file."""
+    """A drawing as a PNG file."""
     path = tmp_path / "character.png"
     path.write_bytes(png_bytes(draw_character(7, size=200)))
     return path

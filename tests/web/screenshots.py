@@ -1,6 +1,6 @@
 """Take the screenshots of the documentation: python -m tests.web.screenshots
 
-Every flow of the console against the shipped model.
+They show every flow of the console with the shipped model.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXAMPLES = "examples"
 
 @contextmanager
 def page(browser: Browser, server: Running, *, dark: bool = False, phone: bool = False) -> Iterator[Console]:
-    """A console of its own."""
+    """A console in a new browser context."""
     context = browser.new_context(
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
@@ -37,7 +37,7 @@ def page(browser: Browser, server: Running, *, dark: bool = False, phone: bool =
 
 
 def shoot(console: Console, name: str, whole: bool = False) -> None:
-    """Keep what is to be seen as a small PNG file."""
+    """Save the visible page, or the whole one, as a small PNG file."""
     console.settled()
     console.page.wait_for_timeout(300)
     console.page.evaluate("scrollTo(0, 0)")
@@ -47,7 +47,7 @@ def shoot(console: Console, name: str, whole: bool = False) -> None:
 
 
 def first_minute(browser: Browser, server: Running) -> None:
-    """The start, a known character and a stranger."""
+    """The start page, a known character and a stranger."""
     with page(browser, server) as console:
         console.open()
         shoot(console, "start")
@@ -67,7 +67,7 @@ def first_minute(browser: Browser, server: Running) -> None:
 
 
 def own_drawings(browser: Browser, server: Running) -> None:
-    """Enrol, ambiguous, verify."""
+    """Enrolment, an ambiguous answer, verification."""
     with page(browser, server) as console:
         console.open(gallery="drawings")
         console.draw(*BOX)
@@ -85,7 +85,7 @@ def own_drawings(browser: Browser, server: Running) -> None:
 
 
 def library(browser: Browser, server: Running) -> None:
-    """Classes, one class, the map, the model."""
+    """The list of classes, one class, the map, the model."""
     with page(browser, server) as console:
         console.open("classes", EXAMPLES)
         expect(console.page.locator(".tile")).to_have_count(24)
@@ -111,7 +111,7 @@ def library(browser: Browser, server: Running) -> None:
 
 
 def key(browser: Browser) -> None:
-    """The question for a key."""
+    """The dialog that asks for an API key."""
     with (
         tempfile.TemporaryDirectory() as home,
         serving(Path(home), api_keys="on") as server,
@@ -123,7 +123,7 @@ def key(browser: Browser) -> None:
 
 
 def main() -> None:
-    """Take all of them."""
+    """Take all screenshots."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     flows: tuple[Callable[[Browser, Running], None], ...] = (first_minute, own_drawings, library)
     with tempfile.TemporaryDirectory() as home, serving(Path(home)) as server, sync_playwright() as playwright:

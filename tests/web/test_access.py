@@ -1,4 +1,4 @@
-"""Usable by everybody: axe finds nothing serious in any view, light or dark; targets are large enough for a finger."""
+"""Accessibility: axe finds no serious problem in any view, light or dark, and touch targets are large enough."""
 
 from __future__ import annotations
 

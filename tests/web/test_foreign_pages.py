@@ -1,4 +1,4 @@
-"""What a page of another site can do to the service in a real browser: nothing."""
+"""In a real browser, a page of another site can do nothing to the service."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Foreign(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def foreign() -> Iterator[str]:
-    """The address of another site."""
+    """The URL of another site."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _Foreign) as site:
         thread = threading.Thread(target=site.serve_forever)
         thread.start()
@@ -47,7 +47,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def enrol_from(page: Page, url: str, label: str, **options: str) -> str:
-    """Have the page enrol; what it sees of the answer."""
+    """Have the page send an enrolment; returns what it can see of the answer."""
     script = """async ([url, label, image, options]) => {
         const form = new FormData();
         form.append("label", label);
@@ -129,10 +129,10 @@ def test_the_services_own_page_can_enrol_and_delete(server: Running, page: Page)
 
 
 def test_a_rebound_name_reads_and_changes_nothing(server: Running, browser: Browser):
-    """The name's owner points it at this service once his page is there: for the browser, the page is the service's."""
+    """DNS rebinding: after the page has loaded, its name resolves to this service, so the browser sees one origin."""
     server.enroll("secret", stroke_png(BOX), gallery="rebound")
     name = server.url.replace("127.0.0.1", "rebound.example")
-    # this Chromium may by itself keep public pages from the loopback; other browsers, and older ones, do not
+    # newer Chromium may block loopback requests from public pages; other and older browsers do not
     rules = ["--host-resolver-rules=MAP rebound.example 127.0.0.1", "--disable-features=LocalNetworkAccessChecks"]
     seen: dict[str, Any] = {}
     with browser.browser_type.launch(executable_path=find_chromium(), args=[*FLAGS, *rules]) as rebinding:

@@ -1,4 +1,4 @@
-"""Draw, paste, drop, choose, enrol and recognise, as a person would, in a real browser."""
+"""Draw, paste, drop, choose, enrol and recognise, as a user does, in a real browser."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_the_first_minute(console: Console):
 
 
 def test_a_live_answer_waits_for_nothing_but_the_service(console: Console, taught: str):
-    """The quickest of some, as other work may slow down any: the distribution is benchmarks/live.py's."""
+    """Takes the fastest of several answers, because other load may slow any; benchmarks/live.py measures them all."""
     console.open(gallery=taught)
     taken = []
     for by in range(12):

@@ -1,4 +1,4 @@
-"""The report's page in a real browser: it fetches nothing, fits a phone, and axe finds nothing serious in it."""
+"""The report's page in a real browser: it fetches nothing, fits a phone, and axe finds no serious problem."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_a_gallery_is_deleted_only_after_a_question(console: Console, server: Ru
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
     page.get_by_role("button", name="Delete gallery…").click()
-    page.evaluate("location.hash = '#map'")  # as the browser's back button does
+    page.evaluate("location.hash = '#map'")  # like the browser's back button
     expect(page.locator("dialog")).to_have_count(0)
     page.evaluate("location.hash = '#classes'")
     assert server.client.get("/classes", params={"gallery": taught}).status_code == 200

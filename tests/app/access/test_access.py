@@ -1,4 +1,4 @@
-"""Keys over HTTP: what opens what, what is told to whom, and that one gallery's key reads nothing of another."""
+"""API keys over HTTP: which scope allows what, what errors reveal, and isolation between galleries."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from testing.served import Running, assert_problem, make_settings, running
 
 SECRET_IMAGE = png_bytes(draw_character(77))
 MINE, OTHER = "mine", "other"
-#: Words that stand only in the other gallery; no answer to a key of MINE may hold one.
+#: Bytes that occur only in the other gallery; no answer to a key for MINE may contain them.
 TRACES = (b"hidden-label", b"other-model", SECRET_IMAGE[40:80])
 
 
 class Guarded:
-    """A service that asks for keys, with a class in each of two galleries."""
+    """A service that requires keys, with one class in each of two galleries."""
 
     def __init__(self, server: Running) -> None:
         self.server = server
@@ -103,7 +103,7 @@ def test_scopes(guarded: Guarded):
 
 
 def requests_of_the_other_gallery(path: str, method: str) -> list[tuple[str, dict[str, Any]]]:
-    """The operation's address and request, each way that it could name the other gallery by, and without any."""
+    """Requests for an operation, with every way to name the other gallery, and without a gallery."""
     address = path.format(label="hidden-label", name=OTHER)
     names = ["", f"?gallery={OTHER}", f"?gallery={MINE}&gallery={OTHER}", f"?gallery={OTHER}&gallery={MINE}"]
     bodies: list[dict[str, Any]] = [{}]
@@ -154,7 +154,7 @@ def test_what_exists_in_another_gallery_is_not_told(guarded: Guarded):
 
 
 def test_names_stay_names(guarded: Guarded):
-    """A label is text, whatever it looks like; a gallery's name can't be a path, SQL or markup at all."""
+    """Any text is a valid label and is returned unchanged; gallery names that look like paths, SQL or markup fail."""
     tricks = [
         "../../etc/passwd",
         "'; DROP TABLE classes; --",
@@ -201,10 +201,10 @@ def test_a_key_may_not_ask_too_much_at_once(guarded: Guarded):
     key = guarded.key(Scope.READ, concurrency=1)
     host, port = guarded.server.url.removeprefix("http://").split(":")
     head = f"POST /classify HTTP/1.1\r\nHost: [::1]\r\nX-API-Key: {key}\r\nContent-Type: image/png"
-    wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)  # the key is known
+    wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)  # the service has read the key
     with socket.create_connection((host, int(port)), timeout=10) as slow:
         slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
-        time.sleep(0.3)  # asked at once, the question below could be the one that runs, and this one the one too many
+        time.sleep(0.3)  # let the slow request take the only slot before the one below
         wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 429)
     wait_until(lambda: guarded.ask("GET", "/model", key).status_code == 200)
 
@@ -261,7 +261,7 @@ def test_keys_are_made_rotated_and_revoked_without_a_restart_and_never_logged(tm
 def test_another_address_needs_keys_or_the_wish_to_have_none():
     everywhere = "0.0.0.0"  # noqa: S104
     for words, fails in ((["--host", everywhere], True), (["--host", everywhere, "--insecure"], False)):
-        with socket.create_server((everywhere, 0)) as taken:  # so that the start fails later, too
+        with socket.create_server((everywhere, 0)) as taken:  # a taken port, so that the start fails in any case
             done = CliRunner().invoke(cli, ["serve", *words, "--port", str(taken.getsockname()[1])])
         assert done.exit_code == 2
         assert ("ONESHOT_API_KEYS=on" in done.stderr) is fails, done.stderr

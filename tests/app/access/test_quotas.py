@@ -1,4 +1,4 @@
-"""What keys may ask, counted here or by several processes together: never more, and not less either."""
+"""Quotas of keys, counted in one process or shared by several: never more than allowed, and never less."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Either: TypeAlias = Quotas | SharedQuotas
 
 
 def allowed(quotas: Either, rate: str, tries: int, key: str = "k") -> int:
-    """How many of so many tries, one after the other, are let through."""
+    """How many of `tries` sequential requests are allowed."""
     count = 0
     for _ in range(tries):
         try:
@@ -80,7 +80,7 @@ def test_one_that_is_refused_for_its_rate_is_not_running(make: Callable[[Path], 
 
 @pytest.mark.parametrize("text", ["7/second", "60/minute", "1/minute", "999999999/second"])
 def test_a_rate_is_a_bucket_of_tokens(text: str):
-    """The same outcomes as by another account of the algorithm: tokens that come back evenly, computed exactly."""
+    """The outcomes match an independent, exact implementation: a token bucket that refills continuously."""
     rate, chance, count = parse_rate(text), Random(1), int(text.split("/", maxsplit=1)[0])
     tokens, used_until, now = Fraction(count), 0, 0
     outcomes = []
@@ -89,7 +89,7 @@ def test_a_rate_is_a_bucket_of_tokens(text: str):
         now += passed
         tokens = min(Fraction(count), tokens + Fraction(passed * count, rate.period))
         used_until, wait = rate.use(used_until, now)
-        # a gap is a whole number of nanoseconds, which is less than one short of the exact one
+        # the gap is rounded down to whole nanoseconds, hence the tolerance
         assert wait or tokens + Fraction(count * 500, rate.period) >= 1
         assert not wait or tokens < 1
         tokens -= not wait
@@ -160,14 +160,14 @@ def test_a_count_that_cannot_be_written_is_told(tmp_path: Path):
 
 @contextmanager
 def kept(folder: Path) -> Iterator[None]:
-    """The file as another process has it that does not let go."""
+    """Hold the file's write lock, as a stuck process would."""
     with closing(sqlite3.connect(folder / "quotas.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
 
 async def longest_turn(stop: asyncio.Event) -> float:
-    """The longest time for which nothing else got a turn of the event loop, as CPU time would not tell."""
+    """The longest blockage of the event loop, in wall-clock seconds, which CPU time would not show."""
     longest = 0.0
     while not stop.is_set():
         began = time.monotonic()
@@ -192,7 +192,7 @@ def test_a_file_that_another_process_keeps_is_waited_for_once_and_not_by_the_eve
         assert all(isinstance(each, StoreUnavailableError) for each in outcomes), outcomes
         assert 1.5 < waited < 10, "two seconds for all, not for each"
         assert await watching < 1.5
-        for _ in range(9):  # the end that could not be written then is counted now, and no refused one is running
+        for _ in range(9):  # the end that could not be written is counted now, and no refused request counts as running
             await counting.begin("k", "99/second", 9)
         with pytest.raises(RateLimitedError, match="9 requests running"):
             await counting.begin("k", "99/second", 9)

@@ -1,4 +1,4 @@
-"""The published schema, tried by a tool that reads nothing else: each answer, errors too, is one that it declares."""
+"""Fuzz the API from its published schema: every answer, errors included, must be one that the schema declares."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each wrong request has a clear problem for an answer, and leaves everything as it was."""
+"""Every invalid request gets a clear problem document and changes nothing."""
 
 from __future__ import annotations
 
@@ -226,7 +226,7 @@ def test_a_declared_length_above_the_cap_is_answered_before_the_body_comes(serve
 
 
 def test_the_byte_cap_holds_while_streaming(serve):
-    """A body without a length is cut off near the cap: the server answers though the client never ends."""
+    """A chunked body is cut off near the cap: the server answers although the client never ends the body."""
     with serve(max_upload_bytes=10_000) as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as connection:

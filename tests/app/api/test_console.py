@@ -1,4 +1,4 @@
-"""The console's files, as they are sent. What they do is tested in a browser, in tests/web."""
+"""How the console's files are served. tests/web tests their behaviour in a browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that others collected because decoders failed on them: none is a failure of the service."""
+"""Public corpora of files on which decoders failed: none makes the service fail."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = [
 ]
 
 RAW = {"Content-Type": "application/octet-stream"}
-#: Recognised, or refused for what the file is.
+#: Recognised, or refused because of the file.
 FINE = {200, 413, 415, 422}
 
 
 def files() -> Iterator[Path]:
-    """All files of the folder but the empty ones, in a fixed order."""
+    """All non-empty files of the folder, in a fixed order."""
     found = (path for path in sorted(Path(os.environ["ONESHOT_CORPUS"]).rglob("*")) if path.is_file())
     return (path for path in found if path.stat().st_size and ".git" not in path.parts)
 

@@ -1,4 +1,4 @@
-"""A change whose request runs out of time: the answer says what became of it."""
+"""Writes whose request times out: the answer says whether the write was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from testing.stores import support
 
 
 def slow(server: Running, monkeypatch: pytest.MonkeyPatch, method: str, seconds: float) -> None:
-    """Let a write of the store take so long."""
+    """Delay a write method of the store by `seconds`."""
     write = getattr(server.service.store, method)
 
     def wait_and_write(*arguments, **named):
@@ -52,7 +52,7 @@ def test_what_takes_too_long_even_then_is_in_doubt(serve, images: list[bytes], m
         assert_problem(server.enroll("b", images[1]), 504, "write-in-doubt")
         assert_problem(server.client.delete("/classes/a"), 504, "write-in-doubt")
         deadline = time.monotonic() + 20
-        while not shots(server, "b") or shots(server, "a"):  # both were made after all
+        while not shots(server, "b") or shots(server, "a"):  # both writes complete in the end
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -61,7 +61,7 @@ def test_what_waits_for_its_turn_at_its_deadline_is_not_done(serve, images: list
     with serve(request_timeout=0.5) as server, ThreadPoolExecutor(8) as pool:
         with locked(tmp_path / "home"):
             busy = [pool.submit(server.enroll, f"b{number}", images[1]) for number in range(8)]
-            time.sleep(1.5)  # those that wait are taken back by now, those that have begun fill all threads that write
+            time.sleep(1.5)  # queued writes are cancelled by now; the started ones occupy all writing threads
             assert 0 < server.service.pools.writing.pending < 8
             assert_problem(server.enroll("a", images[0]), 504, "deadline-exceeded")
         wait(busy, 10)
@@ -97,7 +97,7 @@ def test_a_disk_that_fails_while_committing_leaves_a_doubt(serve, images: list[b
 
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
-    """Keep everybody else from writing."""
+    """Hold the store's write lock."""
     other = sqlite3.connect(home / STORE_FILE, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -121,7 +121,7 @@ def test_an_enrolment_that_is_being_written_when_the_service_ends_is_answered(
             answer = pool.submit(enroll, client, "a", images[1], on_conflict="add")
             time.sleep(0.5)
             server.process.terminate()
-            time.sleep(4.0)  # beyond the time of a drain without connections, and its limit
+            time.sleep(4.0)  # longer than a drain without connections takes, and than its limit
             assert server.process.poll() is None
         assert server.process.wait(60) == 0
         answered = answer.result(10)

@@ -1,6 +1,6 @@
-"""One door for every request: what each route declares, and that keys and traces change no answer.
+"""One route class for every request: what each route declares, and that keys and traces change no answer.
 
-Without `from __future__ import annotations`: endpoints that are made here refer to names of the function around them.
+No `from __future__ import annotations`: endpoints defined here use names of the enclosing function.
 """
 
 import asyncio
@@ -124,7 +124,7 @@ def test_a_door_is_guarded_however_its_router_is_included(serve: Serve):
 
 
 def test_dependencies_of_a_router_are_refused_because_they_would_not_run():
-    guarded = router(dependencies=[schemas])  # whatever they are
+    guarded = router(dependencies=[schemas])  # any dependency will do
     with pytest.raises(TypeError, match="dependencies"):
         guarded.get("/x")(open_to_all()(nothing))
 
@@ -137,7 +137,7 @@ def test_a_parameter_that_a_door_cannot_read_is_refused_when_it_is_built():
         Door("/x", open_to_all()(odd))
 
 
-# -- arguments are those that FastAPI reads --------------------------------------------------------------------------
+# -- arguments are parsed as by FastAPI ------------------------------------------------------------------------------
 
 QUERIES = [
     "",
@@ -232,14 +232,14 @@ def bearer(server: Running, *scopes: Scope) -> dict[str, str]:
 
 
 class Servers:
-    """The same gallery behind three services: as it is by default, with keys, and traced."""
+    """The same gallery behind three services: with default settings, with keys, and traced."""
 
     def __init__(self, plain: Running, keys: Running, traced: Running, spans: InMemorySpanExporter) -> None:
         self.plain, self.keys, self.traced, self.spans = plain, keys, traced, spans
         keys.client.headers.update(bearer(keys, Scope.ADMIN))
 
     def ask(self, method: str, path: str, **request: Any) -> tuple[int, Any, dict[str, str]]:
-        """The answer of all three. Fails when they differ."""
+        """The common answer of all three; fails if they differ."""
         first, *others = (told(each.client.request(method, path, **request)) for each in self.all)
         assert [first] * 2 == others
         return first
@@ -262,12 +262,12 @@ def servers(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     provider.shutdown()
 
 
-#: What differs between two requests, or between a service with keys and one without.
+#: Headers that differ between two requests, or between services with and without keys.
 DIFFERENT = {"x-request-id", "date", "content-length", "oneshot-version"}
 
 
 def told(response: httpx.Response) -> tuple[int, Any, dict[str, str]]:
-    """Status, body and headers, without what differs from request to request."""
+    """Status, body and headers, without the parts that differ between requests."""
     headers = {name: value for name, value in response.headers.items() if name not in DIFFERENT}
     body: Any = response.content
     if "json" in headers.get("content-type", "") and response.content:

@@ -1,4 +1,4 @@
-"""Images made to do harm: each is answered at once with a result or a problem, and its neighbours are unharmed."""
+"""Hostile images: each is answered quickly with a result or a problem, and other requests are unaffected."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from testing.hostile import drawing, encoded, mutations, odd_images
 from testing.proofs import Proof, record
 from testing.served import Running, make_settings, running
 
-# Pillow warns of odd files; the service ignores that, but pytest turns warnings into errors
+# Pillow warns about odd files. The service ignores that, but pytest turns warnings into errors.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 GOOD = encoded(drawing(), "PNG")
 RAW = {"Content-Type": "application/octet-stream"}
-#: What a hostile image may be answered with: recognised after all, or refused for what it is.
+#: Allowed statuses for a hostile image: recognised after all, or refused because of the file.
 FINE = {200, 413, 415, 422}
 SLOWEST_SECONDS = 10.0
 
@@ -45,7 +45,7 @@ def try_all(server: Running, cases: Iterable[tuple[str, bytes]]) -> Counter[int]
 
 
 class Neighbour:
-    """Embeds one good image over and over, beside whatever else happens."""
+    """Embeds one valid image repeatedly while the test runs."""
 
     def __init__(self, url: str) -> None:
         self.vectors: list[list[float]] = []

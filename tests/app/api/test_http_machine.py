@@ -1,4 +1,4 @@
-"""Any sequence of enrolling, replacing, adding, renaming, deleting and classifying, against a model in memory."""
+"""Random sequences of enrol, replace, add, rename, delete and classify, checked against an in-memory model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Idempotency-Key`: an enrolment that is sent again is done once and answered as the first time."""
+"""`Idempotency-Key`: a repeated enrolment is done once and gets the first answer again."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_keys_of_different_holders_are_different(serve, images: list[bytes]):
         for name in ("one", "two"):
             key, secret = make_key(name, frozenset({Scope.ENROL, Scope.READ}))
             server.service.store.keys.add(key)
-            time.sleep(0.6)  # until new keys are seen
+            time.sleep(0.6)  # until the service sees the new key
             server.client.headers["Authorization"] = f"Bearer {secret}"
             answers.append(enroll(server, images[0]))
         assert [answer.status_code for answer in answers] == [201, 200]

@@ -1,4 +1,4 @@
-"""Lines of JSON with an image each: told apart however they come in, and read as JSON reads them."""
+"""NDJSON bodies with an image per line: split correctly however they arrive, and parsed as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels and galleries: what they may be, and that each one can be addressed."""
+"""Labels and galleries: which names are valid, and that each one can be addressed in a URL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forms made to take time: the parser, in whatever release the project allows, bounds what a part's head may cost."""
+"""Forms made to take time: in every allowed release, the parser bounds the cost of a part's header."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def chunks(body: bytes) -> AsyncIterator[bytes]:
 
 
 def read(body: bytes) -> tuple[object, float]:
-    """What came of it (names of parts, or the error), and the CPU time that it took."""
+    """The result (names of parts, or the error's type), and the CPU time."""
     began = time.thread_time()
     try:
         parts = asyncio.run(read_parts("multipart/form-data; boundary=b", chunks(body), 10))

@@ -1,4 +1,4 @@
-"""Labels from names of files in encodings that nobody wrote down: right, or refused, never garbled."""
+"""Labels from file names in undeclared encodings: correct or refused, never garbled."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 from testing.served import Running
 from tests.app.api.test_zip_body import send
 
-CASES = os.environ.get("ONESHOT_CASES", "")  # read now: the tests take all settings out of the environment
+CASES = os.environ.get("ONESHOT_CASES", "")  # read at import: tests remove all settings from the environment
 
 
 def renamed(name: bytes, image: bytes, extra: bytes = b"") -> bytes:
-    """A zip file whose only entry has that name, without the flag that says UTF-8."""
+    """A zip file whose only entry has this name, without the UTF-8 flag."""
     plain = "x" * len(name)
     info = zipfile.ZipInfo(plain)
     info.extra = extra
@@ -35,14 +35,14 @@ def unicode_field(name: str, sent: bytes, version: int = 1) -> bytes:
 
 
 RIGHT = [
-    ("größe", "größe.png".encode(), b""),  # UTF-8 without its flag, as macOS writes it
+    ("größe", "größe.png".encode(), b""),  # UTF-8 without the flag, as macOS writes it
     ("東京", "東京.png".encode(), b""),
     ("house", b"house.png", b""),
     ("東京", b"????.png", unicode_field("東京.png", b"????.png")),
     ("größe", "größe.png".encode("cp437"), unicode_field("größe.png", "größe.png".encode("cp437"))),
-    ("x", b"x.png", unicode_field("y.png", b"other.png")),  # the field of a name that was changed since
+    ("x", b"x.png", unicode_field("y.png", b"other.png")),  # the field of a name that has changed since
     ("x", b"x.png", unicode_field("y.png", b"x.png", version=2)),
-    ("klasse", b"klasse/" + "ファイル.png".encode("shift_jis"), b""),  # nobody's label
+    ("klasse", b"klasse/" + "ファイル.png".encode("shift_jis"), b""),  # the file's name is not the label
 ]
 REFUSED = [("日本", "shift_jis"), ("测试", "gbk"), ("größe", "cp437"), ("größe", "latin-1"), ("тест", "cp1251")]
 
@@ -90,7 +90,7 @@ def test_a_name_in_a_form_is_utf8_or_refused(
     assert answer.json()["items"][0]["status"] == 422
 
 
-#: The labels of each archive, and how many of its files are passed over; None where its name can't be told.
+#: The labels of each archive and the number of skipped files; None if a name's encoding can't be determined.
 WANTED: dict[str, tuple[dict[str, int] | None, int]] = {
     "zip_03.zip": ({"house": 1}, 4),
     "zip_05.zip": ({"symbols": 2}, 0),

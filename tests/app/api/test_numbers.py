@@ -1,4 +1,4 @@
-"""Numbers that come from outside, of thousands of digits or none at all: refused in words, wherever they are read."""
+"""Numbers in requests with thousands of digits, or that are no numbers: refused with a message, wherever read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oneshot_client.versions import LastWrite
 from oneshot_client.wire import MIN_VERSION, VERSION, whole_number
 from testing.served import Running
 
-LONG = "9" * 4301  # one digit more than `int` takes
+LONG = "9" * 4301  # one digit more than `int` accepts
 ODD = [LONG, "-" + LONG, "1" + 400 * "0" + ".5", "1e999999", "nan", "-inf", "٣"]
 JSON, LINES = "application/json", "application/x-ndjson"
 

@@ -1,4 +1,4 @@
-"""Pages of other sites can neither change nor read anything of a service without keys."""
+"""Pages of other sites can neither change nor read data of a service without keys."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_two_hosts_must_both_be_right(served: Running, port: int):
 
 
 def attempts(server: Running, image: bytes, headers: dict[str, str]) -> Iterator[httpx.Response]:
-    """Every kind of change, and the questions that a form of a foreign page could send."""
+    """Every kind of write, and the reads that a form of a foreign page could send."""
     files = {"image": ("x.png", image)}
     ask = server.client.request
     yield ask("POST", "/enroll", data={"label": "a", "gallery": "foreign"}, files=files, headers=headers)
@@ -123,7 +123,7 @@ def test_own_pages_and_programs_may_change(served: Running, images: list[bytes],
         {"Origin": f"http://127.0.0.1:{port}"},
         {"Origin": "https://localhost:9", "Host": "localhost:9"},
         {"Origin": f"http://127.0.0.1:{port}", "Sec-Fetch-Site": "same-origin"},
-        {"Origin": "https://lab.example", "Sec-Fetch-Site": "same-origin"},  # behind a proxy that changes the host
+        {"Origin": "https://lab.example", "Sec-Fetch-Site": "same-origin"},  # behind a proxy that rewrites Host
         {"Sec-Fetch-Site": "none"},
     )
     for headers in own:

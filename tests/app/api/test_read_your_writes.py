@@ -1,4 +1,4 @@
-"""What was written through one server is read through another by whoever names the version that he was answered."""
+"""Read your writes: a request that names a version sees that write through any server."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VIEWED = {("POST", "/classify"), ("POST", "/verify"), ("GET", "/galleries/{name}
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def nodes(request: pytest.FixtureRequest, artifact: Path, tmp_path: Path) -> Iterator[Nodes]:
-    """Two servers on one store: on one data folder, or on one database with a folder each."""
+    """Two servers on one store: in one data folder, or on one database with a folder each."""
     url = request.getfixturevalue("postgres_url") if request.param == "postgres" else None
     with ExitStack() as stack:
         homes = [tmp_path / ("home" if url is None else f"home{number}") for number in range(2)]
@@ -96,7 +96,7 @@ def test_a_notice_that_is_lost_loses_nothing(nodes: Nodes, images: list[bytes], 
     assert asked.json()["gallery_size"] == 2
     writer.enroll("b", images[2])
     give_up = time.monotonic() + 10
-    while reader.classify(images[2]).json()["gallery_size"] < 3:  # without naming a version: a little later
+    while reader.classify(images[2]).json()["gallery_size"] < 3:  # without a version: eventually
         assert time.monotonic() < give_up
         time.sleep(0.05)
 
@@ -151,7 +151,7 @@ def test_the_schema_says_where_versions_are_told_and_asked_for():
 
 
 class Alternating(httpx.BaseTransport):
-    """A load balancer: each request goes to the next of the servers."""
+    """A round-robin load balancer."""
 
     def __init__(self, *urls: str) -> None:
         self._turns = itertools.cycle([httpx.URL(url) for url in urls])
@@ -181,7 +181,7 @@ def test_the_client_reads_its_own_writes_through_any_server(
 
 
 class Wire(httpx.HTTPTransport):
-    """Notes which versions are asked for, and adds to those that are answered."""
+    """Records the requested versions, and adds `ahead` to those in answers."""
 
     def __init__(self, ahead: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The main job over HTTP: enrol, classify, verify, embed."""
+"""The main operations over HTTP: enrol, classify, verify, embed."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_classify_names_each_enrolled_image(served: Running, gallery: str, image
 def test_raw_body_and_multipart_give_the_same_answer(served: Running, gallery: str, images: list[bytes]):
     served.enroll("alpha", images[0], gallery=gallery)
     form = served.classify(images[1], gallery=gallery).json()
-    for content_type in ("image/png", "application/octet-stream", "image/jpeg"):  # what it says is not trusted
+    for content_type in ("image/png", "application/octet-stream", "image/jpeg"):  # the declared type is not trusted
         headers = {"content-type": content_type}
         raw = served.client.post("/classify", params={"gallery": gallery}, content=images[1], headers=headers).json()
         assert raw["candidates"][0]["similarity"] == pytest.approx(form["candidates"][0]["similarity"], abs=1e-5)

@@ -1,4 +1,4 @@
-"""The model's description, probes, metrics, request ids, the schema, and the one shape of errors."""
+"""The model's description, probes, metrics, request ids, the schema, and the error format."""
 
 from __future__ import annotations
 

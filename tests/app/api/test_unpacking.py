@@ -1,4 +1,4 @@
-"""Bodies that unpack to more than they are: memory stays bounded, and the event loop free, on a server of its own."""
+"""Bodies that decompress to many times their size: memory stays bounded and the event loop responsive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from testing.served import Running
 GOOD = encoded(drawing(), "PNG")
 ZIP, NDJSON = ({"Content-Type": f"application/{kind}"} for kind in ("zip", "x-ndjson"))
 MB = 2**20
-#: What uploads may hold at once, as long as ONESHOT_MAX_PENDING_BYTES is not set.
+#: Default of ONESHOT_MAX_PENDING_BYTES: what uploads may hold at once.
 ROOM_MB = 96
 
 
@@ -47,7 +47,7 @@ def server(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 class Watch:
-    """Asks `/livez` and classifies a good image all the while: how long it took, and whether anything was refused."""
+    """Polls `/livez` and classifies a valid image in the background; records the slowest answer and the statuses."""
 
     def __init__(self, url: str) -> None:
         self.slowest = 0.0
@@ -76,7 +76,7 @@ class Watch:
         self.slowest = float(self._asking.communicate()[0])
 
 
-#: In a process of its own: a client that sends megabytes has no time to look at a clock.
+#: In a separate process, because a client that sends megabytes cannot measure time accurately.
 _ASK = """
 import http.client, select, sys, time
 connection, slowest = http.client.HTTPConnection(sys.argv[1]), 0
@@ -110,7 +110,7 @@ def test_sixty_zip_files_that_unpack_to_four_gigabytes(server: Server, what: str
     assert answers[200] > 0
     assert grown < 3 * ROOM_MB, f"{grown:.0f} MB more"
     assert watch.answers.total() == watch.answers[200] > 0, watch.answers
-    if what == "zeros":  # nothing is held of them
+    if what == "zeros":  # their content is not kept
         assert answers[504] == 0
 
 
@@ -127,7 +127,7 @@ HOSTILE_LINES = {
 def test_sixty_megabytes_of_lines(server: Server, name: str):
     body = HOSTILE_LINES[name]
     before = peak(server.process.pid)
-    for _ in range(6):  # a stall of the event loop is one each time, another process that has the CPU is not
+    for _ in range(6):  # a blocked event loop shows every time, a busy CPU does not
         with Watch(server.url) as watch:
             answer = send(server.url, body, NDJSON, gallery="lines")
         if watch.slowest < 0.1:
@@ -148,17 +148,17 @@ def test_each_step_on_the_event_loop_is_short(name: str):
     longest = 0.0
     for start in range(0, len(body), 65_536):
         chunk = body[start : start + 65_536]
-        began = time.thread_time()  # of the CPU: others on the machine don't count
+        began = time.thread_time()  # CPU time: other load on the machine does not count
         ended = lines.feed(chunk)
         longest = max(longest, time.thread_time() - began)
-        for line in ended:  # in a thread, where one call into C keeps the loop waiting all the same
+        for line in ended:  # runs in a thread, but a C call that holds the GIL still blocks the loop
             began = time.thread_time()
             parse_lines([line], 0, 10 * MB)
             longest = max(longest, time.thread_time() - began)
     assert longest < 0.05
 
 
-#: Good images whose headers take long to read.
+#: Valid images with headers that take long to read.
 LONG_HEADERS = {
     "PGM with a comment of 10 MB": b"P5\n#" + b" " * (10 * MB - 9_000) + b"\n40 40\n255\n" + bytes(1600),
     "PNG with a text that inflates": GOOD[:33] + _chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**9), 9)) + GOOD[33:],
@@ -185,9 +185,9 @@ def test_work_stops_when_the_client_goes(served: Running, gallery: str):
     address = ("127.0.0.1", int(served.url.rpartition(":")[2]))
     with socket.create_connection(address) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        while not (room := served.app.state.room).used > len(body) + MB:  # it is being unpacked
+        while not (room := served.app.state.room).used > len(body) + MB:  # until unpacking has begun
             time.sleep(0.001)
-        # a client that only ends its side may still read the answer; one that is gone resets the connection
+        # reset the connection: a client that only closed its sending side might still read the answer
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     deadline = time.monotonic() + 20
     gone = 'oneshot_requests_total{method="POST",route="/enroll/batch",status="499"}'

@@ -1,4 +1,4 @@
-"""A zip file as a batch: labels by folder or name, a status for each file, and bounds that no archive passes."""
+"""A zip file as a batch: labels from folders or names, a status per file, and limits on archives."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def blocks_of(content: bytes) -> Blocks:
 
 def test_a_bomb_that_lies_about_its_size_is_stopped():
     body = bytearray(zip_of([("bomb.png", bytes(5_000_000))]))
-    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # the sizes in both of its headers
+    for signature, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):  # the size in both headers
         struct.pack_into("<I", body, body.index(signature) + offset, 100)
     [(_, found)] = unpacked(bytes(body))
-    assert isinstance(found, OneshotError)  # it has not the checksum of its first 100 bytes
+    assert isinstance(found, OneshotError)  # the checksum is not that of the first 100 bytes
 
 
 def test_files_that_overlap_count_each_time():

@@ -1,4 +1,4 @@
-"""The verbs of `oneshot`, run as a person runs them: against a served application, and on a folder without one."""
+"""The verbs of `oneshot` as a user runs them: against a running service, and on a data folder without one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(served: Running) -> Run:
-    """Runs a verb against the service, in this process; checks its exit code."""
+    """Runs a verb against the service, in this process, and checks its exit code."""
 
     def invoke(*words: object, code: int = 0, **options: Any) -> Result:
         environment = {"ONESHOT_URL": served.url, "COLUMNS": "120", "ONESHOT_API_KEY": None}
@@ -45,7 +45,7 @@ def objects(done: Result) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three classes: two as sub-folders, `alpha` with three images, and one as a file; and what is no image."""
+    """Three classes: two sub-folders (`alpha` with three images) and a file; also files that are not images."""
     root = tmp_path_factory.mktemp("images")
     for name, seed in {"alpha/1": 0, "alpha/2": 0, "alpha/3": 0, "beta/1": 1, "gamma": 2, ".hidden/x": 3}.items():
         file = root / f"{name}.png"
@@ -107,7 +107,7 @@ def test_a_folder_takes_few_requests_and_splits_what_is_too_large(
 
 
 def test_exit_codes_tell_known_and_unknown(run: Run, folder: Path, gallery: str):
-    run("classify", folder / "gamma.png", code=1)  # nobody is enrolled in the default gallery
+    run("classify", folder / "gamma.png", code=1)  # nothing is enrolled in the default gallery
     run("enroll", folder / "gamma.png", "-g", gallery)
     known = run("classify", folder / "gamma.png", "-g", gallery, "--threshold", 0.5, "--explain").stdout
     assert known.startswith("gamma\n")
@@ -178,10 +178,10 @@ def test_a_key_is_sent_and_its_rate_is_kept(serve: Callable[..., Any], run: Run,
         with pytest.raises(UnauthorizedError) as caught, Client(server.url) as client:
             client.galleries()
         assert caught.value.status == 401
-        with Client(server.url, api_key=key) as client:  # more than five a second: answers 429, and waits
+        with Client(server.url, api_key=key) as client:  # more than five a second: the client gets 429 and waits
             found = [outcome.get() for outcome in client.classify_many([folder / "gamma.png"] * 12)]
         assert len(found) == 12
-        time.sleep(1.1)  # the key's second has passed
+        time.sleep(1.1)  # until the key's second has passed
         counts = server.client.get("/metrics", headers={"X-API-Key": key}).text
         assert 'status="429"' in counts
 

@@ -1,4 +1,4 @@
-"""Enrolling folders: every file is accounted for, in the text, in `--json` and in the exit code."""
+"""Enrolling folders: every file is accounted for in the output, in `--json` and in the exit code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Enroll = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
 @pytest.fixture
 def oneshot(served: Running, gallery: str) -> Enroll:
-    """Runs a verb as a process of its own, whose output is in bytes and of any encoding."""
+    """Runs a verb as a separate process, with raw output in any encoding."""
 
     def run(*words: object, code: int = 0, **variables: str) -> subprocess.CompletedProcess[bytes]:
         environment = {**os.environ, "ONESHOT_URL": served.url, "PYTHONUTF8": "1", **variables}
@@ -39,7 +39,7 @@ def oneshot(served: Running, gallery: str) -> Enroll:
 
 
 def write(root: Path, *names: str | bytes, broken: tuple[str, ...] = ()) -> None:
-    """Good images by these names, and broken ones."""
+    """Write valid images with these names, and broken ones."""
     for seed, name in enumerate([*names, *broken]):
         file = root / os.fsdecode(name)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -179,7 +179,7 @@ def test_a_zip_file_makes_the_classes_of_its_folder(
     told = lines(oneshot("enroll", tmp_path, "--json"))
     by_folder = shots(served, gallery)
     served.client.delete(f"/galleries/{gallery}")
-    for _ in range(2):  # a second time it replaces what the first one made
+    for _ in range(2):  # the second time it replaces the first
         answer = served.client.post(
             "/enroll/batch", params={"gallery": gallery}, content=zipped(tmp_path), headers={"Content-Type": ZIP}
         ).json()

@@ -1,4 +1,4 @@
-"""What asks for Ray where it isn't installed ends with one line that says how to get it."""
+"""Commands that need Ray, where it is not installed, end with one line that says how to install it."""
 
 import importlib.util
 from pathlib import Path

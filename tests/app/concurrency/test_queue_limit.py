@@ -1,4 +1,4 @@
-"""The limit of a queue: what waits, what is expected, and what is refused."""
+"""The limit of a queue: waiting, expected and refused work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.errors import OverloadedError
 
 
 class Counted(Line):
-    """A line that is joined and left from outside."""
+    """A `Line` that the test joins and leaves."""
 
     def join(self, images: int) -> None:
         self._join(images)
@@ -40,7 +40,7 @@ def test_what_is_expected_counts_as_waiting_but_for_what_is_free(free: int):
             line.check_room(1)
         with pytest.raises(OverloadedError), line.expect(1):
             pass
-        line.join(4)  # was expected: only what waits refuses it
+        line.join(4)  # expected work may join: only waiting work would make it refused
         line.leave(4)
     line.check_room(4)
 

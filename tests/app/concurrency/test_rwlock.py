@@ -1,12 +1,12 @@
-"""Readers share, a writer is alone, and a stream of readers can't keep a writer out."""
+"""Readers share the lock, a writer has it alone, and a stream of readers cannot starve a writer."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from app.concurrency.rwlock import ReadWriteLock
 
-SOON = 5.0  # seconds after which a test gives up
-MEANWHILE = 0.05  # seconds in which something that must not happen would have happened
+SOON = 5.0  # timeout of a test, in seconds
+MEANWHILE = 0.05  # seconds to wait for something that must not happen
 
 
 def test_readers_are_in_at_the_same_time():

@@ -72,7 +72,7 @@ def test_a_cancelled_caller_takes_its_waiting_work_along():
 
 
 class Writing:
-    """A pool of one thread, and a write in it that goes on until it is let go."""
+    """A pool of one thread with a write that runs until it is released."""
 
     def __init__(self) -> None:
         self.pool = WorkPool("test", threads=1, max_pending=9)

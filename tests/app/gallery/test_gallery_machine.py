@@ -1,7 +1,7 @@
-"""Any sequence of enrolments and deletions: store, index and a dictionary agree after each step.
+"""Random sequences of enrolments and deletions: store, index and a dictionary agree after each step.
 
-All vectors are chosen so that distances are exact in float32, also where many are equal: what is compared is equal, not
-close. Two stores and indices on one file stand for two processes.
+The vectors are chosen so that distances are exact in float32, and many are equal. Results are therefore compared for
+equality. Two stores and indices on one file stand for two processes.
 """
 
 import tempfile
@@ -32,7 +32,7 @@ from testing.stores import put_new_store
 
 DIM = 4
 LATTICE: list[Vectors] = [np.array(point, dtype=np.float32) for point in product((-1, 0, 2), repeat=DIM)]
-# Unit vectors whose inner products are multiples of 1/4.
+# Unit vectors with inner products that are multiples of 1/4.
 UNITS: list[Vectors] = [np.array(point, dtype=np.float32) for point in product((-0.5, 0.5), repeat=DIM)]
 UNITS += [np.float32(sign) * axis for axis in np.eye(DIM, dtype=np.float32) for sign in (-1, 1)]
 
@@ -45,7 +45,7 @@ Shots = dict[str, list[Vectors]]
 
 
 class GalleryMachine(RuleBasedStateMachine):
-    """`model` is what should be there: gallery -> label -> vectors of its shots, oldest first."""
+    """`model` is the expected state: gallery -> label -> vectors of its shots, oldest first."""
 
     metric: Metric
 
@@ -148,7 +148,7 @@ class GalleryMachine(RuleBasedStateMachine):
 
     @invariant()
     def indices_agree(self) -> None:
-        # One side only: the other may fall behind by several changes before its next search.
+        # One side only, so that the other can fall behind by several changes before its next search.
         index = self.sides[0][1]
         assert index.sizes() == {gallery: len(classes) for gallery, classes in self.model.items()}
         for gallery, classes in self.model.items():

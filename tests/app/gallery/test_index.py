@@ -1,4 +1,4 @@
-"""The gallery in memory: exact answers, and always those of the store as it is now."""
+"""The in-memory gallery: exact answers that always match the current store."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -119,10 +119,10 @@ def test_a_small_gallery_of_which_nothing_has_changed_is_searched_at_once(store:
     store.enroll("g", [support("a", (0, 0)), support("b", (1, 0))], REPLACE)
     index = GalleryIndex(store, OURS)
     ours = OURS.digest
-    assert index.find_at_once("g", query(0, 0), 2, ours) is None  # never looked at before
+    assert index.find_at_once("g", query(0, 0), 2, ours) is None  # not loaded yet
     whole = index.find("g", query(0, 0), 2, ours)
     assert (labels(whole.matches), whole.size, whole.calibration) == (["a", "b"], 2, None)
-    # a store on a server may take its time to answer whether anything has changed
+    # with a remote store, checking for changes may take long
     assert index.find_at_once("g", query(0, 0), 2, ours) == (None if store.remote else whole)
     assert index.find_at_once("g", query(0, 0), 2, "another") is None
     assert index.find_at_once("missing", query(0, 0), 2, ours) is None
@@ -134,7 +134,7 @@ def test_a_small_gallery_of_which_nothing_has_changed_is_searched_at_once(store:
     assert index.find_at_once("g", query(0, 0), 2, ours) is None  # no longer small
 
 
-# -- what isn't there, or can't be -----------------------------------------------------------------------
+# -- missing and invalid ---------------------------------------------------------------------------------
 
 
 def test_an_empty_store_and_an_empty_gallery(store: SqlStore):
@@ -192,7 +192,7 @@ def test_a_gallery_of_another_model_is_counted_but_never_searched(store: SqlStor
     store.remove_class("theirs", "a")
     store.remove_gallery("larger")
     assert index.sizes() == {"ours": 1, "theirs": 1}
-    store.enroll("larger", [support("b", (1, 0))], REPLACE)  # the name comes back with our model
+    store.enroll("larger", [support("b", (1, 0))], REPLACE)  # the same name again, with our model
     assert labels(index.find("larger", query(0, 0), 1).matches) == ["b"]
 
 
@@ -254,7 +254,7 @@ def test_a_change_by_another_process_is_seen(store: SqlStore, path: Path):
 
 
 class WatchedStore(SqlStore):
-    """Counts how often the log is read; once, answers `instead`, or goes on to do something `meanwhile`."""
+    """Counts reads of the log. Once, it answers `instead`, or runs `meanwhile` during a read."""
 
     reads = 0
     instead: Changes | Exception | None = None
@@ -328,7 +328,7 @@ def test_a_view_that_broke_halfway_is_built_anew(watched: WatchedStore):
 
 
 def test_searches_run_beside_changes(store: SqlStore):
-    """A class that stays is found by every search, at its distance, whatever else comes and goes."""
+    """Every search finds an unchanged class at its distance while other classes come and go."""
     store.enroll("g", [support("stays", (0, 0)), support("too", (0, 1))], REPLACE)
     index, stop = GalleryIndex(store, OURS), threading.Event()
 

@@ -1,4 +1,4 @@
-"""A large gallery that changes its model: its old view answers until the new one is whole, and nothing is missed."""
+"""A large gallery that changes its model: the old view answers until the new one is complete; no change is missed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]
 
 
 class Held(Snapshots):
-    """Opens no view of the new model until it is let go."""
+    """Blocks the views of the new model until `go` is set."""
 
     def __init__(self, store: SqlStore) -> None:
         super().__init__(folder_of(store), store)
@@ -69,7 +69,7 @@ def index_of(store: SqlStore, snapshots: Snapshots | None = None) -> GalleryInde
 
 
 def held_index(store: SqlStore) -> tuple[threading.Event, GalleryIndex]:
-    """An index, and what lets it open views of the new model."""
+    """An index, and the event that lets it open views of the new model."""
     held = Held(store)
     return held.go, index_of(store, held)
 

@@ -1,4 +1,4 @@
-"""The map of a gallery: what two dimensions keep, and neighbours by the true distance."""
+"""The map of a gallery: what the 2D projection preserves, and neighbours by true distance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Large galleries: segments in files, beside what is recent, give the answers of a gallery without them."""
+"""Large galleries: segment files plus recent changes give the same answers as a gallery without segments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def store(home: Path) -> Iterator[SqlStore]:
 
 
 def clustered(metric: Metric, n: int, seed: int) -> np.ndarray:
-    """Vectors that lie in clouds, as embeddings do."""
+    """Vectors in clusters, like embeddings."""
     chance = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(size=(40, DIM))
     vectors = (centres[chance.integers(0, 40, n)] + 0.4 * chance.normal(size=(n, DIM))).astype(np.float32)
@@ -78,7 +78,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def settled(index: GalleryIndex, home: Path, classes: int) -> GalleryIndex:
-    """The index once all classes are in a segment with lists."""
+    """Wait until all classes are in a segment with inverted lists, and return the index."""
     index.refresh()
     wait_until(lambda: index.settled and not index.settling)
     segments = [open_segment(folder) for folder in (home / "index").glob("g*-*")]
@@ -224,7 +224,7 @@ def test_a_segment_of_an_older_state_catches_up_and_one_of_another_store_is_not_
 
 
 class SegmentMachine(GalleryMachine):
-    """The same machine, but nearly everything is in segments."""
+    """The same machine with nearly everything in segments."""
 
     def open(self) -> tuple[SqlStore, Galleries]:
         store = SqlStore(self.path)

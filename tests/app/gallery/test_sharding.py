@@ -1,4 +1,4 @@
-"""Galleries in parts answer as one index does: the same classes, distances, order and errors."""
+"""Sharded galleries answer like one index: the same classes, distances, order and errors."""
 
 import pickle
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ Split = Callable[..., ShardedGalleries]
 
 @pytest.fixture
 def split(where: Where) -> Iterator[Split]:
-    """The galleries of the test's store in so many parts."""
+    """Opens the galleries of the test's store in `count` shards."""
     with ExitStack() as undo:
 
         def start(
@@ -63,7 +63,7 @@ def index_of(store: SqlStore, manifest: Manifest, folder: Path | None = None, at
     return GalleryIndex(store, manifest, snapshots=Snapshots(folder, store) if folder else None, at_once=at_once)
 
 
-# -- which part a class is of ------------------------------------------------------------------------------
+# -- the shard of a class ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 1000])
@@ -135,7 +135,7 @@ SHOTS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10**6)), min_size=
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_ties_are_broken_alike(tmp_path: Path, metric: Metric):
-    """Few places for many shots: most distances are equal, and exact in float32."""
+    """Few distinct vectors for many shots: most distances are equal, and exact in float32."""
     points, manifest = (UNITS if metric == "cosine" else LATTICE)[:9], make_manifest(metric, 4)
     numbers = iter(range(10**6))
 
@@ -156,7 +156,7 @@ def test_ties_are_broken_alike(tmp_path: Path, metric: Metric):
 
 
 class ShardMachine(GalleryMachine):
-    """Any sequence of changes, seen by an index as a whole and by one in parts."""
+    """Random sequences of changes, seen by a single index and by a sharded one."""
 
     def open(self) -> tuple[SqlStore, Galleries]:
         store, index = super().open()
@@ -204,7 +204,7 @@ def test_what_a_calibration_is_fitted_to_is_the_same(store: SqlStore, split: Spl
 
 
 def test_files_of_another_division_are_deleted(tmp_path: Path):
-    """Nobody would take out of them what is deleted from then on."""
+    """Otherwise later deletions would not reach these files."""
 
     def folders() -> set[str]:
         return {str(path.relative_to(tmp_path)) for path in tmp_path.glob("**/g1-*")}
@@ -264,7 +264,7 @@ def test_an_error_survives_its_way_between_processes(error: OneshotError):
     assert vars(found) == vars(error)
 
 
-# -- as recent as is asked ---------------------------------------------------------------------------------
+# -- read your writes --------------------------------------------------------------------------------------
 
 
 def test_a_part_comes_as_far_as_the_log_although_the_log_has_nothing_for_it(store: SqlStore, where: Where):
@@ -288,7 +288,7 @@ def test_a_part_reads_a_log_that_is_longer_than_what_is_read_at_once(store: SqlS
 
 
 def test_what_is_written_here_is_seen_by_all_parts(store: SqlStore, split: Split):
-    """Also by one that has not heard of it."""
+    """Even by a shard that was not notified."""
     parts = split(store, 3)
     for number in range(30):
         store.enroll("g", [support(str(number), (number, 0))], REPLACE)
@@ -299,7 +299,7 @@ def test_what_is_written_here_is_seen_by_all_parts(store: SqlStore, split: Split
 
 
 class _Late:
-    """Galleries that note how far they were asked to come."""
+    """Galleries that record the log positions they were asked to reach."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []

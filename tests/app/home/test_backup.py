@@ -1,4 +1,4 @@
-"""Backup while serving, restore that verifies first, export and import, and that a deletion reaches all of them."""
+"""Backup while serving, restore with verification, export and import; deletions are absent from all of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REPLACE = OnConflict.REPLACE
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A data folder with some classes in it."""
+    """A data folder with 50 classes."""
     folder = tmp_path / "home"
     folder.mkdir()
     store = SqlStore(put_new_store(folder / "oneshot.db"))
@@ -77,7 +77,7 @@ def test_a_backup_while_serving_is_a_whole_data_folder(serve, images: list[bytes
     exported = tmp_path / "exported"
     done = CliRunner().invoke(cli, ["export", str(exported), "--home", str(other), "--json"])
     assert json.loads(done.stdout) == {"folder": str(exported), "images": len(images), "classes": len(images)}
-    with serve(home=other, model=None) as server:  # the model came along, too
+    with serve(home=other, model=None) as server:  # the backup includes the model
         classes = server.client.get("/classes").json()["classes"]
         assert [each["label"] for each in classes] == [f"c{number}" for number in range(len(images))]
         assert server.classify(images[3], threshold=0).json()["label"] == "c3"
@@ -176,7 +176,7 @@ def test_random_damage_is_always_noticed_or_harmless(home: Path, tmp_path: Path)
             restore(file, other)
         except BackupError:
             assert not (other / "oneshot.db").exists()
-        else:  # a byte of padding, or of a time in a header
+        else:  # the changed byte was padding, or in a header's time
             assert contents(other) == expected
 
 

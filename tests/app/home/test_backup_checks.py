@@ -1,4 +1,4 @@
-"""A backup is what it says that it is, or it is refused in one line and nothing is touched."""
+"""A backup that does not match its manifest is refused with one line, and nothing is changed."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def home(tmp_path: Path, artifact: Path) -> Path:
 
 @pytest.fixture
 def members(home: Path, tmp_path: Path) -> Members:
-    """What a whole backup of it has, in order."""
+    """The members of a valid backup, in order."""
     back_up(home, tmp_path / "whole")
     with tarfile.open(tmp_path / "whole") as tar:
         return {each.name: tar.extractfile(each).read() for each in tar}  # type: ignore[union-attr]
 
 
 def sealed(members: Members, **told: object) -> Members:
-    """The same with a manifest that has the right checksums of it."""
+    """The same members with matching checksums in the manifest."""
     files = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in members.items()
@@ -72,7 +72,7 @@ def write(file: Path, members: Members, kinds: dict[str, Kind] | None = None) ->
 
 
 def refusal(file: Path, folder: Path) -> str:
-    """The one line of the command; nothing may be in the folder."""
+    """Run the restore, which must fail with one line and leave the folder empty; return the line."""
     done = CliRunner().invoke(cli, ["restore", str(file), "--home", str(folder)])
     assert done.exit_code == 2, done.output
     assert isinstance(done.exception, SystemExit)
@@ -176,7 +176,7 @@ def test_a_member_that_is_no_file(members: Members, tmp_path: Path, kind: Kind, 
 
 
 def test_a_member_of_another_size_is_not_unpacked(members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(os, "fsync", None)  # which ends the writing of each member
+    monkeypatch.setattr(os, "fsync", None)  # would fail as soon as a member has been written
     members[STORE_FILE] += b"more"
     assert "not what its manifest says" in refusal(write(tmp_path / "backup", members), tmp_path / "other")
 

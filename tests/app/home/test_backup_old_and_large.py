@@ -1,4 +1,4 @@
-"""Backups of data folders that older versions made, and of galleries with segments."""
+"""Backups of data folders from older versions, and of galleries with segments."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_large_gallery_comes_back_with_all_its_vectors_and_a_segment_of_its_ow
     back_up(home, tmp_path / "backup")
     store.close()
     restore(tmp_path / "backup", back)
-    assert not (back / "index").exists()  # it is another store now, whose segments are made anew
+    assert not (back / "index").exists()  # a restored store rebuilds its segments
     restored = SqlStore(back / "oneshot.db")
     try:
         index = index_of(restored)

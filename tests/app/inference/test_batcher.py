@@ -1,4 +1,4 @@
-"""The queue in front of the network: shared passes, and a result or an exception for every waiter."""
+"""The queue in front of the network: shared forward passes, and a result or an exception for every waiter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def image(value: float) -> Prepared:
 
 
 class Network:
-    """A forward pass that tells an image by its value, holds still on demand, and chokes on POISON."""
+    """A forward pass that identifies images by value, blocks on demand, and fails on POISON."""
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
@@ -57,12 +57,12 @@ def batcher(network: Callable[[Prepared], Vectors], **options: Any) -> Iterator[
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - a thread makes it true
+        while not condition():  # noqa: ASYNC110 - set by another thread
             await asyncio.sleep(0.001)
 
 
 async def busy(made: Batcher, network: Network) -> asyncio.Task[Vectors]:
-    """Occupy the worker with one image until `network.go` is set."""
+    """Keep the worker busy with one image until `network.go` is set."""
     network.go.clear()
     network.running.clear()
     task = asyncio.create_task(made.embed([image(0)]))
@@ -187,7 +187,7 @@ def test_a_full_queue_refuses_at_once_and_takes_all_or_nothing():
 def test_what_is_still_to_be_prepared_counts_as_waiting():
     async def main() -> None:
         with batcher(Network(), max_batch=2, max_queue=4) as made:
-            with made.expect(3), made.expect(3):  # four that wait, and two that are embedded
+            with made.expect(3), made.expect(3):  # four waiting, and two being embedded
                 with pytest.raises(OverloadedError), made.expect(1):
                     pass
                 with pytest.raises(OverloadedError):

@@ -1,4 +1,4 @@
-"""What is told of an image that is refused, and what is held of it."""
+"""Refused images: the error's content, and that it does not keep their pixels in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIDE = 4000
 def test_the_error_of_a_refused_image_does_not_hold_its_pixels(
     artifact: Path, error: type[BadImageError], missing: int
 ):
-    network = cast(Network, Preparer(load_artifact(artifact).manifest))  # what needs no device
+    network = cast(Network, Preparer(load_artifact(artifact).manifest))  # the part that needs no device
     data = black_png(SIDE, SIDE) if error is BlankImageError else encoded(draw_character(1, size=SIDE), "PNG")
     upload = Upload(data[: len(data) - missing], "image[3]")
     errors = list[BadImageError]()

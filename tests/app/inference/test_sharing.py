@@ -1,4 +1,4 @@
-"""Over HTTP: requests in flight share passes, and whatever befalls one of them leaves its neighbours alone."""
+"""Over HTTP: concurrent requests share forward passes, and the failure of one does not affect the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from testing.served import Running, assert_problem
 
 @contextmanager
 def held(server: Running, forward: Forward) -> Iterator[Callable[[], None]]:
-    """The network holds still until the function given is called; then it works as ever."""
+    """Block the network until the yielded function is called."""
     wait_until(lambda: server.client.get("/readyz").status_code == 200)
     go = threading.Event()
 
@@ -142,5 +142,5 @@ def test_stopping_answers_what_is_in_flight(serve, images: list[bytes], forward:
             wait_until(lambda: server.metric("oneshot_queue_wait_seconds_count") == 1)
             flying += [threads.submit(httpx.post, url, files={"image": ("x", images[0])}) for _ in range(2)]
             wait_until(lambda: server.service.batcher.depth == 2)
-            threading.Timer(0.3, release).start()  # by then the server has been told to stop
+            threading.Timer(0.3, release).start()  # after the server was asked to stop
         assert [answer.result().status_code for answer in flying] == [200] * 3

@@ -1,4 +1,4 @@
-"""Many images in one request: one commit, a status for each, limits."""
+"""Many images in one request: one commit, a status per image, limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From distances to known, unknown or ambiguous, and the error rates to expect."""
+"""From distances to known, unknown or ambiguous, with the expected error rates."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_one_class_is_a_verification():
 
 @pytest.mark.parametrize("size", [2, 20, 80])
 def test_n_chances_for_a_stranger_keep_the_rate(size):
-    """At the threshold for N classes, their chances at its single rate reach 1 % together."""
+    """At the threshold for N classes, the single-pair rate over their independent chances adds up to 1 %."""
     found = gallery_threshold(CALIBRATION, size, fpir=None, threshold=None)
     single = CALIBRATION.errors.fmr_at(CALIBRATION.distance_at(found.threshold))
     assert 1 - (1 - single) ** CALIBRATION.chances.at(size, 0.01) == pytest.approx(0.01, rel=1e-6)

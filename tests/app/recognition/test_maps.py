@@ -1,4 +1,4 @@
-"""Maps are made one at a time, beside everything else, and kept until the gallery changes."""
+"""Maps are computed one at a time, do not block other requests, and are cached until the gallery changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from testing.stores import support
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of classes of the maps that are computed, in order."""
+    """The number of classes of each computed map, in order."""
     sizes: list[int] = []
     nearest = vars(maps)["nearest"]
 
@@ -73,7 +73,7 @@ def test_a_map_is_kept_until_the_gallery_changes(serve, images: list[bytes], mad
 def stuck_maps(
     server: Running, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> Iterator[list[Future[Any]]]:
-    """Ask for many maps, of which none gets done before the end."""
+    """Request many maps, of which none completes before the block ends."""
     begun, free = threading.Event(), threading.Event()
     nearest = vars(maps)["nearest"]
 
@@ -96,7 +96,7 @@ def stuck_maps(
 def test_maps_delay_nothing_and_the_same_one_is_made_once(
     serve, images: list[bytes], monkeypatch: pytest.MonkeyPatch, made: list[int]
 ):
-    with serve(Pace(key_freshness=0), api_keys="on") as server:  # each request reads the keys
+    with serve(Pace(key_freshness=0), api_keys="on") as server:  # every request reads the keys
         key, text = make_key("test", frozenset(Scope))
         server.service.store.keys.add(key)
         headers = {"X-API-Key": text}
@@ -117,7 +117,7 @@ def test_maps_delay_nothing_and_the_same_one_is_made_once(
 
 
 class Editions:
-    """An index of galleries that never change."""
+    """An index with galleries that never change."""
 
     def edition(self, gallery: str) -> tuple[object, ...]:
         return (gallery,)

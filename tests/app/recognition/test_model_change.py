@@ -1,4 +1,4 @@
-"""Another model on a filled data folder: vectors never mix, the old model answers until the new one can."""
+"""A new model on a filled data folder: vectors never mix, and the old model answers until the new one is ready."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.store.models import MODEL
 from model.artifact import read_manifest
 from testing.served import Running, assert_problem
 
-#: Looks for a change of the model at once; never.
+#: Checks for a model change at once, or never.
 QUICK, IDLE = Pace(model_look=0.05), Pace(model_look=1000)
 
 
@@ -41,7 +41,7 @@ def fill(server: Running, images: list[bytes], count: int = 5) -> None:
 
 
 def best(server: Running, image: bytes) -> tuple[str, float, str]:
-    """Label, distance and model's kind of an answer."""
+    """Label, distance and model name of an answer."""
     answer = server.classify(image, threshold=0).json()
     candidate = answer["candidates"][0]
     return candidate["label"], candidate["distance"], answer["model"].partition("@")[0]
@@ -71,7 +71,7 @@ def test_until_then_the_old_model_answers_and_what_is_enrolled_meanwhile_counts(
     old, new = artifact_of("cosine"), artifact_of("euclidean")
     with serve(model=old) as server:
         fill(server, images)
-    with serve(IDLE, model=new) as server:  # nothing is done in the background
+    with serve(IDLE, model=new) as server:  # no background work
         assert best(server, images[1])[0::2] == ("c1", "test-cosine")
         assert server.enroll("late", images[6]).json()["model"].startswith("test-cosine")
         assert best(server, images[6])[0::2] == ("late", "test-cosine")
@@ -95,7 +95,7 @@ def test_work_that_was_stopped_goes_on_where_it_was(serve, artifact_of, images: 
         wait_for(lambda: gallery_of(server)["model_change"]["done"] == 5)
         assert best(server, images[1])[0::2] == ("c1", "test-cosine")
     monkeypatch.undo()
-    monkeypatch.setattr("app.recognition.recognizer.Recognizer.embed_stored", None)  # nothing is embedded twice
+    monkeypatch.setattr("app.recognition.recognizer.Recognizer.embed_stored", None)  # nothing must be embedded twice
     with serve(QUICK, model=new) as server:
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(new))
 
@@ -116,7 +116,7 @@ def test_switch_and_rollback_while_serving(serve, artifact_of, images: list[byte
         wait_for(lambda: server.client.get("/model").json()["digest"] == digest_of(old))
         assert best(server, images[2])[0::2] == ("c2", "test-cosine")
         assert best(server, images[7])[0::2] == ("late", "test-cosine")
-    with serve(QUICK, model=None) as server:  # without a model of its own, the service takes the data folder's
+    with serve(QUICK, model=None) as server:  # without a configured model, the service uses the data folder's
         assert server.client.get("/model").json()["digest"] == digest_of(old)
         assert server.service.store.models.fact(MODEL) == digest_of(old)
 
@@ -129,7 +129,7 @@ def test_without_images_a_change_is_refused_with_the_reason(serve, artifact_of, 
         server.service.models.shelf.put(new)
         refused = server.client.post("/models/switch", params={"digest": digest_of(new)})
         assert "ONESHOT_KEEP_IMAGES" in assert_problem(refused, 409, "images-not-kept")["detail"]
-    with serve(QUICK, model=new) as server:  # the start doesn't ask: the gallery stays as it is, and says why
+    with serve(QUICK, model=new) as server:  # the start does not fail: the gallery keeps its model and reports why
         wait_for(lambda: gallery_of(server)["model_change"]["problem"])
         assert "ONESHOT_KEEP_IMAGES" in gallery_of(server)["model_change"]["problem"]
         assert best(server, images[3])[0::2] == ("c3", "test-cosine")

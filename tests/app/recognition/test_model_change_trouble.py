@@ -1,4 +1,4 @@
-"""Work on a change of the model that fails: it is repeated, everybody sees why, and other galleries get on."""
+"""Failures during a model change: the work is retried, the reason is reported, and other galleries proceed."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_an_image_that_can_not_be_used_holds_its_gallery_for_that_model_only(
     with serve(HASTY, model=new) as server:
         wait_for(lambda: problem(server))
         assert problem(server) == "image: the file is cut off; the gallery keeps its model."
-        server.enroll("other", images[5])  # the store changes, and it is looked at again
+        server.enroll("other", images[5])  # a store change triggers another check
         ModelShelf(tmp_path / "home").put(third)
         assert server.client.post("/models/switch", params={"digest": digest_of(third)}).status_code == 202
         wait_for(lambda: gallery_of(server)["digest"] == digest_of(third))

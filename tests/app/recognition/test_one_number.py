@@ -1,4 +1,4 @@
-"""For the same two images, verify and classify give one similarity, whatever the similarity is."""
+"""Verify and classify return the same similarity for the same two images, for every kind of similarity."""
 
 from __future__ import annotations
 

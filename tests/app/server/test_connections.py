@@ -1,4 +1,4 @@
-"""What a connection may do before there is a request: neither wait, nor drip, nor flood for ever."""
+"""Limits on a connection before a complete request: it may not idle, drip or flood for ever."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def connect(server: Running) -> socket.socket:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    """What the server says until it closes."""
+    """Everything the server sends until it closes the connection."""
     parts = []
     while part := connection.recv(65_536):
         parts.append(part)
@@ -38,7 +38,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def drip(connection: socket.socket, data: Iterable[bytes], pause: float = 0.02) -> tuple[bytes, float]:
-    """Send piece by piece until the server closes; what it said, and after how many seconds."""
+    """Send piece by piece until the server closes; returns its answer and the seconds."""
     began = time.monotonic()
     connection.settimeout(pause)
     answer = b""
@@ -50,7 +50,7 @@ def drip(connection: socket.socket, data: Iterable[bytes], pause: float = 0.02) 
             answer += part
         except TimeoutError:
             continue
-        except OSError:  # the server closed while we sent
+        except OSError:  # the server closed the connection during the send
             break
     return answer, time.monotonic() - began
 
@@ -91,7 +91,7 @@ def test_the_next_head_on_a_kept_connection_is_timed_too(server: Running):
     with connect(server) as connection:
         connection.sendall(REQUEST)
         assert connection.recv(4000).startswith(b"HTTP/1.1 200")
-        time.sleep(SECONDS * 1.5)  # idle: that is the keep-alive's business
+        time.sleep(SECONDS * 1.5)  # idle time is limited by keep-alive, not by this timeout
         answer, seconds = drip(connection, endless_header())
     assert_problem(answer, 408, "upload-timeout")
     assert SECONDS * 0.9 < seconds < SECONDS + 2

@@ -1,4 +1,4 @@
-"""What goes wrong under a real server: a full disk, a folder that can't be written, damage."""
+"""Faults under a real server: a full disk, an unwritable folder, damage."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from testing.processes import ONESHOT, Server, enroll
 from testing.served import assert_problem
 
 pytestmark = pytest.mark.slow
-#: Enough for a deletion, and for the write-ahead log to be taken into the store.
+#: Enough for a deletion and for a checkpoint of the write-ahead log.
 _RESERVE = str(6 * 2**20)
 
 

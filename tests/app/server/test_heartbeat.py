@@ -1,4 +1,4 @@
-"""Workers that do not end and do not answer: they are killed and replaced, unless nobody could look after them."""
+"""Hung workers are killed and replaced, unless the supervisor itself was stopped meanwhile."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def test_a_heart_beats_while_the_loop_turns_and_not_while_it_hangs(monkeypatch: 
         await begin(heart)
         first = heart.last
         async with asyncio.timeout(10):
-            while heart.last == first:  # noqa: ASYNC110 - it is the loop's turning that is waited for
+            while heart.last == first:  # noqa: ASYNC110 - waits for the event loop's next turn
                 await asyncio.sleep(0.01)
         before = heart.last
-        time.sleep(0.1)  # noqa: ASYNC251 - what must not happen in a loop
+        time.sleep(0.1)  # noqa: ASYNC251 - blocks the event loop on purpose
         assert heart.last == before
 
     asyncio.run(main())
@@ -80,7 +80,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 
 
 def workers(server: Server) -> list[int]:
-    """The workers' processes: the children that spawned ones are, without multiprocessing's helper."""
+    """The workers' processes: the spawned children, without multiprocessing's helper."""
     found = children(server.process.pid)
     return [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 

@@ -1,4 +1,4 @@
-"""Several workers, and several servers, on one data folder: what one acknowledged, each of the others answers with."""
+"""Several workers and servers on one data folder: every process answers with what another acknowledged."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from testing.processes import ONESHOT, Server, enroll, process_of
 
 @contextmanager
 def two_workers(home: Path, artifact: Path, keys: str = "off") -> Iterator[list[httpx.Client]]:
-    """A connection to each of two workers of one server."""
+    """A connection to each of a server's two workers."""
     with ExitStack() as opened, Server(home, artifact, "--workers", "2", ONESHOT_API_KEYS=keys) as server:
         server.ready(workers=2)
         found: dict[int, httpx.Client] = {}
         deadline = time.monotonic() + 60
         while len(found) < 2:
             assert time.monotonic() < deadline, "only one worker ever answers"
-            # one that is idle takes every connection that comes alone: many at once reach both
+            # an idle worker accepts every single connection; many at once reach both
             clients = [opened.enter_context(httpx.Client(base_url=server.url, timeout=30)) for _ in range(40)]
             with ThreadPoolExecutor(40) as threads:
                 found |= zip(threads.map(process_of, clients), clients, strict=True)
@@ -81,7 +81,7 @@ def test_a_worker_that_dies_is_replaced_and_orphans_end(tmp_path: Path, artifact
 
 
 def metric(client: httpx.Client, name: str, **headers: str) -> dict[str, float]:
-    """The values of all series of this name, by their labels."""
+    """The values of all series of this metric, by labels."""
     lines = client.get("/metrics", headers=headers).text.splitlines()
     rows = (line.rpartition(" ") for line in lines if re.match(rf"{name}[{{ ]", line))
     return {series.removeprefix(name): float(value) for series, _, value in rows}
@@ -117,7 +117,7 @@ def test_a_key_has_one_rate_and_one_concurrency_over_all_workers(tmp_path: Path,
     key = CliRunner().invoke(cli, ["keys", *words]).stdout.strip()
     with two_workers(home, artifact, keys="on") as clients:
         host, port = clients[0].base_url.host, clients[0].base_url.port
-        with socket.create_connection((host, port or 0), timeout=10) as slow:  # one of the two is at it
+        with socket.create_connection((host, port or 0), timeout=10) as slow:  # keeps one of the two busy
             head = f"POST /classify HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {key}\r\nContent-Type: image/png"
             slow.sendall(f"{head}\r\nContent-Length: 900\r\n\r\nabc".encode())
             time.sleep(0.5)
@@ -141,7 +141,7 @@ def test_workers_that_cannot_start_stop_the_server(tmp_path: Path):
 
 
 def children(pid: int) -> list[int]:
-    """The workers: child processes of the server that hold the port (multiprocessing has one more of its own)."""
+    """The workers: the server's child processes, without multiprocessing's helper."""
     pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [int(each) for each in pids if "spawn_main" in Path(f"/proc/{each}/cmdline").read_text()]
 

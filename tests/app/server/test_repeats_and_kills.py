@@ -1,4 +1,4 @@
-"""Servers that are killed while enrolments are sent to them again and again: each is done once."""
+"""Enrolments that are retried while servers are killed: each is done exactly once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLIENTS = 3
 
 
 class Repeating:
-    """Enrols one shot after the other into a class of its own, each with a key, and sends each until it is answered."""
+    """Enrols shots into its own class, each with an idempotency key, and retries each until it is answered."""
 
     def __init__(self, image: bytes, number: int) -> None:
         self.label, self.acknowledged, self.repeated = f"c{number}", 0, 0

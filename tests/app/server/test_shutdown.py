@@ -1,4 +1,4 @@
-"""How the process ends: orderly on SIGTERM with nothing lost, and by itself when it can't go on."""
+"""Shutdown: graceful on SIGTERM with nothing lost, and on its own initiative when the service cannot continue."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_sigterm_under_load_loses_no_answer(tmp_path: Path, artifact: Path, imag
     with Server(home, artifact, *options) as server, Load(server.ready(len(options) or 1).url, images[0]) as load:
         load.wait_for(100)
         assert server.stop() == 0
-        time.sleep(0.2)  # and some that come too late
+        time.sleep(0.2)  # some requests come too late
     assert load.outcomes["lost"] == 0, (load.outcomes, load.details)
     assert set(load.outcomes) <= {"answered", "turned away", "lost"}
     assert load.outcomes["turned away"] > 0
@@ -75,7 +75,7 @@ def test_who_waits_at_the_door_is_let_in_and_nobody_else():
 
 def test_an_idle_server_ends_at_once_and_orderly(tmp_path: Path, artifact: Path):
     with Server(tmp_path / "home", artifact) as server, httpx.Client(base_url=server.ready().url) as client:
-        client.get("/livez")  # the connection is kept
+        client.get("/livez")  # leaves a keep-alive connection open
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 5
@@ -84,7 +84,7 @@ def test_an_idle_server_ends_at_once_and_orderly(tmp_path: Path, artifact: Path)
 
 def test_a_signal_during_the_start_ends_it_orderly(tmp_path: Path, artifact: Path):
     with Server(tmp_path / "home", artifact) as server:
-        time.sleep(1.0)  # Python runs, torch is being loaded
+        time.sleep(1.0)  # Python has started, and torch is loading
         assert server.stop() in {0, -signal.SIGTERM}, "".join(server.lines)
 
 
@@ -103,7 +103,7 @@ def test_what_takes_longer_than_the_limit_is_told_so(tmp_path: Path, artifact: P
     assert b"connection: close" in answer.lower()
 
 
-# The network's thread is ended as a bug in a library would end it: by what no `except Exception` catches.
+# Ends the network's thread by an exception that `except Exception` does not catch, like a library bug.
 DYING = """
 from model.embedder import Embedder
 embed, calls = Embedder.embed, []
@@ -134,7 +134,7 @@ def test_a_decoder_without_an_end_ends_with_the_process(tmp_path: Path, artifact
     with Server(tmp_path / "home", artifact, *options, command=command) as server, ThreadPoolExecutor() as pool:
         url = f"{server.ready().url}/classify"
         answer = pool.submit(httpx.post, url, files={"image": bytes(100_000)}, timeout=60)
-        time.sleep(1)  # it is being decoded
+        time.sleep(1)  # decoding has begun
         began = time.monotonic()
         assert server.stop() == 1
         assert time.monotonic() - began < 15
@@ -179,10 +179,10 @@ def test_ready_is_false_once_the_store_was_found_damaged(serve, images: list[byt
             assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
         assert server.client.get("/livez").status_code == 200
         assert server.classify(images[0]).status_code == 200
-    with serve() as server:  # a restart mends nothing
+    with serve() as server:  # a restart does not repair anything
         assert "damaged" in assert_problem(server.client.get("/readyz"), 503, "not-ready")["detail"]
         assert server.client.delete("/classes/a").status_code == 204
-    with serve(Pace(inspection_first=0.2)) as server:  # until all was looked at, and nothing damaged is left
+    with serve(Pace(inspection_first=0.2)) as server:  # until everything was inspected without damage
         wait_for_ready(server.client, 200)
 
 

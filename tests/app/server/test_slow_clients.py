@@ -1,4 +1,4 @@
-"""Clients that send too slowly, or do not read: they hold little, not for long, and nobody else is harmed."""
+"""Clients that send too slowly or do not read hold few resources for a limited time, and affect no one else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ELSEWHERE = "127.0.0.2"
 
 @pytest.fixture(scope="module")
 def large() -> bytes:
-    """An image that takes 3 MB."""
+    """An image of 3 MB."""
     pixels = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "BMP")
@@ -34,7 +34,7 @@ def large() -> bytes:
 
 @pytest.fixture
 def connect() -> Iterator[Callable[..., socket.socket]]:
-    """Makes connections that take little unread."""
+    """Opens connections with a small receive buffer."""
     with ExitStack() as stack:
 
         def made(server: Running, source: str = "127.0.0.1") -> socket.socket:
@@ -66,7 +66,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def send_until_cut_off(connection: socket.socket, data: bytes) -> None:
-    """Send it, then a line now and then, and read nothing."""
+    """Send `data`, then a line now and then, without reading."""
     connection.setblocking(False)
     sent, end = 0, time.monotonic() + 15
     while time.monotonic() < end:
@@ -91,7 +91,7 @@ def test_who_does_not_read_is_cut_off_and_holds_nothing(serve, large: bytes, con
 
 @pytest.mark.parametrize("request_", [GET_IMAGE, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20_000])
 def test_the_connection_of_one_that_does_not_read_ends(serve, large: bytes, connect, request_: bytes):
-    """Also when its many answers are small."""
+    """Even if it has many small answers."""
     with serve(send_timeout=0.5) as server:
         server.enroll("large", large)
         with pytest.raises(ConnectionError):

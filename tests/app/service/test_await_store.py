@@ -1,4 +1,4 @@
-"""A start while the database is away: live, not ready, bounded; and workers that are replaced meanwhile."""
+"""A start while the database is down: live, not ready, bounded; and workers replaced in the meantime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
 
 @pytest.fixture
 def away() -> Iterator[tuple[Postgres, str]]:
-    """A database server that is not there yet, and the address of a store on it."""
+    """A stopped database server, and the URL of a store on it."""
     with Postgres() as server:
         url = server.new_store()
         server.stop()
@@ -125,11 +125,11 @@ def test_workers_come_up_with_the_database_and_none_that_is_replaced_ends_the_se
         server.ready(workers=2)
         with httpx.Client(base_url=server.url, timeout=60) as client:
             assert enroll(client, "a", images[0]).status_code == 201
-        time.sleep(3)  # each worker follows the store unasked, every half a second
+        time.sleep(3)  # each worker polls the store every half second
         database.stop()
         os.kill(first_worker(server), signal.SIGKILL)
         wait_until(lambda: any("exit code 2; starting another" in line for line in server.lines))
-        for _ in range(20):  # whoever takes the connection answers from its view
+        for _ in range(20):  # whichever worker takes the connection answers from its view
             found = httpx.post(f"{server.url}/classify", files={"image": ("x", images[0])}, timeout=60)
             assert found.json()["candidates"][0]["label"] == "a"
             assert int(found.headers["Age"]) >= 1
@@ -139,7 +139,7 @@ def test_workers_come_up_with_the_database_and_none_that_is_replaced_ends_the_se
 
 
 def first_worker(server: Server) -> int:
-    """The worker that started first: the supervisor's resource tracker is a child, too."""
+    """The worker that started first; the supervisor's resource tracker, also a child, is skipped."""
     return min(
         child for child in children(server.process.pid) if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
     )

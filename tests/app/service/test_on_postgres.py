@@ -1,4 +1,4 @@
-"""A service and the verbs on PostgreSQL: what a start refuses, and what works on the database instead of the folder."""
+"""The service and the verbs on PostgreSQL: refused starts, and what uses the database instead of the folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_server_with_an_empty_folder_does_not_change_the_model_of_all(
         wanted = store.models.fact("model")
     assert wanted is not None
     assert f"models/{wanted}" in caught.value.detail
-    start(home=tmp_path / "first", store=postgres_url)  # which has it
+    start(home=tmp_path / "first", store=postgres_url)  # this folder has the model
     start(model=artifact, home=tmp_path / "second", store=postgres_url)
 
 

@@ -1,4 +1,4 @@
-"""Starting: what can't work is told in one line, and nothing stays open."""
+"""Starting: a configuration that cannot work fails with one line, and nothing stays open."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_missing_model_that_is_shipped_is_put_back(tmp_path: Path, form: int):
 
 
 def _of_an_earlier_release(folder: Path) -> Manifest:
-    """Take the graph out of a copy of an artefact."""
+    """Remove the graph from a copied artefact."""
     manifest = read_manifest(folder).model_copy(update={"graph": None})
     write_manifest(folder, manifest)
     (folder / NETWORK_FILE).unlink()

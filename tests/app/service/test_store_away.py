@@ -1,4 +1,4 @@
-"""The database server goes away and comes back: what needs no writing goes on, and says how old it is."""
+"""The database server goes down and returns: reads keep working, and say how old their data is."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_recognition_goes_on_and_everything_converges(
     first, second = nodes
     wait_until(lambda: all(node.client.get("/readyz").status_code == 200 for node in nodes))
     version = first.enroll("a", images[0]).headers[VERSION]
-    for node in nodes:  # heard of, and followed unasked
+    for node in nodes:  # until every node has followed the write, without a request
         wait_until(lambda node=node: node.service.index.last_digest("default") is not None)  # type: ignore[misc]
     for number, end in enumerate((own_server.stop, own_server.kill)):
         end()
@@ -108,7 +108,7 @@ def test_a_database_that_hangs_holds_up_no_recognition(
                 found = server.classify(images[0])
                 assert found.json()["candidates"][0]["label"] == "a"
                 assert int(found.headers["Age"]) >= 1
-            assert {write.result().status_code for write in writes} <= {503, 504}  # threads may hang, requests don't
+            assert {write.result().status_code for write in writes} <= {503, 504}  # threads may hang, requests must not
         finally:
             own_server.thaw()
         wait_until(lambda: server.client.get("/readyz").status_code == 200)

@@ -13,7 +13,7 @@ pytest_generate_tests = on_both_stores
 
 
 def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether it becomes true in that time: another process's commit is heard of a little later on PostgreSQL."""
+    """Whether it becomes true within `seconds`; on PostgreSQL another process's commit is seen with a delay."""
     give_up = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < give_up:
         time.sleep(0.002)
@@ -21,6 +21,6 @@ def soon(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 def settle(*stores: SqlStore) -> None:
-    """Wait until they have heard of all that was committed, and looked once more at the log's head."""
+    """Wait until the stores have been notified of all commits and have polled the log's head once more."""
     if any(isinstance(store.database, postgres.Database) for store in stores):
         time.sleep(LOOK_SECONDS + 0.2)

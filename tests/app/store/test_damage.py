@@ -1,4 +1,4 @@
-"""Damage that the database itself does not notice: images and vectors are compared with their checksums."""
+"""Damage that the database does not detect: images and vectors are verified by checksums."""
 
 from collections.abc import Callable
 from pathlib import Path

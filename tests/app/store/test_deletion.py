@@ -1,4 +1,4 @@
-"""Deletion is real: of what was deleted, no byte of image, vector or label stays in the files."""
+"""Deletion is complete: no byte of a deleted image, vector or label stays in the files."""
 
 import random
 import sqlite3
@@ -17,13 +17,13 @@ REPLACE = OnConflict.REPLACE
 
 
 def marked(number: int, image_size: int = 1) -> NewSupport:
-    """An item of which each part can be told in the files by its bytes."""
+    """An item with parts that can be identified in the files by their bytes."""
     embedding = np.random.default_rng(number).normal(size=32).astype(np.float32)
     return NewSupport(f"<label {number:04}>", b"<image %04d>" % number * image_size, "image/png", embedding, "digest")
 
 
 def traces(folder: Path, item: NewSupport) -> set[str]:
-    """Which parts of the item are to be read somewhere in the files."""
+    """The parts of the item that occur anywhere in the files."""
     assert item.image is not None
     content = b"\n".join(file.read_bytes() for file in folder.iterdir())
     needles = {"label": item.label.encode(), "image": item.image[:12], "embedding": item.embedding[3:9].tobytes()}
@@ -65,7 +65,7 @@ def test_a_replaced_shot_is_gone_once_the_store_is_closed(path: Path):
 
 
 def until_gone(folder: Path, item: NewSupport, seconds: float = 5.0) -> set[str]:
-    """What stays of the item in the files once that time is over, or earlier, when image and vector are gone."""
+    """Wait up to `seconds` until image and vector are gone from the files; returns the parts that remain."""
     deadline = time.monotonic() + seconds
     while (found := traces(folder, item)) - {"label"} and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -107,7 +107,7 @@ def test_a_reader_in_the_way_only_delays_it_until_the_next_write(store: SqlStore
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM classes").fetchall()
         store.remove_class("g", gone.label)
-        assert traces(path.parent, gone) == ALL  # the reader's snapshot still needs it
+        assert traces(path.parent, gone) == ALL  # the open read transaction still needs it
         assert store.list_classes("g", 9).items == []
         reader.execute("COMMIT")
         store.enroll("g", [marked(2)], REPLACE)
@@ -129,14 +129,14 @@ def test_no_trace_stays_where_pages_were_split_and_merged(store: SqlStore, path:
         for _ in range(6):
             dead.append(live.pop())
             store.remove_class("g", dead[-1].label)
-        # Most of what goes, goes by being replaced in bulk.
+        # Most deletions here are bulk replacements.
         chance.shuffle(live)
         for place in range(len(live) // 4):
             old = live[place]
             dead.append(old)
             live[place] = replace(marked(1000 + len(dead), chance.choice([1, 30, 300])), label=old.label)
         store.enroll("g", live[: len(live) // 4], REPLACE)
-    store.remove_class("g", live.pop().label)  # cuts the log off
+    store.remove_class("g", live.pop().label)  # truncates the write-ahead log
     content = b"\n".join(file.read_bytes() for file in path.parent.iterdir())
     labels = {item.label for item in live}
     assert len(dead) > 300

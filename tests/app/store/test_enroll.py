@@ -1,4 +1,4 @@
-"""Enrolling: what is written, under which conflict rule, and that a refused batch leaves no trace."""
+"""Enrolling: what is written under each conflict rule, and that a refused batch leaves no trace."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""When the file fails under an open store: a clear error, and nothing that was acknowledged is lost."""
+"""The file fails under an open store: a clear error, and no acknowledged write is lost."""
 
 import random
 import sqlite3
@@ -25,7 +25,7 @@ def test_another_process_that_keeps_the_write_lock(store: SqlStore, path: Path):
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError, match="locked"):
             hasty.enroll("g", [support("b")], REPLACE)
-        assert [each.label for each in hasty.list_classes("g", 9).items] == ["a"]  # reading goes on
+        assert [each.label for each in hasty.list_classes("g", 9).items] == ["a"]  # reads still work
         other.execute("ROLLBACK")
         hasty.enroll("g", [support("b")], REPLACE)
     finally:
@@ -56,7 +56,7 @@ def test_a_damaged_page_is_reported(store: SqlStore, path: Path):
     path.write_bytes(content[: len(content) // 2] + b"\xff" * (len(content) - len(content) // 2))
     damaged = SqlStore(path)
     try:
-        assert damaged.get_class("g", "a").supports == 1  # what is whole can be read
+        assert damaged.get_class("g", "a").supports == 1  # undamaged pages can be read
         with pytest.raises(StoreCorruptError, match="damaged"):
             damaged.read_image("g", "a")
     finally:
@@ -73,7 +73,7 @@ def test_a_vector_of_another_length_is_reported(store: SqlStore, path: Path):
         store.changes_since(0)
 
 
-# RLIMIT_FSIZE makes writing beyond a size fail, as a full disk does.
+# RLIMIT_FSIZE makes writes beyond a size fail, like a full disk.
 FILL = """
 import resource, sys
 from pathlib import Path
@@ -135,6 +135,6 @@ def test_every_connection_has_the_settings_that_durability_rests_on(store: SqlSt
     expected = {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
     with store.database.read() as first, store.database.write() as second, store.database.read() as third:
         for connection in (first, second, third):
-            connection.exec_driver_sql("SELECT count(*) FROM galleries")  # only now it looks at the file
+            connection.exec_driver_sql("SELECT count(*) FROM galleries")  # opens the file
             found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in expected}
             assert found == expected

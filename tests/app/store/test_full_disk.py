@@ -1,4 +1,4 @@
-"""On a full disk everything is refused but what makes room: deletions, and the revocation of a key."""
+"""On a full disk all writes are refused except those that free space (deletions) and the revocation of a key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def small_disk(folder: Path, megabytes: int) -> list[str]:
-    """The beginning of a command that sees a new file system of that size there, which ends with it."""
+    """A command prefix that mounts a new file system of this size on the folder, for the command only."""
     mount = f'mount -t tmpfs -o size={megabytes}m none "$0" && exec "$@"'
     return ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, str(folder)]
 
@@ -36,7 +36,7 @@ def can_mount(folder: Path) -> bool:
     return subprocess.run([*small_disk(folder, 1), "true"], check=False, capture_output=True).returncode == 0
 
 
-# One shot of 3 MB, and small ones of more than what is reserved; the rest of the disk is taken by somebody else.
+# One shot of 3 MB, and small ones that exceed the reserve; other data fill the rest of the disk.
 FILL = """
 import os, sys
 from contextlib import suppress
@@ -97,7 +97,7 @@ def test_a_full_disk_lets_classes_and_galleries_be_deleted(path: Path, tmp_path:
 
 
 def full_until(store: SqlStore, monkeypatch: pytest.MonkeyPatch, free: Callable[[], bool]) -> None:
-    """Refuse all writes of the store as a full disk does, but where there is room."""
+    """Make the store's writes fail like on a full disk until `free()` is true."""
     write = store.database.write
 
     def maybe():

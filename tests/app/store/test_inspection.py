@@ -1,4 +1,4 @@
-"""Looking at all of a store: damage that nobody has asked for yet is found, and a whole store is told to be whole."""
+"""Inspection of a whole store: it finds damage that no request has hit yet, and reports an intact store as intact."""
 
 import random
 import sqlite3
@@ -31,7 +31,7 @@ def rest(_seconds: float) -> bool:
 
 @pytest.fixture
 def filled(store: SqlStore) -> SqlStore:
-    # more than one look takes
+    # more than one inspection step covers
     items = [support(f"c{number}", (number, 1), b"image %d" % number) for number in range(150)]
     store.enroll("g", items, OnConflict.REPLACE)
     for model in ("m1", "m2"):
@@ -57,7 +57,7 @@ def test_damage_in_any_row_is_found(filled: SqlStore, table: str, caplog: pytest
     time.sleep(0.2)
     assert filled.inspect(rest)
     if filled.remote:
-        return  # its damage is each process's own to remember
+        return  # on a server, each process keeps its own record of damage
     assert filled.damage is None
 
 
@@ -109,7 +109,7 @@ ENDLESS = "WITH RECURSIVE n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELE
 
 
 class Endless(sqlite3.Connection):
-    """Looks at its pages without an end."""
+    """Runs `quick_check` without end."""
 
     looking = threading.Event()
 
@@ -121,7 +121,7 @@ class Endless(sqlite3.Connection):
 
 
 def test_a_look_at_the_pages_can_be_ended(store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch):
-    store.end_inspection()  # nothing runs
+    store.end_inspection()  # no inspection is running
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=Endless))
     inspector = Inspector(path.parent, store, Pace(inspection_first=0))

@@ -1,4 +1,4 @@
-"""The change log: what a follower is told, from any point, and the cheap look whether there is anything to tell."""
+"""The change log: what a follower reads from any position, and the cheap check for news."""
 
 from app.store import GalleryChanges, OnConflict, SqlStore
 from testing.served import Where
@@ -9,7 +9,7 @@ ADD, REPLACE = OnConflict.ADD, OnConflict.REPLACE
 
 
 def told(changes: GalleryChanges) -> dict[str | None, list[list[float]]]:
-    """What an answer of the log says of each label; None stands for deleted classes."""
+    """The vectors of each label in an answer of the log; None stands for deleted classes."""
     said: dict[str | None, list[list[float]]] = {label: [] for label in changes.classes.values()}
     for class_id, vector in zip(changes.class_ids.tolist(), changes.vectors, strict=True):
         said[changes.classes[class_id]].append(vector.tolist())
@@ -92,7 +92,7 @@ def test_the_version_changes_with_each_write_and_with_nothing_else(store: SqlSto
 
     def changed(seconds: float = 10.0) -> bool:
         found = soon(lambda: store.version() not in seen, seconds)
-        settle(store, other)  # a commit may be heard of twice
+        settle(store, other)  # a commit may be notified twice
         seen.append(store.version())
         return found
 

@@ -1,4 +1,4 @@
-"""A store that lacks changes which were acknowledged is refused, before anything is written over them."""
+"""A store that lacks acknowledged changes is refused before anything is overwritten."""
 
 import multiprocessing
 import shutil
@@ -28,7 +28,7 @@ os._exit(0)
 
 
 def die_after_writing(path: Path) -> None:
-    """Enrol three classes in a process that dies before it empties the write-ahead log."""
+    """Enrol three classes in a process that dies before it checkpoints the write-ahead log."""
     subprocess.run([sys.executable, "-c", DIE, str(path)], check=True, timeout=60)
     assert path.with_name("store.db-wal").stat().st_size > 0
 
@@ -117,7 +117,7 @@ def test_only_what_changes_something_counts(store: SqlStore, path: Path):
     store.models.switch(1, "digest", 2)
     with pytest.raises(ZeroDivisionError):
         undo(store)
-    assert mark() == first + 1  # the switch notes a change; what was undone did not
+    assert mark() == first + 1  # the switch logs a change; the rolled-back write does not
     store.models.forget_others()
     assert mark() == first + 1
     assert store.version() != version

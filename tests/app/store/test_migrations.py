@@ -1,4 +1,4 @@
-"""Opening: every schema becomes the present one, and what is no store of ours is refused in one line and left alone."""
+"""Opening: every older schema is migrated, and a foreign file is refused with one line and left unchanged."""
 
 import sqlite3
 from pathlib import Path
@@ -17,7 +17,7 @@ from testing.stores import support
 
 
 def sql_of(path: Path) -> dict[str, str]:
-    """The statement that made each table and index, but for its layout; Alembic's own table aside."""
+    """The normalised CREATE statement of each table and index, except Alembic's own table."""
     connection = sqlite3.connect(path)
     try:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
@@ -27,7 +27,7 @@ def sql_of(path: Path) -> dict[str, str]:
 
 
 def refusal(path: Path) -> str:
-    """The one line with which the store refuses to open; the file must be as it was, with nothing beside it."""
+    """The one-line error of opening the store; the file and its folder must not change."""
     before, beside = path.read_bytes(), sorted(path.parent.iterdir())
     with pytest.raises(StartupError) as error:
         SqlStore(path)
@@ -136,7 +136,7 @@ REVISIONS = [step.revision for step in script_of_the_steps().walk_revisions()][:
 
 
 def at_revision(path: Path, revision: str) -> None:
-    """Make a store of an earlier schema, with one class in it."""
+    """Create a store of an earlier schema with one class."""
     connection = sqlite3.connect(path, isolation_level=None)
     engine = sa.create_engine(f"sqlite:///{path}")
     with engine.begin() as opened:
@@ -186,5 +186,5 @@ def test_a_store_of_every_earlier_schema_becomes_the_present_one(path: Path, tmp
 
 
 def test_files_are_named_by_their_revisions():
-    """`migrate` finds the latest step by its file's name, to spare most starts the import of Alembic."""
+    """`migrate` finds the latest revision by file name, so that most starts do not import Alembic."""
     assert latest() == script_of_the_steps().get_current_head()

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: the order of the log, what is heard of it or missed, and a server that is away."""
+"""Specific to PostgreSQL: the order of the log, notifications received or missed, and a server that is down."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def store(postgres_url: str) -> Iterator[SqlStore]:
 
 @pytest.fixture
 def other(postgres_url: str) -> Iterator[SqlStore]:
-    """Another process's store: it has a pool and a listener of its own."""
+    """A store like that of another process, with its own pool and listener."""
     with closing(SqlStore(postgres_url)) as opened:
         yield opened
 
 
 @pytest.fixture
 def own_server() -> Iterator[Postgres]:
-    """A server that a test may stop and kill."""
+    """A server that the test may stop and kill."""
     with Postgres() as server:
         yield server
 
 
 def heard(store: SqlStore, version: int, seconds: float = 10.0) -> bool:
-    """Whether it hears of something new in that time."""
+    """Whether the store notices a change within `seconds`."""
     return soon(lambda: store.version() != version, seconds)
 
 
@@ -66,14 +66,14 @@ def test_no_follower_passes_over_an_entry_that_commits_late(postgres_url: str):
         def write(number: int) -> None:
             chance = random.Random(number)
             for place in range(each):
-                count = chance.choice([1, 1, 1, 40])  # long transactions beside short ones
+                count = chance.choice([1, 1, 1, 40])  # a mix of short and long transactions
                 items = [support(f"{number} {place} {i}") for i in range(count)]
                 stores[number].enroll(f"g{number % 3}", items, REPLACE)
                 if chance.random() < 0.3:
                     stores[number].remove_class(f"g{number % 3}", f"{number} {place} 0")
 
         def follow() -> tuple[dict[int, str | None], list[int]]:
-            """Follow the log to its end; returns what became of each class, and the points that were passed."""
+            """Follow the log to its end; returns the final state of each class, and the positions passed."""
             classes: dict[int, str | None] = {}
             points = [0]
             last = False
@@ -113,7 +113,7 @@ def test_a_transaction_that_fails_leaves_a_gap_and_nothing_else(store: SqlStore)
     assert store.written() == store.head() > before.seq
 
 
-# -- hearing of it -------------------------------------------------------------------------------------
+# -- notifications -------------------------------------------------------------------------------------
 
 
 def test_a_commit_of_another_process_is_heard_of_at_once(store: SqlStore, postgres_url: str):
@@ -158,7 +158,7 @@ def test_what_was_committed_while_the_connection_was_broken_is_found(
     assert store.get_class("g", "b").supports == 1
 
 
-# -- a server that is away -----------------------------------------------------------------------------
+# -- a server that is down -----------------------------------------------------------------------------
 
 
 def test_a_stopped_server_and_its_return(own_server: Postgres):
@@ -175,7 +175,7 @@ def test_a_stopped_server_and_its_return(own_server: Postgres):
                 with pytest.raises(StoreUnavailableError, match="can't be used now"):
                     call()
             assert soon(lambda: store.age() > 0.1)
-            seen = store.version()  # which can still be asked
+            seen = store.version()  # still answers
             own_server.start()
             assert heard(store, seen)
             assert soon(lambda: store.age() == 0)
@@ -217,7 +217,7 @@ def test_a_connection_that_breaks_during_the_commit_leaves_it_in_doubt(
     monkeypatch.setattr(psycopg.Connection, "commit", then_break)
     with pytest.raises(WriteInDoubtError, match="made or not"):
         store.enroll("g", [support("b")], REPLACE)
-    assert store.get_class("g", "b").supports == 1  # it was
+    assert store.get_class("g", "b").supports == 1  # it was committed
 
 
 # -- schema and statements -----------------------------------------------------------------------------
@@ -266,7 +266,7 @@ def test_pages_and_searches_go_through_the_index_in_order(store: SqlStore, postg
     store.enroll("g", [support(f"c{number}", image=None) for number in range(2000)], REPLACE)
     with closing(connect(postgres_url)) as connection:
         connection.execute("ANALYZE classes")
-        connection.execute("SET enable_bitmapscan = off")  # for so few rows it would sort them, too
+        connection.execute("SET enable_bitmapscan = off")  # with so few rows the planner would sort instead
         for condition in ("", "AND lower(label) LIKE '%' || lower('c1') || '%' ESCAPE '/'"):
             query = "EXPLAIN SELECT label FROM classes WHERE gallery_id = 1 AND label > 'c5'"
             plan = "\n".join(row[0] for row in connection.execute(f"{query} {condition} ORDER BY label LIMIT 100"))

@@ -1,4 +1,4 @@
-"""Reading back: labels exactly as they came, pages that miss and repeat nothing, a clear error for what isn't there."""
+"""Reading: labels exactly as enrolled, pages without gaps or repeats, and a clear error for missing classes."""
 
 import re
 import sqlite3
@@ -85,7 +85,7 @@ def test_pages_are_ordered_and_complete(store: SqlStore, where: Where):
 
 
 def contains(label: str, text: str) -> bool:
-    """What a search is to find, said another way."""
+    """An independent definition of what a search finds."""
     if text.isascii():
         upper = {ord(small): small.upper() for small in "abcdefghijklmnopqrstuvwxyz"}
         return text.translate(upper) in label.translate(upper)

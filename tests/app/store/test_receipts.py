@@ -1,4 +1,4 @@
-"""A request that is sent again with its key is done once, on both stores."""
+"""A request repeated with the same idempotency key is done once, on both stores."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta

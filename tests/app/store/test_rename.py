@@ -1,4 +1,4 @@
-"""Renaming: the class stays what it was, under another label, in the store and in every view of it."""
+"""Renaming: the same class under another label, in the store and in every view of it."""
 
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def test_a_view_follows_two_classes_that_swap_their_labels(store: SqlStore):
     enroll(store, a=(0, 0), b=(1, 0))
     index = GalleryIndex(store, OURS)
     index.refresh()
-    # the log holds only how it ended, "b" before "a"
+    # the log holds only the final state, "b" before "a"
     for label, new_label in (("a", "between"), ("b", "a"), ("between", "b")):
         store.rename_class("g", label, new_label)
     assert index.size("g") == 2

@@ -1,4 +1,4 @@
-"""What the log keeps of deletions is bounded, and who has missed more of them begins anew."""
+"""The number of tombstones in the log is bounded; a follower that missed more reloads the gallery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entries(path: Path) -> tuple[int, int]:
-    """Entries of the log, and those about what was deleted."""
+    """The number of entries in the log, and of tombstones."""
     connection = sqlite3.connect(path)
     try:
         counts = "SELECT (SELECT count(*) FROM changes), (SELECT count(*) FROM tombstones)"
@@ -48,7 +48,7 @@ def test_the_log_stays_as_small_as_the_gallery(store: SqlStore, path: Path):
         store.remove_class("g", f"c{number}")
         enroll(store, "a", gallery=f"gallery {number}")
         store.remove_gallery(f"gallery {number}")
-    assert entries(path) == (2 + KEPT, KEPT)  # the gallery, its class, and the latest deletions
+    assert entries(path) == (2 + KEPT, KEPT)  # the gallery, its class and the latest deletions
     changes = store.changes_since(0)
     assert [info.name for info, _ in store.gallery_infos()] == ["g"]
     assert changes.pruned > 0

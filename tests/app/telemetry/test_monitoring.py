@@ -1,4 +1,4 @@
-"""Alerts and dashboard in a real Prometheus that scrapes the real service: every expression is loaded and evaluated."""
+"""Alerts and dashboard in a real Prometheus that scrapes the real service: every expression is evaluated."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [
 
 
 class Prometheus:
-    """A client of a running one."""
+    """A client for a running Prometheus."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -52,7 +52,7 @@ class Prometheus:
 
 @contextmanager
 def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
-    """Prometheus on the project's rules, scraping the target each second."""
+    """Run Prometheus with the project's rules, scraping the target every second."""
     job = {"job_name": "oneshot", "static_configs": [{"targets": [target]}]}
     settings = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -97,7 +97,7 @@ def use(server: Running, images: list[bytes]) -> None:
 def test_rules_and_dashboard_in_a_real_prometheus(served: Running, images: list[bytes], tmp_path: Path):
     use(served, images)
     with prometheus(tmp_path, served.url.removeprefix("http://")) as database:
-        for _ in range(8):  # rates need several scrapes with something new in each
+        for _ in range(8):  # rates need several scrapes with new values in each
             use(served, images)
             time.sleep(1)
         wait_until(lambda: database.get("query", query='up{job="oneshot"}')["result"])

@@ -1,4 +1,4 @@
-"""What is exposed parses with the official parser, and dashboards and alerts name only what is there."""
+"""The exposition parses with the official parser; dashboards and alerts use only existing metrics."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_dashboard_and_alerts_name_only_what_is_exposed():
 
 
 def test_the_dashboard_is_one_that_grafana_knows():
-    """Read into Grafana's own models and written again, nothing is dropped or changed."""
+    """A round trip through Grafana's own models drops and changes nothing."""
     register_default_plugins()
     dashboard = json.loads((DEPLOY / "grafana.json").read_text("utf-8"))
     read = Dashboard.from_json(dashboard)
@@ -64,7 +64,7 @@ def test_the_dashboard_is_one_that_grafana_knows():
 
 
 def contains(whole: object, part: object) -> bool:
-    """Whether each value of `part` is at the same place in `whole`."""
+    """Whether `whole` has every value of `part` at the same place."""
     if isinstance(part, dict) and isinstance(whole, dict):
         return all(name in whole and contains(whole[name], value) for name, value in part.items())
     if isinstance(part, list) and isinstance(whole, list):

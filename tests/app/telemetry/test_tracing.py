@@ -1,4 +1,4 @@
-"""A request's trace: what it went through, under its request id, and only where somebody asked for traces."""
+"""Request traces: the spans of a request under its request id, and only if tracing is enabled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARENT = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 @pytest.fixture(scope="module")
 def exporter() -> Iterator[InMemorySpanExporter]:
-    """The official in-memory exporter, behind the one provider that a process may have."""
+    """The official in-memory exporter, behind the process's only tracer provider."""
     made = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(made))
@@ -43,7 +43,7 @@ def spans(exporter: InMemorySpanExporter) -> InMemorySpanExporter:
 
 
 def tree(exporter: InMemorySpanExporter, root: str) -> dict[str, list[ReadableSpan]]:
-    """The finished spans under the one of this name, by name; all are of its trace, and none outlasts it."""
+    """The finished spans in the trace of `root`, by name; checks that none starts before or ends after it."""
     found = exporter.get_finished_spans()
     [top] = [span for span in found if span.name == root]
     assert top.context is not None
@@ -102,7 +102,7 @@ def test_requests_that_share_a_forward_pass_each_have_it(spans, served: Running,
     files = [("image", ("x", image)) for image in images[:5]]
     assert served.client.post("/embed", files=files).status_code == 200
     found = tree(spans, "POST /embed")
-    assert len(found["decode"]) == 1  # small images share a thread, too
+    assert len(found["decode"]) == 1  # small images share one decoding job
     assert sum(attributes(span)["oneshot.batch_images"] for span in found["forward"]) >= 5
 
 
@@ -118,7 +118,7 @@ def test_the_log_names_the_trace(spans, served: Running, caplog: pytest.LogCaptu
     [root] = tree(spans, "GET /model")["GET /model"]
     assert root.context is not None
     entries: list[logging.LogRecord] = []
-    while not entries:  # it is written after the answer; the test's own time limit ends this
+    while not entries:  # written after the answer; bounded by the test's timeout
         entries = [record for record in caplog.records if record.msg == "request"]
         time.sleep(0.01)
     [entry] = entries
@@ -126,7 +126,7 @@ def test_the_log_names_the_trace(spans, served: Running, caplog: pytest.LogCaptu
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """What a collector does: takes OTLP over HTTP."""
+    """A minimal collector that receives OTLP over HTTP."""
 
     spans: ClassVar[Counter[str]] = Counter()
     services: ClassVar[set[str]] = set()

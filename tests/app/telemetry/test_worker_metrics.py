@@ -1,4 +1,4 @@
-"""What the worker processes of one server share while it runs."""
+"""Metrics that the workers of one server share while it runs."""
 
 from __future__ import annotations
 
