@@ -35,7 +35,7 @@ TAIL_PAIRS = 30
 TAIL_SHARE = 0.001
 """Share of the impostor pairs that the Pareto tail is fitted to: the nearest ones."""
 FIT_PAIRS = 200_000
-"""Impostor pairs that probabilities are fitted to; error rates use all of them."""
+"""Most impostor pairs in the fit of probabilities; error rates use all of them."""
 MOST_IMAGES = 4_000
 """Most images compared with each other; memory grows with the square."""
 FOLDS = 5
@@ -115,7 +115,7 @@ def fit_calibration(
 def compare(
     metric: Metric, vectors: Vectors, classes: Ints, groups: Ints | None = None, within_share: float | None = None
 ) -> Pairs:
-    """Compare every two images once."""
+    """Compare every pair of images once."""
     rows, columns = np.triu_indices(len(vectors), 1)
     found = _distances(metric, vectors)[rows, columns]
     same = classes[rows] == classes[columns]
@@ -322,7 +322,7 @@ def _pareto_tail(impostor: Floats, below: Floats, first: float) -> tuple[Floats,
 
 
 def _ascending(distances: Floats, rates: Floats) -> tuple[Floats, Floats]:
-    """Drop points at which the distance or the rate does not rise."""
+    """Sort by distance, and drop points at which the distance or the rate does not increase."""
     order = np.argsort(distances, kind="stable")
     kept: list[int] = []
     for place in order.tolist():

@@ -45,7 +45,7 @@ class _Table(BaseModel):
 
 
 class LikelihoodRatio(_Table):
-    """The log-likelihood ratio of "same" against "different", as straight lines between knots and beyond the ends."""
+    """The log-likelihood ratio of "same" against "different": linear between knots, extrapolated beyond the ends."""
 
     distances: tuple[float, ...] = Field(min_length=2)
     values: tuple[float, ...] = Field(min_length=2)
@@ -81,8 +81,8 @@ class LikelihoodRatio(_Table):
 class ErrorRates(_Table):
     """FMR and FNMR if pairs up to each of ``distances`` are accepted; the FNMR with its 95 % interval.
 
-    The interval is bootstrapped over classes. The FMR is counted where at least 30 pairs lie below a distance, and
-    follows a generalised Pareto tail fitted to the nearest pairs beyond that.
+    The interval is bootstrapped over classes. The FMR is counted where at least 30 impostor pairs are below a distance.
+    At smaller distances it follows a generalised Pareto tail fitted to the nearest pairs.
     """
 
     distances: tuple[float, ...] = Field(min_length=2)
@@ -131,9 +131,9 @@ class ErrorRates(_Table):
 class Chances(_Table):
     """How many independent chances a stranger has in a gallery of N classes, as a share of N.
 
-    Classes that look alike are hit together, so N classes are worth fewer chances. ``shares[i][j]`` holds for
-    ``sizes[i]`` classes at the FPIR ``rates[j]``; it was found by enrolling and searching held-out classes. It changes
-    slowly, and outside the table its edge holds.
+    Look-alike classes are matched together, so N classes are worth fewer than N chances. ``shares[i][j]`` is the share
+    for ``sizes[i]`` classes at the FPIR ``rates[j]``, measured by enrolling and searching held-out classes. It changes
+    slowly; outside the table the nearest edge is used.
     """
 
     sizes: tuple[int, ...] = Field(min_length=1)
@@ -154,7 +154,7 @@ class Chances(_Table):
         return RULE_OF_THREE / self.n_strangers
 
     def at(self, size: int, fpir: float) -> float:
-        """Return how many independent chances ``size`` classes are worth at ``fpir``."""
+        """Return the number of independent chances that ``size`` classes are worth at ``fpir``."""
         log_sizes, log_rates, shares = self._table
         by_size = [np.interp(math.log(fpir), log_rates, row) for row in shares]
         return size * float(np.interp(math.log(size), log_sizes, by_size))
@@ -165,7 +165,7 @@ class Chances(_Table):
 
 
 class Quality(_Table):
-    """How well the probabilities fit pairs that they were not fitted on (cross-validated over classes, prior 0.5)."""
+    """How well the probabilities fit unseen pairs (cross-validated over classes, prior 0.5)."""
 
     log_loss: float = Field(ge=0, description="In nats for a pair; 0.693 would be a coin's.")
     ece: float = Field(ge=0, le=1, description="Expected calibration error over 15 bins of equal width.")
@@ -175,7 +175,7 @@ class Quality(_Table):
 
 
 class Calibration(_Table):
-    """Maps distances to probabilities, and wanted error rates to thresholds. A similarity is a probability."""
+    """Maps distances to probabilities (similarities), and target error rates to thresholds."""
 
     method: Method
     likelihood_ratio: LikelihoodRatio

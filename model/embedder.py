@@ -190,7 +190,7 @@ def choose_form(base: T | None, int8: T | None, *, device: str, engine: EngineNa
 
 
 def _gpu(name: str) -> torch.device | None:
-    """The GPU that ``name`` stands for, None for the CPU. Does not import torch on a machine without a GPU driver."""
+    """The GPU that ``name`` stands for, None for the CPU. ``auto`` imports torch only if there is a GPU driver."""
     if name == "cpu" or (name == "auto" and not (_may_have_gpu() and has_torch())):
         return None
     device = pick_device(name)

@@ -22,7 +22,7 @@ _MAX_INFLATED: Final = 2**20
 
 _JPEG: Final = b"\xff\xd8\xff"
 _SOS, _EOI, _APP0, _APP1, _APP14, _APP15, _COMMENT = 0xDA, 0xD9, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
-#: Skips what is no segment inside a scan: stuffed 0xFF bytes (followed by 0) and restart markers.
+#: Matches no stuffed 0xFF bytes (followed by 0) and no restart markers, which occur inside a scan.
 _MARKER: Final = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 _NO_LENGTH: Final = frozenset({0x01, 0xD8, _EOI})
 _JPEG_METADATA: Final = (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0")

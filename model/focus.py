@@ -7,7 +7,7 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+from torch.nn import functional as F  # noqa: N812 - the usual alias
 
 from model.manifest import FocusSpec, PreprocessSpec
 

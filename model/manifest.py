@@ -1,4 +1,4 @@
-"""What ``manifest.json`` says: everything needed to use a set of weights, and what was measured of them."""
+"""The schema of ``manifest.json``: everything needed to use a set of weights, and their measured accuracy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from model.calibration import Calibration
 FORMAT_VERSION: Literal[1] = 1
 
 Metric = Literal["l1", "l2", "cosine"]
-"""How index-form vectors are compared: sum |a-b|, Euclidean length of a-b, or 1 - <a, b> of unit vectors."""
+"""Distance between index-form vectors: sum |a-b|, Euclidean length of a-b, or 1 - <a, b> of unit vectors."""
 
 SimilarityKind = Literal["weighted-l1", "euclidean", "cosine"]
 
@@ -33,7 +33,7 @@ class _Spec(BaseModel):
 
 
 class PreprocessSpec(_Spec):
-    """How an image becomes a tensor; training and serving run the same code on it."""
+    """How an image becomes a tensor; training and serving run the same code."""
 
     size: int = Field(ge=8, le=1024, description="Side of the square input, in pixels.")
     channels: Literal[1, 3] = Field(default=1, description="1: grey; 3: colour.")
@@ -50,7 +50,7 @@ class PreprocessSpec(_Spec):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what later releases added where it changes nothing: older artefacts keep their digests."""
+        """Omit fields that later releases added while they have their defaults, so that older digests stay valid."""
         content: dict[str, Any] = plain(self)
         for name in ("share", "interpolation"):
             if getattr(self, name) == type(self).model_fields[name].default:
@@ -74,7 +74,7 @@ class ResidualSpec(_Spec):
 
 
 class ConvSpec(_Spec):
-    """Four-layer convolutional net of the few-shot literature (conv4), ``depth`` blocks of ``width`` channels."""
+    """The convolutional net of the few-shot literature (conv4): ``depth`` blocks of ``width`` channels."""
 
     kind: Literal["conv"] = "conv"
     width: int = Field(default=64, ge=1, le=1024)
@@ -83,7 +83,7 @@ class ConvSpec(_Spec):
 
 
 class GradientsSpec(_Spec):
-    """Fixed oriented gradients in square cells, and a linear embedding, all that is learned."""
+    """Fixed oriented gradients in square cells, and a learned linear embedding."""
 
     kind: Literal["gradients"] = "gradients"
     cell: int = Field(ge=2, le=256, description="Side of a cell, in pixels; it divides the input's side.")
@@ -95,13 +95,13 @@ class GradientsSpec(_Spec):
     dim: int = Field(ge=2, le=4096)
 
     def features(self, size: int) -> int:
-        """Return how many numbers of an image of ``size`` pixels a side come before the linear embedding."""
+        """Return the number of features before the linear embedding, for an input of ``size`` pixels a side."""
         cells = size // self.cell
         return len(self.blurs) * self.directions * cells * ((cells + 1) // 2 if self.mirror else cells)
 
 
 class FocusSpec(_Spec):
-    """A window on what the picture shows, residual blocks with squeeze-and-excitation, and attention pooling."""
+    """A learned window on the symbol, residual blocks with squeeze-and-excitation, and attention pooling."""
 
     kind: Literal["focus"] = "focus"
     window: int = Field(ge=16, le=512, description="Side of the window that the blocks see, in pixels.")
@@ -114,7 +114,7 @@ MemberSpec = Annotated[KochSpec | ResidualSpec | ConvSpec | GradientsSpec | Focu
 
 
 class EnsembleSpec(_Spec):
-    """Networks side by side, their unit embeddings joined: the cosine of two is the mean of the members' cosines."""
+    """Networks in parallel, unit embeddings concatenated: the cosine of two is the mean of the members' cosines."""
 
     kind: Literal["ensemble"] = "ensemble"
     members: tuple[MemberSpec, ...] = Field(min_length=2, max_length=16)
@@ -126,7 +126,7 @@ NetworkSpec = Annotated[
 
 
 def embedding_dim(spec: NetworkSpec, preprocess: PreprocessSpec) -> int:
-    """Return how many numbers the embedding of ``spec`` has."""
+    """Return the dimension of the embedding of ``spec``."""
     if isinstance(spec, EnsembleSpec):
         return sum(embedding_dim(member, preprocess) for member in spec.members)
     if isinstance(spec, KochSpec):
@@ -137,7 +137,7 @@ def embedding_dim(spec: NetworkSpec, preprocess: PreprocessSpec) -> int:
 
 
 class SimilaritySpec(_Spec):
-    """Which distance compares two embeddings of ``dim`` numbers."""
+    """The similarity of embeddings of dimension ``dim``."""
 
     kind: SimilarityKind
     dim: int = Field(ge=2)
@@ -152,10 +152,10 @@ class WeightsInfo(_Spec):
 
 
 class GraphInfo(_Spec):
-    """``network.onnx``: the network with its similarity, images in and index-form vectors out, as a standard graph.
+    """``network.onnx``: the network with its similarity as a standard graph, images in and index-form vectors out.
 
-    It computes what the weights say and no more, so it is no part of the digest: vectors stay what they are when an
-    artefact gets its graph, or another exporter's.
+    It is determined by the weights, so it is not part of the digest: adding a graph, or one from another exporter, does
+    not change the vectors.
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
@@ -166,8 +166,8 @@ class GraphInfo(_Spec):
 class QuantisedInfo(_Spec):
     """An int8 form: OpenVINO's graph, with the weights in the file that ``WeightsInfo`` names.
 
-    Its embeddings differ from those of the artefact that it was made from, so it is a model of its own: another digest,
-    another calibration, accuracy measured again.
+    Its embeddings differ from those of its source artefact, so it is a separate model with its own digest, calibration
+    and measured accuracy.
     """
 
     precision: Literal["int8"] = "int8"
@@ -177,7 +177,7 @@ class QuantisedInfo(_Spec):
 
 
 class Measurement(_Spec):
-    """One measured figure: what, on which data, how many trials, the interval, and the command that prints it."""
+    """One measured figure: protocol and data, number of trials, interval, and the command that reproduces it."""
 
     protocol: str
     value: float
@@ -211,7 +211,7 @@ class Manifest(_Spec):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_is_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what later releases added where it says nothing: older manifests keep their checksums."""
+        """Omit fields that later releases added while they have their defaults, so that older checksums stay valid."""
         content: dict[str, Any] = plain(self)
         nothing = {"quantised": None, "views": 1, "joined": (), "graph": None}
         for name in (name for name, value in nothing.items() if getattr(self, name) == value):
@@ -220,12 +220,12 @@ class Manifest(_Spec):
 
     @property
     def metric(self) -> Metric:
-        """How the index-form embeddings of this model are compared."""
+        """The metric that compares the index-form vectors of this model."""
         return METRICS[self.similarity.kind]
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all that changes an embedding; a new calibration of the same net keeps it."""
+        """SHA-256 over everything that affects embeddings; recalibrating the same network keeps it."""
         parts = {"network", "preprocess", "similarity", "weights", "quantised", "views"}
         return _sha256(self.model_dump(mode="json", include=parts))
 
@@ -236,7 +236,7 @@ class Manifest(_Spec):
 
     @property
     def checksum(self) -> str:
-        """SHA-256 over the whole manifest, kept beside it in the file so that an edit is noticed."""
+        """SHA-256 over the whole manifest, stored in the same file to detect edits."""
         return _sha256(self.model_dump(mode="json"))
 
 

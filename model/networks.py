@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+from torch.nn import functional as F  # noqa: N812 - the usual alias
 
 from model.focus import FocusNet
 from model.gradients import GradientsNet
@@ -59,7 +59,7 @@ def _koch_initial_values(module: nn.Module) -> None:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions beside a 1 x 1 shortcut, then max pooling by 2."""
+    """Two 3 x 3 convolutions with a 1 x 1 shortcut, then max pooling by 2."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()

@@ -26,11 +26,11 @@ class Batches(Protocol):
 
     @property
     def n_classes(self) -> int:
-        """How many classes the drawn numbers run over."""
+        """Number of classes; drawn class numbers are below it."""
 
     @property
     def n_images(self) -> int:
-        """How many images a batch has."""
+        """Number of images in a batch."""
 
     def draw(self, generator: torch.Generator, step: int, machine: Machine) -> tuple[Tensor, Tensor]:
         """Return the network's input for this process's p classes, and all classes (P,).
@@ -49,12 +49,12 @@ class DistortedBatches:
 
     @property
     def n_classes(self) -> int:
-        """How many classes the drawn numbers run over."""
+        """Number of classes; drawn class numbers are below it."""
         return self._sampler.n_classes
 
     @property
     def n_images(self) -> int:
-        """How many images a batch has."""
+        """Number of images in a batch."""
         return self._sampler.n_images
 
     def draw(self, generator: torch.Generator, step: int, machine: Machine) -> tuple[Tensor, Tensor]:
@@ -77,12 +77,12 @@ class PhotographedBatches:
 
     @property
     def n_classes(self) -> int:
-        """How many classes the drawn numbers run over."""
+        """Number of classes; drawn class numbers are below it."""
         return self._sampler.n_classes
 
     @property
     def n_images(self) -> int:
-        """How many images a batch has."""
+        """Number of images in a batch."""
         return self._sampler.size * self._sampler.n_images
 
     def draw(self, generator: torch.Generator, step: int, machine: Machine) -> tuple[Tensor, Tensor]:  # noqa: ARG002 - every batch is new
@@ -99,7 +99,7 @@ def distorted_batches(recipe: Recipe, training: PreparedImages) -> Batches:
     """Return batches of ``training`` images with the recipe's distortions.
 
     Raises:
-        DatasetError: there are too few classes, or images of one.
+        DatasetError: there are too few classes, or too few images of one.
     """
     sampler = ClassSampler(training, recipe.sampler, rotations=recipe.data.rotations, seed=recipe.seed)
     return DistortedBatches(sampler, Augment(recipe.augment))

@@ -35,7 +35,7 @@ def equal_error_rate(genuine: AnyFloats, impostor: AnyFloats) -> float:
 
 
 def fnmr_at(fmr: float, genuine: AnyFloats, impostor: AnyFloats) -> float:
-    """Return the FNMR at the farthest threshold whose FMR is at most ``fmr``."""
+    """Return the FNMR at the largest distance threshold with an FMR of at most ``fmr``."""
     edges = np.unique(np.concatenate([genuine, impostor]))
     matches, misses = _rates(edges, genuine, impostor)
     allowed = np.flatnonzero(matches <= fmr)

@@ -39,7 +39,7 @@ class DrawingSampler:
 
     @property
     def n_classes(self) -> int:
-        """How many classes the drawn numbers run over."""
+        """Number of classes."""
         return self._data.n_classes
 
     def draw(self, generator: torch.Generator) -> Batch:

@@ -26,27 +26,27 @@ class SoftmaxObjective(_Objective):
 
 
 class MatchingObjective(_Objective):
-    """One-shot episodes inside the batch: each image finds its class among one other image of every class."""
+    """One-shot episodes within the batch: each image is classified among one other image of every class."""
 
     kind: Literal["matching"] = "matching"
     scale: float = Field(default=20, gt=0)
 
 
 class PairBceObjective(_Objective):
-    """Koch's binary cross-entropy on all pairs of the batch; the two outcomes weigh the same."""
+    """Koch's binary cross-entropy on all pairs of the batch; both outcomes have equal weight."""
 
     kind: Literal["pair-bce"] = "pair-bce"
 
 
 class ContrastiveObjective(_Objective):
-    """The contrastive loss of Hadsell, Chopra and LeCun on all pairs; the two outcomes weigh the same."""
+    """The contrastive loss of Hadsell, Chopra and LeCun on all pairs; both outcomes have equal weight."""
 
     kind: Literal["contrastive"] = "contrastive"
     margin: float = Field(default=1, gt=0)
 
 
 class TripletObjective(_Objective):
-    """The triplet loss: an image of one's own class is nearer than any other, by ``margin``."""
+    """The triplet loss: an image of the anchor's class is nearer than one of another class, by ``margin``."""
 
     kind: Literal["triplet"] = "triplet"
     margin: float = Field(default=0.2, gt=0)
@@ -56,7 +56,7 @@ class TripletObjective(_Objective):
 
 
 class DistillObjective(_Objective):
-    """Learn what another model, the teacher, makes of the same images: which resemble each other, and how much."""
+    """Distillation: learn the similarities that a teacher model finds between the batch's images."""
 
     kind: Literal["distill"] = "distill"
     teacher: str = Field(description="Folder of the teacher's artefact.")

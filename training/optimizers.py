@@ -29,7 +29,7 @@ class AdamWPart(_Optimizer):
 
 
 class LayerPart(Part):
-    """What one layer has of its own."""
+    """The settings of one layer."""
 
     learning_rate: float | None = Field(default=None, gt=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
@@ -39,8 +39,8 @@ class LayerPart(Part):
 class SgdPart(_Optimizer):
     """The optimizer of Koch, Zemel and Salakhutdinov (2015).
 
-    Gradient descent; momentum rises linearly from 0.5 to each layer's own, learning rates shrink by ``decay``
-    with every epoch, and each layer may have its own rate, momentum and L2 penalty.
+    SGD with momentum that rises linearly from 0.5 to each layer's final value, and learning rates that decay by the
+    factor ``decay`` every epoch. Each layer may have its own rate, momentum and L2 penalty.
     """
 
     kind: Literal["sgd"] = "sgd"

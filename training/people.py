@@ -43,7 +43,7 @@ COMPONENTS = 50
 
 @dataclass(frozen=True)
 class Method:
-    """How images become index-form vectors (n, dim), and the metric that compares them."""
+    """A function from images to index-form vectors (n, dim), and the metric that compares them."""
 
     embed: Callable[[Sequence[Image.Image]], Vectors]
     metric: Metric

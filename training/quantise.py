@@ -36,7 +36,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Comparison:
-    """Held-out one-shot accuracy of both forms, in per cent, on the same ``TRIALS`` trials."""
+    """Held-out one-shot accuracy of both forms, in percent, on the same ``TRIALS`` trials."""
 
     f32: float
     int8: float

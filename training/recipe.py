@@ -24,7 +24,7 @@ class RecipeError(ValueError):
 
 
 class AugmentPart(Part):
-    """Random distortions, each drawn anew for every image of every step."""
+    """Random distortions, drawn independently for every image of every step."""
 
     rotation: float = Field(default=0, ge=0, le=180, description="Degrees, to either side.")
     scale: float = Field(default=0, ge=0, lt=1, description="Factor 1 +- this, for each axis.")
@@ -70,7 +70,7 @@ class SamplerPart(Part):
 
 
 class WhiteningPart(Part):
-    """After training, the embeddings of the training images are decorrelated by the network's last linear layer."""
+    """Whitening after training: the last linear layer is changed to decorrelate the training images' embeddings."""
 
     kind: Literal["total", "within"] = Field(
         default="total",

@@ -57,7 +57,7 @@ class ClassSampler:
 
     @property
     def n_images(self) -> int:
-        """How many images a batch has."""
+        """Number of images in a batch."""
         return self._size * self._part.images
 
     @property

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+from torch.nn import functional as F  # noqa: N812 - the usual alias
 
 from model.manifest import SimilaritySpec
 from model.similarity import WeightedL1, build_similarity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+from torch.nn import functional as F  # noqa: N812 - the usual alias
 
 from model.manifest import SimilaritySpec
 from model.similarity import build_similarity

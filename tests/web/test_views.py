@@ -1,4 +1,4 @@
-"""Verify, browse, the map, the model card, and the key, in a real browser."""
+"""Verification, browsing, the map, the model card and the API key, in a real browser."""
 
 from __future__ import annotations
 

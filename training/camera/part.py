@@ -10,9 +10,9 @@ from training.objectives import Part
 class CameraPart(Part):
     """How drawings are photographed.
 
-    Each photograph draws a strength between ``weakest`` and ``strength``; clean pictures have none. Amounts are
-    reached at strength 1 and shrink with it; chances are those of strength 0.5 and above, and shrink below. A setting
-    of 0 turns its effect off.
+    Each photograph has a random strength between ``weakest`` and ``strength``; clean pictures have strength 0. Amounts
+    scale with the strength and are reached at 1. Probabilities hold from strength 0.5 on, and decrease below it. A
+    setting of 0 turns its effect off.
     """
 
     clean: float = Field(default=0.5, ge=0, le=1, description="Chance that the first image of a class is clean.")

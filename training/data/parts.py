@@ -68,7 +68,7 @@ class FacesPart(_Data):
 
 
 class FolderPart(_Data):
-    """Any folder of images with one sub-folder a class."""
+    """Any folder of images with one sub-folder per class."""
 
     kind: Literal["folder"] = "folder"
     held_out: float = Field(default=0.3, gt=0, lt=1, description="Share of the classes that is never trained on.")

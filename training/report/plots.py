@@ -266,7 +266,7 @@ def reliability_diagram(report: Report) -> Canvas | None:
 
 
 def embedding_map(report: Report) -> Canvas | None:
-    """All classes in the plane, each as its own picture in the colour of its group."""
+    """All classes on the map, each shown by its picture in the colour of its group."""
     if report.map is None:
         return None
     found = report.map
@@ -274,7 +274,7 @@ def embedding_map(report: Report) -> Canvas | None:
     colours = [_group_colour(index, len(found.groups)) for index in range(len(found.groups))]
     if found.sprites:
         sheet = _sheet(found)
-        # A sheet of its own for each picture would repeat the file's frame hundreds of times; one picture holds all.
+        # One image with all thumbnails: separate images would repeat the file overhead hundreds of times.
         axis.imshow(sheet(colours), extent=(-1.06, 1.06, -1.06, 1.06), interpolation="lanczos")
     else:
         axis.scatter(found.x, found.y, c=[colours[group] for group in found.group], s=14)
@@ -288,12 +288,12 @@ def embedding_map(report: Report) -> Canvas | None:
 
 
 def _group_colour(index: int, n_groups: int) -> tuple[float, float, float]:
-    """Return a colour that shows on light and on dark; neighbours differ in lightness, too."""
+    """Return a colour that is visible on light and dark; neighbours also differ in lightness."""
     return colorsys.hls_to_rgb(index / n_groups, 0.44 if index % 2 else 0.53, 0.72)
 
 
 def _sheet(found: Map) -> Callable[[list[tuple[float, float, float]]], np.ndarray]:
-    """Return what lays the thumbnails out on one transparent picture, coloured."""
+    """Return a function from group colours to one transparent image with all thumbnails placed on the map."""
     data = base64.b64decode(found.sprites.partition(",")[2])
     sprites = np.asarray(Image.open(io.BytesIO(data)).convert("L"))
     side, pixels = found.sprite_side, 1300

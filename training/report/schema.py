@@ -51,7 +51,7 @@ class WayPoint(_Part):
 
 
 class Verification(_Part):
-    """Error rates of pairs over all thresholds; ``name`` says where the pairs of two classes come from."""
+    """Error rates of pairs over all thresholds; ``name`` is the kind of impostor pair."""
 
     name: str
     n_genuine: int
@@ -64,7 +64,7 @@ class Verification(_Part):
 
 
 class OpenSet(_Part):
-    """Galleries of ``size`` classes: FPIR, the strangers named; FNIR, the enrolled classes not named rightly."""
+    """Galleries of ``size`` classes: FPIR (strangers identified), FNIR (enrolled classes not identified correctly)."""
 
     size: int
     target: float = Field(description="The FPIR that the calibration was asked for.")
@@ -79,7 +79,7 @@ class OpenSet(_Part):
 
 
 class Reliability(_Part):
-    """How often pairs of a predicted probability really are of one class, at prior 0.5."""
+    """Predicted probability against the observed share of pairs of one class, at prior 0.5."""
 
     predicted: tuple[float, ...]
     observed: tuple[float, ...]
@@ -89,7 +89,7 @@ class Reliability(_Part):
 
 
 class Mistake(_Part):
-    """A one-shot trial whose nearest support is the wrong one; pictures are data URIs, empty when left out."""
+    """A one-shot trial with a wrong nearest support; pictures are data URIs, empty if left out."""
 
     truth: str
     chosen: str
@@ -101,7 +101,7 @@ class Mistake(_Part):
 
 
 class Map(_Part):
-    """A projection of the classes' mean embeddings to the plane; ``sprites`` holds their pictures side by side."""
+    """A 2D projection of the classes' mean embeddings; ``sprites`` is a sheet of their pictures."""
 
     method: str
     x: tuple[float, ...]
@@ -114,7 +114,7 @@ class Map(_Part):
 
 
 class Look(_Part):
-    """A moment of training: the mean loss since the last one, and the error on held-out classes if it was looked at."""
+    """A point of the training curve: the mean loss since the previous one, and the held-out error if evaluated."""
 
     step: int
     loss: float
@@ -124,7 +124,7 @@ class Look(_Part):
 
 
 class Cost(_Part):
-    """What an embedding costs on this machine: one thread, by the engine that serves, the median of ``rounds``."""
+    """The speed of embedding on this machine: one thread, the service's engine, the median of ``rounds``."""
 
     engine: str
     images_per_second: float
@@ -135,7 +135,7 @@ class Cost(_Part):
 
 
 class Origin(_Part):
-    """What was measured, where, when and how."""
+    """What was measured, and on which machine, when and how."""
 
     name: str
     model_id: str

@@ -22,7 +22,7 @@ def classify(image: UploadFile) -> dict[str, Any]:
 
 @app.get("/health")
 def health() -> str:
-    """Tell that it is there."""
+    """Load the model and report readiness."""
     recogniser()
     return "ok"
 

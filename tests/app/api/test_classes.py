@@ -1,4 +1,4 @@
-"""Lists, pages and deletion."""
+"""Classes over HTTP: lists, pages and deletion."""
 
 from __future__ import annotations
 

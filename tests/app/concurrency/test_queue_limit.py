@@ -40,7 +40,7 @@ def test_what_is_expected_counts_as_waiting_but_for_what_is_free(free: int):
             line.check_room(1)
         with pytest.raises(OverloadedError), line.expect(1):
             pass
-        line.join(4)  # expected work may join: only waiting work would make it refused
+        line.join(4)  # work that is expected is always let in
         line.leave(4)
     line.check_room(4)
 

@@ -1,4 +1,4 @@
-"""Backup while serving, restore with verification, export and import; deletions are absent from all of them."""
+"""Backup while serving, restore with verification, export and import; none of them contains deleted data."""
 
 from __future__ import annotations
 

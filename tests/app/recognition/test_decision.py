@@ -72,7 +72,7 @@ def test_one_class_is_a_verification():
 
 @pytest.mark.parametrize("size", [2, 20, 80])
 def test_n_chances_for_a_stranger_keep_the_rate(size):
-    """At the threshold for N classes, the single-pair rate over their independent chances adds up to 1 %."""
+    """At the threshold for N classes, the single-pair rate over all their chances combines to 1 %."""
     found = gallery_threshold(CALIBRATION, size, fpir=None, threshold=None)
     single = CALIBRATION.errors.fmr_at(CALIBRATION.distance_at(found.threshold))
     assert 1 - (1 - single) ** CALIBRATION.chances.at(size, 0.01) == pytest.approx(0.01, rel=1e-6)

@@ -31,7 +31,7 @@ ArtifactOf: TypeAlias = Callable[[SimilarityKind], Path]
 
 
 def start(**settings: Any) -> Service:
-    """Open and close the service."""
+    """Open and close the service, and return it."""
 
     async def main() -> Service:
         async with open_service(make_settings(**settings), Metrics()) as service:

@@ -1,4 +1,4 @@
-"""A gallery's own calibration: durable, seen through the change log, gone with its gallery."""
+"""A gallery's own calibration: durable, in the change log, and deleted with its gallery."""
 
 import numpy as np
 import pytest

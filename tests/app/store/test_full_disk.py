@@ -97,7 +97,7 @@ def test_a_full_disk_lets_classes_and_galleries_be_deleted(path: Path, tmp_path:
 
 
 def full_until(store: SqlStore, monkeypatch: pytest.MonkeyPatch, free: Callable[[], bool]) -> None:
-    """Make the store's writes fail like on a full disk until `free()` is true."""
+    """Make the store's writes fail like on a full disk whenever `free()` is false."""
     write = store.database.write
 
     def maybe():

@@ -33,10 +33,11 @@ _T = TypeVar("_T")
 
 
 class SymbolsPart(Part):
-    """Rendered symbols, and Omniglot's background characters, in a camera's pictures.
+    """Rendered symbols and Omniglot's background characters, photographed by the simulated camera.
 
-    Concepts are divided by the SHA-1 of their names, characters by alphabet. What is held out are the choosing
-    concepts: a clean picture of each and photographs of it by two hands, where there are two.
+    Concepts are divided by the SHA-1 of their names, characters by alphabet. Held out are the choosing concepts and the
+    ``held_out`` alphabets: of each class a clean picture, a photograph of the same drawing, and a photograph of another
+    drawing, or of the same one if there is no other.
     """
 
     kind: Literal["symbols"] = "symbols"

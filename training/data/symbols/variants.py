@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the field's own name for it
+from torch.nn import functional as F  # noqa: N812 - the usual alias
 
 from training.camera.geometry import CONTENT, SIDE
 from training.objectives import Part
@@ -25,7 +25,7 @@ _PAINTS: Final = (
 
 
 class VariantsPart(Part):
-    """What new classes are made of a batch's drawings, in place of those drawings."""
+    """New classes made from a batch's drawings, which they replace."""
 
     plate: float = Field(default=0.2, ge=0, le=1, description="Chance that a symbol is put on a plate, as on a sign.")
     tint: float = Field(default=0.1, ge=0, le=1, description="Chance that ink gets a colour that belongs to its class.")
