@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-# OpenVINO and NNCF send telemetry on each conversion unless this module fails to import.
+# OpenVINO and NNCF send telemetry on each conversion unless importing openvino_telemetry fails.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 PRETRAINED: Final = Path(__file__).parent / "pretrained"

@@ -2,7 +2,7 @@
 
 The weights are in ``weights.safetensors``. ``network.onnx`` holds the graph and refers to those weights. An artefact
 may have an int8 form in its folder ``int8``: an artefact of its own, with OpenVINO's ``graph.xml`` and ``graph.bin``
-instead. Only ``Artifact.network`` and ``Artifact.similarity`` need torch.
+instead. Torch is needed only to save a model, and for ``Artifact.network`` and ``Artifact.similarity``.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class TooManyPixelsError(ImageError):
 class ImageLimits:
     """Limits on an image's size: ``max_pixels`` is width x height. Both are checked before the pixels are decoded.
 
-    Pillow allocates each row separately, so 1 x 40,000,000 pixels would take thirty times the memory of a square.
+    Each row has a memory overhead, so 1 x 40,000,000 pixels would take thirty times the memory of a square.
     """
 
     max_pixels: int = 40_000_000

@@ -112,7 +112,7 @@ def decode_image(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Imag
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether an image with these bytes is decoded in this process, so that a small one is fast."""
+    """Whether an image with these bytes is decoded in this process, which is fast for a small one."""
     return data[4:8] != b"ftyp" and not tiff.is_tiff(data)
 
 

@@ -28,7 +28,8 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     """The image in mode ``L`` or ``RGB``.
 
     Grey deeper than 8 bits is stretched from the range in use, because files don't state their range. Transparent
-    parts get the colour of the visible page, or else white or black, whichever contrasts with what is visible.
+    parts get the colour of the visible page. If the visible part is not a page, they become white or black, whichever
+    contrasts with it.
     """
     if image.mode in _DEEP_GREY_MODES:
         return _deep_grey_to_8_bit(image)
