@@ -16,7 +16,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture
 def no_collection() -> Iterator[None]:
-    """Cycles stay, as they do for a long time in a service that makes few; a large heap costs no time to search."""
+    """Disable the garbage collector: cycles stay, as in a service that makes few, and a large heap costs no time."""
     gc.collect()
     gc.disable()
     yield
