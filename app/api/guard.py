@@ -14,7 +14,7 @@ from app.api.deps import started
 from app.api.peers import KEY_ID, peer
 from app.api.policy import GalleryIn, Policy
 from app.api.read_your_writes import reach
-from app.api_key import Key
+from app.api_key import Key, Scope
 from app.names import DEFAULT_GALLERY
 from app.service.service import Service
 
@@ -37,7 +37,7 @@ async def admitted(request: Request, policy: Policy) -> AsyncIterator[None]:
         await reach(service, request.scope)
         yield
         return
-    key = await _enter(request, service, policy)
+    key = await _enter(request, service, policy.scope, policy.gallery)
     await service.gate.begin(key)
     try:
         await reach(service, request.scope)
@@ -46,17 +46,19 @@ async def admitted(request: Request, policy: Policy) -> AsyncIterator[None]:
         service.gate.end(key)
 
 
-async def _enter(request: Request, service: Service, policy: Policy) -> Key:
-    """The request's key, if it satisfies the policy. Raises UnauthorizedError, ForbiddenError, RateLimitedError."""
+async def _enter(request: Request, service: Service, scope: Scope, where: GalleryIn) -> Key:
+    """The request's key, if it has the scope and allows the gallery.
+
+    Raises UnauthorizedError, ForbiddenError, RateLimitedError.
+    """
     bearer, header = await BEARER(request), await HEADER(request)
     texts = {text for text in (bearer.credentials if bearer else None, header) if text is not None}
     key = await service.gate.find(texts, peer(request.scope))
     structlog.contextvars.bind_contextvars(key=key.id)
     setattr(request.state, KEY_ID, key.id)
     access = request.state.access = Access(key)
-    if policy.scope is not None:
-        access.need(policy.scope)
-    _check_gallery(request, access, policy.gallery)
+    access.need(scope)
+    _check_gallery(request, access, where)
     return key
 
 

@@ -19,11 +19,11 @@ RED, INK, PAPER = (200, 30, 40), (20, 20, 20), (250, 248, 242)
 Points = list[tuple[float, float]]
 
 
-def polygon(count: int, inner: float = 1.0, turn: float = -math.pi / 2) -> Points:
+def polygon(count: int, inner: float = 1.0) -> Points:
     """A star, or a regular polygon if ``inner`` is 1, centred at 0 with radius 1."""
     corners = 2 * count
     radii = [1.0 if place % 2 == 0 else inner for place in range(corners)]
-    angles = [turn + math.pi * place / count for place in range(corners)]
+    angles = [math.pi * (place / count - 0.5) for place in range(corners)]
     return [(r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True)]
 
 
